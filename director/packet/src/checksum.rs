@@ -1,0 +1,223 @@
+//! The Internet checksum (RFC 1071) and its incremental update (RFC 1624).
+//!
+//! The sum is the same whichever end of the words comes first, as long as all of them are read alike
+//! (RFC 1071, section 2(B)). So every word here is read and written as it lies in memory, and nothing is
+//! ever byte-swapped.
+
+/// What a change of some 16-bit words adds to the one's-complement sum that covers them.
+///
+/// `~m + m'` of RFC 1624's equation 3, folded to 16 bits, over every word that changes. Deltas add up,
+/// and the delta of the opposite change is the complement.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Delta(u16);
+
+impl Delta {
+    /// The delta of a change that changes nothing.
+    pub const NONE: Self = Self(0);
+
+    /// The delta of decrementing a TTL: its word is the TTL and the protocol, in this order.
+    pub const TTL_DECREMENT: Self = Self(!u16::from_ne_bytes([1, 0]));
+
+    /// The delta of replacing a 32-bit field (an address, in host order) by another.
+    #[must_use]
+    pub const fn of_u32(old: u32, new: u32) -> Self {
+        let (old, new) = (old.to_be_bytes(), new.to_be_bytes());
+        let (old, new) = (u32::from_ne_bytes(old), u32::from_ne_bytes(new));
+        Self(fold((!old) as u64 + new as u64))
+    }
+
+    /// The delta of replacing a 16-bit field (a port, in host order) by another.
+    #[must_use]
+    pub const fn of_u16(old: u16, new: u16) -> Self {
+        let (old, new) = (u16::from_ne_bytes(old.to_be_bytes()), u16::from_ne_bytes(new.to_be_bytes()));
+        Self(fold((!old) as u64 + new as u64))
+    }
+
+    /// Both changes together.
+    #[must_use]
+    pub const fn and(self, other: Self) -> Self {
+        Self(fold(self.0 as u64 + other.0 as u64))
+    }
+
+    /// The delta of the opposite change.
+    #[must_use]
+    pub const fn opposite(self) -> Self {
+        Self(!self.0)
+    }
+
+    /// The 16 bits, to be kept in a record.
+    #[must_use]
+    pub const fn bits(self) -> u16 {
+        self.0
+    }
+
+    /// The delta whose bits were kept.
+    #[must_use]
+    pub const fn from_bits(bits: u16) -> Self {
+        Self(bits)
+    }
+
+    /// The checksum field after the change, from the field before it (RFC 1624, equation 3). A wrong
+    /// checksum stays wrong by as much.
+    #[must_use]
+    pub const fn apply(self, field: [u8; 2]) -> [u8; 2] {
+        (!fold((!u16::from_ne_bytes(field)) as u64 + self.0 as u64)).to_ne_bytes()
+    }
+
+    /// As [`Self::apply`], for UDP over a checksum that is in use: a computed 0 is sent as 0xffff, since
+    /// 0 says that there is none (RFC 768).
+    #[must_use]
+    pub const fn apply_udp(self, field: [u8; 2]) -> [u8; 2] {
+        match self.apply(field) {
+            [0, 0] => [0xff, 0xff],
+            other => other,
+        }
+    }
+}
+
+/// Folds a sum of words to 16 bits.
+const fn fold(sum: u64) -> u16 {
+    let sum = (sum & 0xffff_ffff) + (sum >> 32);
+    let sum = (sum & 0xffff) + (sum >> 16);
+    let sum = (sum & 0xffff) + (sum >> 16);
+    let sum = (sum & 0xffff) + (sum >> 16);
+    sum as u16
+}
+
+/// A one's-complement sum being taken. Pieces after one of odd length go on where it ended.
+#[derive(Clone, Copy, Default, Debug)]
+pub struct Sum {
+    words: u64,
+    odd: bool,
+}
+
+impl Sum {
+    /// Adds bytes.
+    pub fn add(&mut self, bytes: &[u8]) {
+        let mut bytes = bytes;
+        if self.odd {
+            let Some((first, rest)) = bytes.split_first() else { return };
+            self.add_word(u16::from_ne_bytes([0, *first]));
+            self.odd = false;
+            bytes = rest;
+        }
+        let (chunks, rest) = bytes.as_chunks::<4>();
+        for chunk in chunks {
+            self.words += u64::from(u32::from_ne_bytes(*chunk));
+        }
+        let (pairs, last) = rest.as_chunks::<2>();
+        for pair in pairs {
+            self.add_word(u16::from_ne_bytes(*pair));
+        }
+        if let [last] = last {
+            self.add_word(u16::from_ne_bytes([*last, 0]));
+            self.odd = true;
+        }
+    }
+
+    fn add_word(&mut self, word: u16) {
+        self.words += u64::from(word);
+    }
+
+    /// The checksum field that makes what was added right (the field itself added as 0).
+    #[must_use]
+    pub const fn checksum(self) -> [u8; 2] {
+        (!fold(self.words)).to_ne_bytes()
+    }
+
+    /// Whether what was added, its checksum field with it, sums up right.
+    #[must_use]
+    pub const fn is_right(self) -> bool {
+        fold(self.words) == 0xffff
+    }
+}
+
+/// The checksum of some bytes.
+#[must_use]
+pub fn checksum(bytes: &[u8]) -> [u8; 2] {
+    let mut sum = Sum::default();
+    sum.add(bytes);
+    sum.checksum()
+}
+
+/// Whether an IPv4 header of 20 bytes sums up right.
+#[must_use]
+pub const fn header_is_right(header: &[u8; 20]) -> bool {
+    let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p, q, r, s, t] = *header;
+    let sum = u64_of([a, b, c, d])
+        + u64_of([e, f, g, h])
+        + u64_of([i, j, k, l])
+        + u64_of([m, n, o, p])
+        + u64_of([q, r, s, t]);
+    fold(sum) == 0xffff
+}
+
+const fn u64_of(bytes: [u8; 4]) -> u64 {
+    u32::from_ne_bytes(bytes) as u64
+}
+
+/// The sum of the pseudo-header (RFC 9293, section 3.1): addresses in host order, the length of header
+/// and payload in bytes.
+#[must_use]
+pub fn pseudo_header(source: u32, destination: u32, protocol: u8, length: u16) -> Sum {
+    let mut sum = Sum::default();
+    sum.add(&source.to_be_bytes());
+    sum.add(&destination.to_be_bytes());
+    sum.add(&[0, protocol]);
+    sum.add(&length.to_be_bytes());
+    sum
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_example_of_rfc_1624() {
+        // Section 4: HC = 0xDD2F, m = 0x5555, m' = 0x3285 gives 0x0000, where RFC 1141 gave 0xffff.
+        let field = 0xdd2f_u16.to_be_bytes();
+        assert_eq!(Delta::of_u16(0x5555, 0x3285).apply(field), [0, 0]);
+        assert_eq!(Delta::of_u16(0x5555, 0x3285).apply_udp(field), [0xff, 0xff]);
+    }
+
+    #[test]
+    fn an_update_is_the_sum_taken_anew() {
+        bolero::check!().with_type::<([u8; 20], u32, u32, u16, u16)>().cloned().for_each(
+            |(mut bytes, address, other, port, ttl)| {
+                bytes[0..4].copy_from_slice(&address.to_be_bytes());
+                bytes[4..6].copy_from_slice(&port.to_be_bytes());
+                bytes[8] = bytes[8].max(1);
+                bytes[10..12].fill(0);
+                let before = checksum(&bytes);
+                let delta =
+                    Delta::of_u32(address, other).and(Delta::of_u16(port, ttl)).and(Delta::TTL_DECREMENT);
+                let updated = delta.apply(before);
+                bytes[0..4].copy_from_slice(&other.to_be_bytes());
+                bytes[4..6].copy_from_slice(&ttl.to_be_bytes());
+                bytes[8] -= 1;
+                bytes[10..12].copy_from_slice(&updated);
+                let mut sum = Sum::default();
+                sum.add(&bytes);
+                assert!(sum.is_right());
+                assert!(header_is_right(&bytes));
+                // and back
+                bytes[10..12].copy_from_slice(&delta.opposite().apply(updated));
+                bytes[0..4].copy_from_slice(&address.to_be_bytes());
+                bytes[4..6].copy_from_slice(&port.to_be_bytes());
+                bytes[8] += 1;
+                assert!(header_is_right(&bytes));
+            },
+        );
+    }
+
+    #[test]
+    fn pieces_of_odd_length_join() {
+        bolero::check!().with_type::<(Vec<u8>, u8)>().for_each(|(bytes, at)| {
+            let at = usize::from(*at).min(bytes.len());
+            let mut sum = Sum::default();
+            sum.add(&bytes[..at]);
+            sum.add(&bytes[at..]);
+            assert_eq!(sum.checksum(), checksum(bytes));
+        });
+    }
+}

@@ -1,0 +1,244 @@
+//! The translation of an address and a port, in place.
+
+use zerocopy::FromBytes;
+
+use crate::checksum::{Delta, pseudo_header};
+use crate::ethernet::{HEADER, Mac};
+use crate::header::{Ipv4, Tcp, Udp};
+use crate::parse::Segment;
+use crate::{Endpoint4, TCP};
+
+/// Which end of a packet is replaced.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum End {
+    /// Source address and port.
+    Source,
+    /// Destination address and port.
+    Destination,
+}
+
+/// The replacement of one endpoint by another, with what it does to the checksums.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Change {
+    /// What is put in.
+    pub to: Endpoint4,
+    /// What it adds to the sum of the IPv4 header.
+    pub network: Delta,
+    /// What it adds to the sum of the transport: the pseudo-header and the port.
+    pub transport: Delta,
+}
+
+impl Change {
+    /// The replacement of `from` by `to`.
+    #[must_use]
+    pub const fn between(from: Endpoint4, to: Endpoint4) -> Self {
+        let network = Delta::of_u32(from.address(), to.address());
+        Self { to, network, transport: network.and(Delta::of_u16(from.port(), to.port())) }
+    }
+
+    /// The replacement of `to` by `from`, from what was kept of the opposite one.
+    #[must_use]
+    pub const fn opposite(self, from: Endpoint4) -> Self {
+        Self { to: from, network: self.network.opposite(), transport: self.transport.opposite() }
+    }
+
+    /// Replaces an end of the packet in `frame` and decrements its TTL, keeping the checksums as right
+    /// or as wrong as they were; a UDP checksum that was not in use is computed where the whole packet
+    /// is at hand. `segment` is what [`crate::parse()`] said of this frame.
+    #[inline]
+    pub fn apply(&self, frame: &mut [u8], segment: &Segment, end: End) {
+        let change = Self { network: self.network.and(Delta::TTL_DECREMENT), ..*self };
+        change.put(frame, segment, end, segment.ttl.wrapping_sub(1));
+    }
+
+    /// As [`Self::apply`], but the TTL stays: for showing a packet to its sender again.
+    pub fn put_back(&self, frame: &mut [u8], segment: &Segment, end: End) {
+        self.put(frame, segment, end, segment.ttl);
+    }
+
+    #[inline]
+    fn put(&self, frame: &mut [u8], segment: &Segment, end: End, ttl: u8) {
+        let Some((head, data)) = frame.split_at_mut_checked(HEADER + usize::from(segment.header)) else {
+            return;
+        };
+        let Some(Ok((ip, _))) = head.get_mut(HEADER..).map(Ipv4::mut_from_prefix) else { return };
+        ip.checksum = self.network.apply(ip.checksum);
+        ip.ttl = ttl;
+        match end {
+            End::Source => ip.source.set(self.to.address()),
+            End::Destination => ip.destination.set(self.to.address()),
+        }
+        if segment.protocol == TCP {
+            let Ok((tcp, _)) = Tcp::mut_from_prefix(data) else { return };
+            tcp.checksum = self.transport.apply(tcp.checksum);
+            match end {
+                End::Source => tcp.source.set(self.to.port()),
+                End::Destination => tcp.destination.set(self.to.port()),
+            }
+        } else {
+            let Ok((udp, _)) = Udp::mut_from_prefix(data) else { return };
+            match end {
+                End::Source => udp.source.set(self.to.port()),
+                End::Destination => udp.destination.set(self.to.port()),
+            }
+            if udp.checksum == [0, 0] {
+                let (source, destination) = (ip.source.get(), ip.destination.get());
+                compute_udp(source, destination, data, segment.length - u16::from(segment.header));
+            } else {
+                udp.checksum = self.transport.apply_udp(udp.checksum);
+            }
+        }
+    }
+}
+
+/// Puts in the checksum of a datagram of `length` bytes that had none. Where part of it lies elsewhere
+/// it goes on having none, which IPv4 allows (RFC 768).
+#[cold]
+fn compute_udp(source: u32, destination: u32, data: &mut [u8], length: u16) {
+    let Some(datagram) = data.get_mut(..usize::from(length)) else { return };
+    let mut sum = pseudo_header(source, destination, crate::UDP, length);
+    sum.add(datagram);
+    if let Ok((udp, _)) = Udp::mut_from_prefix(datagram) {
+        udp.checksum = match sum.checksum() {
+            [0, 0] => [0xff, 0xff],
+            other => other,
+        };
+    }
+}
+
+/// Puts in the MAC addresses of the next hop and of the port the frame leaves by.
+#[inline]
+pub fn set_macs(frame: &mut [u8], destination: Mac, source: Mac) {
+    if let Some(macs) = frame.first_chunk_mut::<12>() {
+        let mut both = [0; 12];
+        both[..6].copy_from_slice(&destination.0);
+        both[6..].copy_from_slice(&source.0);
+        *macs = both;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::parse::{Verdict, parse};
+    use etherparse::{NetSlice, PacketBuilder, SlicedPacket, TransportSlice};
+
+    const MAC: Mac = Mac([2, 0, 0, 0, 0, 1]);
+
+    fn builder(source: u32, destination: u32) -> etherparse::PacketBuilderStep<etherparse::IpHeaders> {
+        PacketBuilder::ethernet2([2; 6], MAC.0).ipv4(source.to_be_bytes(), destination.to_be_bytes(), 64)
+    }
+
+    fn segment(frame: &[u8]) -> Segment {
+        match parse(frame, frame.len(), MAC) {
+            Verdict::Segment(segment) => segment,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// Judges a frame by an independent parser: endpoints, TTL, both checksums.
+    fn judge(frame: &[u8], source: Endpoint4, destination: Endpoint4, ttl: u8, right: bool) {
+        let packet = SlicedPacket::from_ethernet(frame).unwrap();
+        let Some(NetSlice::Ipv4(ip)) = packet.net else { panic!("not IPv4") };
+        let header = ip.header().to_header();
+        assert_eq!(header.header_checksum, header.calc_header_checksum());
+        assert_eq!(header.time_to_live, ttl);
+        assert_eq!(
+            (u32::from_be_bytes(header.source), u32::from_be_bytes(header.destination)),
+            (source.address(), destination.address())
+        );
+        let (ports, found, expected) = match packet.transport.unwrap() {
+            TransportSlice::Tcp(tcp) => {
+                let expected = tcp.to_header().calc_checksum_ipv4(&header, tcp.payload()).unwrap();
+                ((tcp.source_port(), tcp.destination_port()), tcp.checksum(), expected)
+            }
+            TransportSlice::Udp(udp) => {
+                let expected = udp.to_header().calc_checksum_ipv4(&header, udp.payload()).unwrap();
+                ((udp.source_port(), udp.destination_port()), udp.checksum(), expected)
+            }
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(ports, (source.port(), destination.port()));
+        // 0 and 0xffff are the same number in one's complement; a receiver takes both.
+        let same = |a: u16, b: u16| a % 0xffff == b % 0xffff;
+        assert_eq!(same(found, expected), right, "checksum {found:04x}, computed {expected:04x}");
+    }
+
+    #[test]
+    fn a_translation_there_and_back() {
+        bolero::check!().with_type::<(u32, u16, u32, u16, u32, u16, Vec<u8>, bool)>().for_each(
+            |(client, client_port, vip, vip_port, server, server_port, payload, tcp)| {
+                let client = Endpoint4::new(*client, *client_port);
+                let vip = Endpoint4::new(*vip, *vip_port);
+                let server = Endpoint4::new(*server, *server_port);
+                let payload = &payload[..payload.len().min(1400)];
+                let mut frame = Vec::new();
+                let start = builder(client.address(), vip.address());
+                if *tcp {
+                    start.tcp(client.port(), vip.port(), 1, 1).write(&mut frame, payload).unwrap();
+                } else {
+                    start.udp(client.port(), vip.port()).write(&mut frame, payload).unwrap();
+                }
+                let change = Change::between(vip, server);
+                change.apply(&mut frame.clone(), &segment(&frame), End::Destination);
+                let known = segment(&frame);
+                change.apply(&mut frame, &known, End::Destination);
+                judge(&frame, client, server, 63, true);
+
+                let mut reply = Vec::new();
+                let start = builder(server.address(), client.address());
+                if *tcp {
+                    start.tcp(server.port(), client.port(), 1, 1).write(&mut reply, payload).unwrap();
+                } else {
+                    start.udp(server.port(), client.port()).write(&mut reply, payload).unwrap();
+                }
+                let known = segment(&reply);
+                change.opposite(vip).apply(&mut reply, &known, End::Source);
+                judge(&reply, vip, client, 63, true);
+            },
+        );
+    }
+
+    #[test]
+    fn a_wrong_checksum_stays_wrong() {
+        let (client, vip, server) = (Endpoint4::new(1, 2), Endpoint4::new(3, 4), Endpoint4::new(5, 6));
+        let mut frame = Vec::new();
+        builder(1, 3).tcp(2, 4, 1, 1).write(&mut frame, b"x").unwrap();
+        frame[51] ^= 0x10;
+        let known = segment(&frame);
+        Change::between(vip, server).apply(&mut frame, &known, End::Destination);
+        judge(&frame, client, server, 63, false);
+    }
+
+    #[test]
+    fn a_checksum_not_in_use_leaves_computed() {
+        let (client, vip, server) = (Endpoint4::new(1, 2), Endpoint4::new(3, 4), Endpoint4::new(5, 6));
+        let mut frame = Vec::new();
+        builder(1, 3).udp(2, 4).write(&mut frame, b"odd").unwrap();
+        frame.extend([0xaa; 9]); // padding of a short frame is none of the datagram
+        frame[40..42].fill(0);
+        let known = segment(&frame);
+        Change::between(vip, server).apply(&mut frame, &known, End::Destination);
+        assert_ne!(frame[40..42], [0, 0]);
+        judge(&frame[..14 + 31], client, server, 63, true);
+    }
+
+    #[test]
+    fn a_computed_zero_is_sent_as_ones() {
+        // The payload is chosen so that the sum is 0xffff after the translation.
+        let (vip, server) = (Endpoint4::new(3, 4), Endpoint4::new(5, 6));
+        let mut frame = Vec::new();
+        builder(1, 5).udp(2, 6).write(&mut frame, &[0, 0]).unwrap();
+        let sum = [frame[40], frame[41]];
+        frame.clear();
+        builder(1, 3).udp(2, 4).write(&mut frame, &sum).unwrap();
+        let known = segment(&frame);
+        Change::between(vip, server).apply(&mut frame, &known, End::Destination);
+        assert_eq!(frame[40..42], [0xff, 0xff]);
+        let mut without = Vec::new();
+        builder(1, 3).udp(2, 4).write(&mut without, &sum).unwrap();
+        without[40..42].fill(0);
+        Change::between(vip, server).apply(&mut without, &known, End::Destination);
+        assert_eq!(without[40..42], [0xff, 0xff]);
+    }
+}

@@ -1,0 +1,327 @@
+//! What a frame is, decided once.
+
+use zerocopy::FromBytes;
+
+use crate::ethernet::{self, Mac, ether_type};
+use crate::header::{Ethernet, Ipv4, Tcp, Udp};
+use crate::{Endpoint4, TCP, UDP, checksum};
+
+/// A whole TCP segment or UDP datagram in an IPv4 packet, its headers checked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Segment {
+    /// Where it comes from.
+    pub source: Endpoint4,
+    /// Where it goes.
+    pub destination: Endpoint4,
+    /// The length of the IPv4 packet in bytes.
+    pub length: u16,
+    /// [`TCP`] or [`UDP`].
+    pub protocol: u8,
+    /// TCP's control bits; 0 for UDP.
+    pub flags: u8,
+    /// The length of the IPv4 header with its options, in bytes.
+    pub header: u8,
+    /// Time to live.
+    pub ttl: u8,
+}
+
+/// Why a frame is not what it says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Malformed {
+    /// Too short for an Ethernet header.
+    Ethernet,
+    /// No sane IPv4 header: version, header length or total length (RFC 1812, section 5.2.2).
+    Ipv4,
+    /// The checksum of the IPv4 header is wrong.
+    Ipv4Checksum,
+    /// Too short for the transport header.
+    Transport,
+    /// The headers do not lie in the first segment of the buffer.
+    Scattered,
+}
+
+/// What a frame is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// A TCP segment or UDP datagram for this port.
+    Segment(Segment),
+    /// A fragment of such a packet.
+    Fragment {
+        /// Source address, host order.
+        source: u32,
+        /// Destination address, host order.
+        destination: u32,
+        /// [`TCP`] or [`UDP`].
+        protocol: u8,
+    },
+    /// Anything else for this port: another protocol, a broadcast, a tagged frame.
+    Other,
+    /// A frame for another station.
+    OtherHost,
+    /// No such packet as it claims to be.
+    Malformed(Malformed),
+}
+
+/// Decides what a frame is: `head` is its first contiguous part, `total` its whole length, `mac` the
+/// address of the port it came in on.
+#[inline]
+#[must_use]
+pub fn parse(head: &[u8], total: usize, mac: Mac) -> Verdict {
+    match plain(head, total, mac) {
+        Some(segment) => Verdict::Segment(segment),
+        None => rest(head, total, mac),
+    }
+}
+
+/// The frame nearly every frame is: no options, no fragment, all of it in order.
+#[inline]
+fn plain(head: &[u8], total: usize, mac: Mac) -> Option<Segment> {
+    let start: &[u8; 54] = head.first_chunk()?;
+    let (ethernet, packet) = Ethernet::read_from_prefix(start).ok()?;
+    let ip = packet.first_chunk::<20>()?;
+    let (header, transport) = Ipv4::ref_from_prefix(packet).ok()?;
+    let tcp = Tcp::ref_from_bytes(transport).ok()?;
+    let length = header.length.get();
+    let least = match header.protocol {
+        TCP => 40,
+        UDP => 28,
+        _ => return None,
+    };
+    let fits = length >= least && usize::from(length) + ethernet::HEADER <= total;
+    let whole = header.fragment.get() & Ipv4::IS_FRAGMENT == 0;
+    if !(ethernet.destination == mac.0
+        && ethernet.ether_type == ether_type::IPV4
+        && header.version_and_length == 0x45
+        && fits
+        && whole
+        && checksum::header_is_right(ip))
+    {
+        return None;
+    }
+    Some(Segment {
+        source: Endpoint4::new(header.source.get(), tcp.source.get()),
+        destination: Endpoint4::new(header.destination.get(), tcp.destination.get()),
+        length,
+        protocol: header.protocol,
+        flags: if header.protocol == TCP { tcp.flags } else { 0 },
+        header: 20,
+        ttl: header.ttl,
+    })
+}
+
+/// Every other frame.
+#[cold]
+fn rest(head: &[u8], total: usize, mac: Mac) -> Verdict {
+    let Ok((ethernet, packet)) = Ethernet::ref_from_prefix(head) else {
+        return Verdict::Malformed(Malformed::Ethernet);
+    };
+    let destination = Mac(ethernet.destination);
+    if destination.is_group() {
+        return Verdict::Other;
+    }
+    if destination != mac {
+        return Verdict::OtherHost;
+    }
+    if ethernet.ether_type != ether_type::IPV4 {
+        return Verdict::Other;
+    }
+    match ipv4(packet, total - ethernet::HEADER, total == head.len()) {
+        Ok(verdict) => verdict,
+        Err(malformed) => Verdict::Malformed(malformed),
+    }
+}
+
+/// An IPv4 packet of which `packet` is the part at hand; `available` bytes are left in the frame.
+fn ipv4(packet: &[u8], available: usize, contiguous: bool) -> Result<Verdict, Malformed> {
+    let short = |reason| if contiguous { reason } else { Malformed::Scattered };
+    let (header, _) = Ipv4::ref_from_prefix(packet).map_err(|_| short(Malformed::Ipv4))?;
+    let header_length = header.header_length();
+    let length = usize::from(header.length.get());
+    if header.version_and_length >> 4 != 4
+        || header_length < 20
+        || length < header_length
+        || length > available
+    {
+        return Err(Malformed::Ipv4);
+    }
+    let (whole_header, transport) = packet.split_at_checked(header_length).ok_or(short(Malformed::Ipv4))?;
+    let mut sum = checksum::Sum::default();
+    sum.add(whole_header);
+    if !sum.is_right() {
+        return Err(Malformed::Ipv4Checksum);
+    }
+    let (source, destination) = (header.source.get(), header.destination.get());
+    let protocol = header.protocol;
+    if protocol != TCP && protocol != UDP {
+        return Ok(Verdict::Other);
+    }
+    if header.fragment.get() & Ipv4::IS_FRAGMENT != 0 {
+        return Ok(Verdict::Fragment { source, destination, protocol });
+    }
+    let data = length - header_length;
+    let (source_port, destination_port, flags) = if protocol == TCP {
+        if data < size_of::<Tcp>() {
+            return Err(Malformed::Transport);
+        }
+        let (tcp, _) = Tcp::ref_from_prefix(transport).map_err(|_| Malformed::Scattered)?;
+        (tcp.source.get(), tcp.destination.get(), tcp.flags)
+    } else {
+        if data < size_of::<Udp>() {
+            return Err(Malformed::Transport);
+        }
+        let (udp, _) = Udp::ref_from_prefix(transport).map_err(|_| Malformed::Scattered)?;
+        (udp.source.get(), udp.destination.get(), 0)
+    };
+    Ok(Verdict::Segment(Segment {
+        source: Endpoint4::new(source, source_port),
+        destination: Endpoint4::new(destination, destination_port),
+        length: header.length.get(),
+        protocol,
+        flags,
+        // At most 60: four bits of words of four bytes.
+        header: header_length as u8,
+        ttl: header.ttl,
+    }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tcp_flag;
+    use etherparse::PacketBuilder;
+
+    const MAC: Mac = Mac([2, 0, 0, 0, 0, 1]);
+    const PEER: [u8; 6] = [2, 0, 0, 0, 0, 2];
+
+    fn syn(payload: &[u8]) -> Vec<u8> {
+        let builder = PacketBuilder::ethernet2(PEER, MAC.0)
+            .ipv4([192, 168, 18, 10], [192, 168, 18, 58], 64)
+            .tcp(2001, 8888, 7, 512)
+            .syn();
+        let mut frame = Vec::new();
+        builder.write(&mut frame, payload).unwrap();
+        frame
+    }
+
+    fn verdict(frame: &[u8]) -> Verdict {
+        parse(frame, frame.len(), MAC)
+    }
+
+    #[test]
+    fn a_segment() {
+        let Verdict::Segment(segment) = verdict(&syn(b"hello")) else { panic!("not a segment") };
+        assert_eq!(segment.source.to_string(), "192.168.18.10:2001");
+        assert_eq!(segment.destination.to_string(), "192.168.18.58:8888");
+        assert_eq!(
+            (segment.protocol, segment.flags, segment.header, segment.ttl, segment.length),
+            (TCP, tcp_flag::SYN, 20, 64, 45)
+        );
+    }
+
+    #[test]
+    fn a_short_datagram() {
+        let mut frame = Vec::new();
+        PacketBuilder::ethernet2(PEER, MAC.0)
+            .ipv4([10, 0, 0, 1], [10, 0, 0, 2], 9)
+            .udp(1, 2)
+            .write(&mut frame, &[])
+            .unwrap();
+        let Verdict::Segment(segment) = verdict(&frame) else { panic!("not a segment") };
+        assert_eq!((segment.protocol, segment.flags, segment.length), (UDP, 0, 28));
+    }
+
+    #[test]
+    fn who_it_is_for() {
+        let mut frame = syn(&[]);
+        frame[5] = 9;
+        assert_eq!(verdict(&frame), Verdict::OtherHost);
+        frame[0] = 1;
+        assert_eq!(verdict(&frame), Verdict::Other);
+        assert_eq!(verdict(&frame[..13]), Verdict::Malformed(Malformed::Ethernet));
+    }
+
+    #[test]
+    fn each_lie_has_its_name() {
+        let lie = |at: usize, value: u8| {
+            let mut frame = syn(&[]);
+            frame[at] = value;
+            // The checksum is made right again, so that it is not what is found wrong.
+            frame[24..26].fill(0);
+            let end = 14 + usize::from(frame[14] & 0xf).max(5) * 4;
+            let sum = checksum::checksum(&frame[14..end.min(frame.len())]);
+            frame[24..26].copy_from_slice(&sum);
+            verdict(&frame)
+        };
+        assert_eq!(lie(14, 0x65), Verdict::Malformed(Malformed::Ipv4));
+        assert_eq!(lie(14, 0x44), Verdict::Malformed(Malformed::Ipv4));
+        assert_eq!(lie(14, 0x4f), Verdict::Malformed(Malformed::Ipv4), "options beyond the packet");
+        assert_eq!(lie(17, 19), Verdict::Malformed(Malformed::Ipv4));
+        assert_eq!(lie(17, 200), Verdict::Malformed(Malformed::Ipv4));
+        assert_eq!(lie(17, 39), Verdict::Malformed(Malformed::Transport));
+        assert_eq!(lie(12, 0x81), Verdict::Other, "a VLAN tag");
+        assert_eq!(lie(23, 47), Verdict::Other, "GRE");
+        assert!(matches!(lie(20, 0x20), Verdict::Fragment { protocol: TCP, .. }));
+        assert!(matches!(lie(21, 0x01), Verdict::Fragment { protocol: TCP, .. }));
+        let mut frame = syn(&[]);
+        frame[24] ^= 1;
+        assert_eq!(verdict(&frame), Verdict::Malformed(Malformed::Ipv4Checksum));
+        let frame = syn(&[]);
+        assert_eq!(parse(&frame[..40], frame.len(), MAC), Verdict::Malformed(Malformed::Scattered));
+        assert_eq!(parse(&frame[..20], frame.len(), MAC), Verdict::Malformed(Malformed::Scattered));
+    }
+
+    #[test]
+    fn options_are_seen_past() {
+        let options = etherparse::Ipv4Options::try_from(&[1_u8, 1, 1, 0][..]).unwrap();
+        let header = etherparse::Ipv4Header {
+            options,
+            ..etherparse::Ipv4Header::new(20, 64, etherparse::IpNumber::TCP, [1; 4], [2; 4]).unwrap()
+        };
+        let mut frame = Vec::new();
+        PacketBuilder::ethernet2(PEER, MAC.0)
+            .ip(etherparse::IpHeaders::Ipv4(header, Default::default()))
+            .tcp(5, 6, 0, 0)
+            .write(&mut frame, &[])
+            .unwrap();
+        let Verdict::Segment(segment) = verdict(&frame) else {
+            panic!("not a segment: {:?}", verdict(&frame))
+        };
+        assert_eq!((segment.header, segment.source.port(), segment.destination.port()), (24, 5, 6));
+    }
+
+    #[test]
+    fn agrees_with_an_independent_parser() {
+        bolero::check!().with_type::<(Vec<u8>, u16)>().for_each(|(noise, cut)| {
+            let mut frame = syn(b"payload");
+            for (at, byte) in noise.iter().enumerate() {
+                let at = (at * 7 + usize::from(*byte)) % frame.len();
+                frame[at] = *byte;
+            }
+            frame.truncate(usize::from(*cut) % (frame.len() + 1));
+            if let Verdict::Segment(segment) = verdict(&frame) {
+                let theirs = etherparse::SlicedPacket::from_ethernet(&frame).unwrap();
+                let Some(etherparse::NetSlice::Ipv4(ip)) = theirs.net else { panic!("not IPv4") };
+                assert_eq!(ip.header().source_addr(), std::net::Ipv4Addr::from(segment.source.address()));
+                assert_eq!(
+                    ip.header().destination_addr(),
+                    std::net::Ipv4Addr::from(segment.destination.address())
+                );
+                match theirs.transport {
+                    Some(etherparse::TransportSlice::Tcp(tcp)) => {
+                        assert_eq!(
+                            (tcp.source_port(), tcp.destination_port()),
+                            (segment.source.port(), segment.destination.port())
+                        );
+                    }
+                    Some(etherparse::TransportSlice::Udp(udp)) => {
+                        assert_eq!(
+                            (udp.source_port(), udp.destination_port()),
+                            (segment.source.port(), segment.destination.port())
+                        );
+                    }
+                    other => panic!("not a segment: {other:?}"),
+                }
+            }
+        });
+    }
+}
