@@ -1,0 +1,137 @@
+//! What workers tell the control core: "look at this record". One bounded ring a worker.
+//!
+//! An event carries no more than a position. What to do follows from the record, so an event may be late, doubled or
+//! about a record that was reused since: looking once too often does no harm. Nor does one that did not fit: the ring
+//! then says so, and the control core looks at every record instead.
+
+use crate::sync::{
+    AtomicBool, AtomicU32,
+    Ordering::{AcqRel, Acquire, Relaxed, Release},
+    Padded,
+};
+
+/// A ring between one worker and the control core.
+pub(crate) struct Ring {
+    slots: Box<[AtomicU32]>,
+    /// Written by the worker: events published.
+    tail: Padded<AtomicU32>,
+    /// Written by the control core: events taken.
+    head: Padded<AtomicU32>,
+    /// Some events did not fit.
+    lost: Padded<AtomicBool>,
+}
+
+/// The worker's private end: events become visible in batches.
+#[derive(Debug, Default)]
+pub(crate) struct Sender {
+    tail: u32,
+    published: u32,
+    /// The control core's `head` when last looked at.
+    head: u32,
+}
+
+impl Ring {
+    /// A ring of `len` events, which is brought to a power of two.
+    pub(crate) fn new(len: u32) -> Self {
+        let len = len.clamp(1, 1 << 24).next_power_of_two();
+        Ring {
+            slots: (0..len).map(|_| AtomicU32::new(0)).collect(),
+            tail: Padded(AtomicU32::new(0)),
+            head: Padded(AtomicU32::new(0)),
+            lost: Padded(AtomicBool::new(false)),
+        }
+    }
+
+    pub(crate) fn bytes(&self) -> usize {
+        size_of_val(&*self.slots)
+    }
+
+    fn slot(&self, number: u32) -> &AtomicU32 {
+        &self.slots[number as usize & (self.slots.len() - 1)]
+    }
+
+    /// Queues an event; it is seen after [`Ring::publish`]. `false`: it was lost, and that is noted.
+    #[inline]
+    pub(crate) fn push(&self, sender: &mut Sender, event: u32) -> bool {
+        let len = self.slots.len() as u32;
+        if sender.tail.wrapping_sub(sender.head) == len {
+            // Acquire pairs with the Release of `take`: the slot was read before it is written again.
+            sender.head = self.head.load(Acquire);
+            if sender.tail.wrapping_sub(sender.head) == len {
+                // Release pairs with the Acquire of `take_lost`: who learns that an event was lost sees the record it
+                // was about. Stored even if it is already set: only one's own store makes one's own writes visible.
+                self.lost.store(true, Release);
+                return false;
+            }
+        }
+        self.slot(sender.tail).store(event, Relaxed);
+        sender.tail = sender.tail.wrapping_add(1);
+        true
+    }
+
+    /// Makes queued events visible.
+    #[inline]
+    pub(crate) fn publish(&self, sender: &mut Sender) {
+        if sender.published != sender.tail {
+            // Release pairs with the Acquire of `take`: the slots, and the records the events are about.
+            self.tail.store(sender.tail, Release);
+            sender.published = sender.tail;
+        }
+    }
+
+    /// Takes up to `out.len()` events; gives how many. Only one thread at a time.
+    pub(crate) fn take(&self, out: &mut [u32]) -> usize {
+        let head = self.head.load(Relaxed);
+        // Acquire pairs with the Release of `publish`.
+        let waiting = self.tail.load(Acquire).wrapping_sub(head) as usize;
+        let taken = waiting.min(out.len());
+        for (out, number) in out[..taken].iter_mut().zip(0..) {
+            *out = self.slot(head.wrapping_add(number)).load(Relaxed);
+        }
+        if taken > 0 {
+            // Release pairs with the Acquire of `push`.
+            self.head.store(head.wrapping_add(taken as u32), Release);
+        }
+        taken
+    }
+
+    /// Whether events were lost since the last call. Acquire pairs with the Release of `push`.
+    pub(crate) fn take_lost(&self) -> bool {
+        self.lost.load(Relaxed) && self.lost.swap(false, AcqRel)
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn events_come_in_order_once_published_and_a_full_ring_says_so() {
+        let ring = Ring::new(3);
+        let mut sender = Sender::default();
+        let mut out = [0; 8];
+        let mut next = 0;
+        for round in 0..10 {
+            for n in 0..4 {
+                assert!(ring.push(&mut sender, round * 4 + n));
+            }
+            assert_eq!(ring.take(&mut out), 0, "not yet published");
+            ring.publish(&mut sender);
+            assert_eq!(ring.take(&mut out[..3]), 3);
+            assert_eq!(ring.take(&mut out[3..]), 1);
+            for &event in &out[..4] {
+                assert_eq!(event, next);
+                next += 1;
+            }
+        }
+        assert!(!ring.take_lost());
+        for n in 0..4 {
+            assert!(ring.push(&mut sender, n));
+        }
+        assert!(!ring.push(&mut sender, 4));
+        ring.publish(&mut sender);
+        assert!(ring.take_lost() && !ring.take_lost());
+        assert_eq!(ring.take(&mut out), 4);
+        assert!(ring.push(&mut sender, 5));
+    }
+}

@@ -1,0 +1,39 @@
+//! The atomics everything here is made of: the standard library's, or loom's under `--cfg loom`, so that the very
+//! code that runs is the code that is model-checked.
+
+#[cfg(loom)]
+pub(crate) use loom::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering, fence};
+#[cfg(not(loom))]
+pub(crate) use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering, fence};
+
+/// Waits a moment for another thread's short critical section.
+///
+/// `spins` counts the caller's attempts: after a while the holder of the lock may be a thread that the kernel took off
+/// this very CPU (several workers on one CPU, as in a lab), so the CPU is offered to it.
+#[inline]
+pub(crate) fn relax(spins: &mut u32) {
+    *spins = spins.wrapping_add(1);
+    #[cfg(loom)]
+    loom::thread::yield_now();
+    #[cfg(not(loom))]
+    if spins.is_multiple_of(512) {
+        std::thread::yield_now();
+    } else {
+        std::hint::spin_loop();
+    }
+}
+
+/// A value on cache lines of its own (two: the adjacent-line prefetcher fetches pairs), so that one thread's writes do
+/// not slow another's reads of its neighbour.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+pub(crate) struct Padded<T>(pub(crate) T);
+
+impl<T> std::ops::Deref for Padded<T> {
+    type Target = T;
+
+    #[inline]
+    fn deref(&self) -> &T {
+        &self.0
+    }
+}
