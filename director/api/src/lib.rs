@@ -1,0 +1,197 @@
+//! The messages of the director's control socket.
+//!
+//! The socket is a unix stream socket, [`SOCKET`] in the directory of the instance. A client sends one
+//! [`Request`] as a line of JSON and reads the answer until the end of the stream: one [`Answer`] as
+//! JSON, or, for [`Request::Proc`], the text of the file as it is.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+/// The control socket's name in the directory of an instance.
+pub const SOCKET: &str = "control.sock";
+
+/// The name of the socket that speaks IPVS's generic netlink, in the same directory.
+pub const IPVS_SOCKET: &str = "ipvs.sock";
+
+/// The directory of an instance whose configuration names none.
+pub const DEFAULT_DIRECTORY: &str = "/run/director";
+
+/// The environment variable that names the directory of an instance to its clients.
+pub const DIRECTORY_VARIABLE: &str = "DIRECTOR_DIRECTORY";
+
+/// What a client asks.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "command", rename_all = "snake_case")]
+pub enum Request {
+    /// The whole state, as [`Answer::Status`].
+    Status,
+    /// A file that the kernel's IPVS would show under `/proc/net`, in its format.
+    Proc {
+        /// Which one.
+        file: ProcFile,
+    },
+}
+
+/// A file of IPVS under `/proc/net`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ProcFile {
+    /// `/proc/net/ip_vs`: services and their servers.
+    IpVs,
+    /// `/proc/net/ip_vs_conn`: connections.
+    IpVsConn,
+    /// `/proc/net/ip_vs_stats`: totals.
+    IpVsStats,
+}
+
+/// What the director answers.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Answer {
+    /// The request could not be met, and why.
+    Error(String),
+    /// The answer to [`Request::Status`].
+    Status(Box<Status>),
+}
+
+/// The state of a running director.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Status {
+    /// The director's version.
+    pub version: String,
+    /// Seconds since its start.
+    pub uptime_seconds: f64,
+    /// Whether every worker runs and every port is up.
+    pub forwarding: bool,
+    /// Why it does not forward, where it does not.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub problems: Vec<String>,
+    /// The ports, in the order of the configuration.
+    pub ports: Vec<Port>,
+    /// The workers, by lcore.
+    pub workers: Vec<Worker>,
+    /// The connection table.
+    pub connections: Connections,
+    /// Packets dropped, by reason; every reason is listed.
+    pub drops: BTreeMap<String, u64>,
+    /// Where the received packets went.
+    pub totals: Totals,
+    /// The virtual services.
+    pub services: Vec<Service>,
+}
+
+/// A port and what passed it.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Port {
+    /// The name of the configuration, which its kernel twin has too.
+    pub name: String,
+    /// The device as configured.
+    pub device: String,
+    /// The DPDK driver.
+    pub driver: String,
+    /// The MAC address.
+    pub mac: String,
+    /// Whether the link is up.
+    pub link_up: bool,
+    /// The MTU in bytes.
+    pub mtu: u32,
+    /// Receive and transmit queues.
+    pub rx_queues: u32,
+    /// Transmit queues.
+    pub tx_queues: u32,
+    /// The driver of the kernel twin; none where it has none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub twin: Option<String>,
+    /// Packets received from the device.
+    pub rx_packets: u64,
+    /// Bytes received, without the frame check sequence.
+    pub rx_bytes: u64,
+    /// Packets handed to the device, the kernel's and the director's own among them.
+    pub tx_packets: u64,
+    /// Bytes handed to the device.
+    pub tx_bytes: u64,
+    /// Packets received here that were dropped.
+    pub drops: u64,
+    /// Packets the device itself lost for want of buffers or speed, before the director saw them.
+    pub missed: u64,
+    /// Packets given to the kernel twin.
+    pub to_twin: u64,
+    /// Packets the kernel sent out through its twin.
+    pub from_twin: u64,
+}
+
+/// A worker and what it did.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Worker {
+    /// Its lcore.
+    pub lcore: u32,
+    /// Packets it received.
+    pub rx_packets: u64,
+    /// Bytes it received.
+    pub rx_bytes: u64,
+    /// Packets it received that were sent on.
+    pub tx_packets: u64,
+    /// Bytes sent on.
+    pub tx_bytes: u64,
+    /// Packets it received that were dropped.
+    pub drops: u64,
+    /// Packets it received that went to a kernel twin.
+    pub to_twin: u64,
+    /// The queues it polls, `port:queue`.
+    pub queues: Vec<String>,
+}
+
+/// The connection table.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Connections {
+    /// Entries in use, without persistence templates.
+    pub active: u64,
+    /// Entries there is room for.
+    pub capacity: u64,
+    /// Memory of an entry all in: index, record and timer, at full capacity.
+    pub bytes_per_connection: f64,
+    /// The pages the table lies on, in bytes (4096, 2 MiB or 1 GiB).
+    pub page_size: u64,
+}
+
+/// `received = sent + to_twin + dropped + held`, always.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Totals {
+    /// Packets received on all ports.
+    pub received: u64,
+    /// Of these, sent on.
+    pub sent: u64,
+    /// Of these, given to a kernel twin.
+    pub to_twin: u64,
+    /// Of these, dropped for a reason.
+    pub dropped: u64,
+    /// Of these, in the director now: waiting for a neighbour or in a ring.
+    pub held: u64,
+}
+
+/// A virtual service.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Service {
+    /// `tcp`, `udp`, …
+    pub protocol: String,
+    /// `ADDRESS:PORT`.
+    pub address: String,
+    /// The scheduler's name.
+    pub scheduler: String,
+    /// Its real servers, newest first, the order of scheduling.
+    pub servers: Vec<Server>,
+}
+
+/// A real server of a service.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Server {
+    /// `ADDRESS:PORT`.
+    pub address: String,
+    /// Its weight; 0: no new connections.
+    pub weight: u32,
+    /// Connections in an active state.
+    pub active: u64,
+    /// Connections in any other state.
+    pub inactive: u64,
+}

@@ -1,0 +1,81 @@
+//! Questions to the director's sockets.
+
+use std::io::{self, Read, Write};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use director_api::{Answer, IPVS_SOCKET, Request, SOCKET, Status};
+use director_ipvs::{Header, client};
+use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketAddrUnix, SocketFlags, SocketType, sockopt};
+
+/// How long a director may take to answer.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Asks for the whole state.
+pub(crate) fn status(directory: &Path) -> anyhow::Result<Status> {
+    let path = directory.join(SOCKET);
+    let answer = ask(&path, &Request::Status).with_context(|| no_director(&path))?;
+    let answer: Answer = serde_json::from_slice(&answer)
+        .with_context(|| format!("what answers at {} is no director of this version", path.display()))?;
+    match answer {
+        Answer::Status(status) => Ok(*status),
+        Answer::Error(reason) => bail!("the director refuses: {reason}"),
+    }
+}
+
+fn ask(path: &Path, request: &Request) -> io::Result<Vec<u8>> {
+    let mut stream = UnixStream::connect(path)?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.set_write_timeout(Some(PATIENCE))?;
+    let mut line = serde_json::to_vec(request)?;
+    line.push(b'\n');
+    stream.write_all(&line)?;
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).map_err(late)?;
+    Ok(answer)
+}
+
+/// Asks the IPVS socket for its family, the first thing every LVS tool asks.
+pub(crate) fn check_ipvs(directory: &Path) -> anyhow::Result<()> {
+    let path = directory.join(IPVS_SOCKET);
+    let answer = ask_family(&path).with_context(|| no_director(&path))?;
+    if answer == 0 {
+        bail!("the director closed {} without an answer; its log says why", path.display());
+    }
+    Ok(())
+}
+
+fn ask_family(path: &Path) -> io::Result<usize> {
+    let socket: OwnedFd =
+        rustix::net::socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
+    sockopt::set_socket_timeout(&socket, sockopt::Timeout::Recv, Some(PATIENCE))?;
+    sockopt::set_socket_timeout(&socket, sockopt::Timeout::Send, Some(PATIENCE))?;
+    rustix::net::connect(&socket, &SocketAddrUnix::new(path)?).map_err(io::Error::from).map_err(late)?;
+    let question = client::encode(&director_ipvs::Request::GetFamily, &Header::default());
+    rustix::net::send(&socket, &question, SendFlags::NOSIGNAL)?;
+    let mut answer = [0; director_ipvs::DATAGRAM_SIZE];
+    let (length, _) =
+        rustix::net::recv(&socket, &mut answer, RecvFlags::empty()).map_err(io::Error::from).map_err(late)?;
+    Ok(length)
+}
+
+/// A timeout of a socket is an "again" of the system's; that says nothing to a user.
+fn late(error: io::Error) -> io::Error {
+    if error.kind() == io::ErrorKind::WouldBlock {
+        return io::Error::new(
+            io::ErrorKind::TimedOut,
+            format!("it accepts the connection and is silent for {} s", PATIENCE.as_secs()),
+        );
+    }
+    error
+}
+
+fn no_director(path: &Path) -> String {
+    format!(
+        "no director answers at {} (is it running, as root, with this `[control] directory`?)",
+        path.display()
+    )
+}

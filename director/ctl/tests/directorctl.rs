@@ -1,0 +1,93 @@
+//! `directorctl` itself.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "so tests fail")]
+
+mod common;
+
+use common::{Director, ctl, run, tool};
+use director_api::{Port, Status};
+
+#[test]
+fn passes_arguments_and_exit_status_through() {
+    let director = Director::start();
+    let shell =
+        run(director.exec(&[tool("sh"), "-c", "cat; echo \"$1\"; exit 7", "sh", "--json"]), "input\n");
+    assert_eq!((shell.stdout.as_str(), shell.stderr.as_str(), shell.code), ("input\n--json\n", "", 7));
+}
+
+#[test]
+fn keeps_what_is_preloaded_anyway() {
+    let director = Director::start();
+    let mut command = director.exec(&[tool("sh"), "-c", "echo $LD_PRELOAD $DIRECTOR_DIRECTORY"]);
+    command.env("LD_PRELOAD", "/nonexistent/one.so");
+    let shown = run(command, "").stdout;
+    let directory = director.directory().display();
+    assert!(shown.ends_with(&format!("libdirector_preload.so:/nonexistent/one.so {directory}\n")), "{shown}");
+}
+
+#[test]
+fn a_command_that_cannot_run_ends_as_in_a_shell() {
+    let director = Director::start();
+    let missing = run(director.exec(&["no-such-command-here"]), "");
+    assert_eq!(missing.code, 127);
+    assert!(missing.stderr.starts_with("directorctl: cannot run `no-such-command-here`: "), "{missing:?}");
+    assert_eq!(run(director.exec(&["/etc/passwd"]), "").code, 126);
+}
+
+#[test]
+fn without_a_director_nothing_is_run() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut command = ctl();
+    command.arg("--directory").arg(directory.path()).args(["exec", "--", "echo", "ran"]);
+    let done = run(command, "");
+    assert_eq!((done.stdout.as_str(), done.code), ("", 2));
+    let socket = directory.path().join("ipvs.sock");
+    let start = format!("directorctl: no director answers at {} (is it running", socket.display());
+    assert!(done.stderr.starts_with(&start), "{done:?}");
+    assert!(done.stderr.ends_with("No such file or directory (os error 2)\n"), "{done:?}");
+
+    let mut command = ctl();
+    command.arg("status").env("DIRECTOR_DIRECTORY", directory.path());
+    let done = run(command, "");
+    assert_eq!((done.stdout.as_str(), done.code), ("", 2));
+    assert!(done.stderr.contains("control.sock"), "{done:?}");
+}
+
+#[test]
+fn a_missing_library_is_named() {
+    let director = Director::start();
+    let mut command = director.exec(&["echo", "ran"]);
+    command.env("DIRECTOR_PRELOAD", "/nonexistent/library.so");
+    let done = run(command, "");
+    assert_eq!((done.stdout.as_str(), done.code), ("", 2));
+    assert!(done.stderr.contains("looked for /nonexistent/library.so"), "{done:?}");
+}
+
+#[test]
+fn the_status_tells_whether_it_forwards() {
+    let director = Director::start();
+    *director.state().status.lock().unwrap() = Status {
+        version: "0.1.0".into(),
+        forwarding: true,
+        ports: vec![Port { name: "front".into(), rx_packets: 12, ..Port::default() }],
+        ..Status::default()
+    };
+    let done = run(director.ctl(&["status", "--json"]), "");
+    assert_eq!((done.stderr.as_str(), done.code), ("", 0));
+    let json: serde_json::Value = serde_json::from_str(&done.stdout).unwrap();
+    assert_eq!(json["ports"][0]["rx_packets"], 12);
+    let done = run(director.ctl(&["status"]), "");
+    assert!(done.stdout.starts_with("director 0.1.0, up 00:00:00, forwarding\n"), "{done:?}");
+    assert_eq!(done.code, 0);
+
+    let mut status = director.state().status.lock().unwrap();
+    status.forwarding = false;
+    status.problems = vec!["port front: the link is down".into()];
+    drop(status);
+    let done = run(director.ctl(&["status"]), "");
+    assert_eq!(
+        (done.stderr.as_str(), done.code),
+        ("directorctl: the director does not forward\ndirectorctl: port front: the link is down\n", 1)
+    );
+    assert!(done.stdout.contains("NOT forwarding"), "{done:?}");
+}

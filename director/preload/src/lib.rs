@@ -1,0 +1,47 @@
+//! Hands unmodified LVS tools the director in place of the kernel's IPVS.
+//!
+//! `directorctl exec` loads this library into a tool ahead of libc (`LD_PRELOAD`, see ld.so(8)). In the
+//! tool's process
+//!
+//! - a generic-netlink socket is the kernel's until the tool asks it for the family `IPVS`; then the
+//!   director's socket takes its place under the same descriptor ([`switch`]). What is no business of
+//!   IPVS, `ethtool` or VRRP's route sockets, never notices the library;
+//! - the older socket options of IPVS answer as a kernel without IPVS does ([`sockets`]);
+//! - `/proc/net/ip_vs`, `ip_vs_conn` and `ip_vs_stats` open as the director's ([`proc`]).
+//!
+//! Where no director answers, the tool fails as it does on a kernel without IPVS, and a line on standard
+//! error says which socket is silent. Nothing of IPVS ever reaches the kernel.
+//!
+//! The library keeps no list of descriptors. A descriptor handed over carries its mark in the kernel: the
+//! socket is bound to an abstract address of ours ([`netlink::Mark`]). So `close`, `dup`, `fork`,
+//! `posix_spawn` and descriptors passed around need no bookkeeping and cannot make it wrong, and nothing
+//! here allocates, locks, or depends on what a signal handler has interrupted.
+//!
+//! Two limits: a descriptor that waits in an epoll set while it is handed over leaves that set, since it is
+//! another socket then; and `LD_PRELOAD` is ignored for set-user-id programs.
+
+// `open` and `openat` are variadic in C; here they are defined, and called, with a fixed list of arguments.
+// That is the same call where variadic integers travel in the same registers as named ones: in the System V
+// ABI of x86-64 and in the AAPCS64 of Linux (it is not on Apple's aarch64). An argument the caller left out
+// is then some register's value, passed on to a function that ignores it likewise.
+#[cfg(not(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64"))))]
+compile_error!("this library is for Linux on x86-64 and aarch64");
+
+mod instance;
+mod netlink;
+mod proc;
+mod real;
+mod sockets;
+mod switch;
+
+/// Looks everything up while the process still has one thread and no signal handlers.
+extern "C" fn load() {
+    real::look_up();
+    instance::remember();
+}
+
+#[used]
+// SAFETY: the dynamic linker calls the functions in this section once, after libc, which this library
+// depends on, is ready; they may ignore the arguments it passes.
+#[unsafe(link_section = ".init_array")]
+static LOAD: extern "C" fn() = load;

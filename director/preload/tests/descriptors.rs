@@ -1,0 +1,587 @@
+//! The library in a process of its own, seen through the calls a tool makes.
+//!
+//! Each test starts this program again with the library loaded and runs one of the ignored tests below in
+//! it, against a director that sends back what it gets.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "so tests fail")]
+
+use std::ffi::{CStr, c_int, c_void};
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::mem::{size_of, zeroed};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::thread;
+
+use libc::{iovec, msghdr, sockaddr_nl, sockaddr_un, socklen_t};
+
+// ---- the tests
+
+#[test]
+fn a_socket_stays_netlink_until_ipvs_is_asked_for() {
+    succeeds("child_switches");
+}
+
+#[test]
+fn copies_and_closed_descriptors_are_told_apart() {
+    succeeds("child_copies");
+}
+
+#[test]
+fn a_question_in_pieces_is_understood() {
+    succeeds("child_sends_in_pieces");
+}
+
+#[test]
+fn a_director_that_goes_is_an_error() {
+    succeeds("child_sees_the_end");
+}
+
+#[test]
+fn the_older_interface_is_not_there() {
+    succeeds("child_uses_socket_options");
+}
+
+#[test]
+fn the_files_are_the_directors() {
+    succeeds("child_reads_files");
+}
+
+#[test]
+fn without_a_director_ipvs_is_not_there() {
+    let directory = tempfile::tempdir().unwrap();
+    let output = in_child("child_without_director", directory.path());
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{errors}{}", String::from_utf8_lossy(&output.stdout));
+    let complaints: Vec<_> = errors.lines().filter(|line| line.starts_with("director:")).collect();
+    let socket = directory.path().join("ipvs.sock");
+    assert_eq!(
+        complaints,
+        [format!("director: no answer at {}: No such file or directory", socket.display())]
+    );
+}
+
+// ---- what they run
+
+#[test]
+#[ignore = "needs the library; the tests above run it"]
+fn child_switches() {
+    let fd = netlink_socket();
+    let port = address_of(&fd).unwrap().nl_pid;
+    assert_ne!(port, 0);
+
+    // The kernel answers for its own family.
+    send(&fd, &get_family("nlctrl")).unwrap();
+    let (answer, from) = receive(&fd, 0).unwrap();
+    assert_eq!((answer[4], from.nl_family, from.nl_pid), (16, libc::AF_NETLINK as u16, 0));
+    let _ack = receive(&fd, 0).unwrap();
+
+    set_nonblocking(&fd);
+    set_option(&fd, libc::SOL_SOCKET, libc::SO_RCVBUF, 32_768).unwrap();
+    let question = get_family("IPVS");
+    send(&fd, &question).unwrap();
+    wait(&fd);
+
+    // Peeking tells the whole length; nothing is lost.
+    let mut start = [0; 4];
+    let flags = libc::MSG_PEEK | libc::MSG_TRUNC;
+    let length = receive_into(&fd, &mut start, flags).unwrap().0;
+    assert_eq!(length, question.len());
+    let (echo, from) = receive(&fd, 0).unwrap();
+    assert_eq!(echo, question);
+    assert_eq!((from.nl_family, from.nl_pid), (libc::AF_NETLINK as u16, 0));
+    assert_eq!(receive(&fd, 0).unwrap_err().raw_os_error(), Some(libc::EAGAIN));
+
+    // What the program knew of its socket is still so.
+    let address = address_of(&fd).unwrap();
+    assert_eq!((address.nl_family, address.nl_pid), (libc::AF_NETLINK as u16, port));
+    assert_eq!(peer_of(&fd).unwrap().nl_pid, 0);
+    // SAFETY: no pointers.
+    let (status, flags) =
+        unsafe { (libc::fcntl(fd.as_raw_fd(), libc::F_GETFL), libc::fcntl(fd.as_raw_fd(), libc::F_GETFD)) };
+    assert_ne!(status & libc::O_NONBLOCK, 0);
+    assert_ne!(flags & libc::FD_CLOEXEC, 0);
+    assert_eq!(option(&fd, libc::SOL_SOCKET, libc::SO_DOMAIN).unwrap(), libc::AF_NETLINK);
+    assert_eq!(option(&fd, libc::SOL_SOCKET, libc::SO_TYPE).unwrap(), libc::SOCK_RAW);
+    assert_eq!(option(&fd, libc::SOL_SOCKET, libc::SO_PROTOCOL).unwrap(), libc::NETLINK_GENERIC);
+    set_option(&fd, libc::SOL_SOCKET, libc::SO_SNDBUF, 32_768).unwrap();
+    set_option(&fd, libc::SOL_NETLINK, libc::NETLINK_EXT_ACK, 1).unwrap();
+    bind(&fd).unwrap();
+
+    // The others are what they were.
+    let other = netlink_socket();
+    send(&other, &get_family("nlctrl")).unwrap();
+    assert_eq!(receive(&other, 0).unwrap().0[4], 16);
+}
+
+#[test]
+#[ignore = "needs the library; the tests above run it"]
+fn child_copies() {
+    let fd = switched();
+    let port = address_of(&fd).unwrap().nl_pid;
+    let number = fd.as_raw_fd();
+    let copy = fd.try_clone().unwrap();
+    drop(fd);
+
+    // The number comes again, for something else.
+    let mut pipe = [0; 2];
+    // SAFETY: room for two descriptors.
+    assert_eq!(unsafe { libc::pipe(pipe.as_mut_ptr()) }, 0);
+    assert!(pipe.contains(&number), "{pipe:?} {number}");
+    // SAFETY: both were just made and belong to nobody else.
+    let [reader, writer] = pipe.map(|fd| unsafe { OwnedFd::from_raw_fd(fd) });
+    let question = get_family("IPVS");
+    // SAFETY: the buffer and its length.
+    let written = unsafe { libc::write(writer.as_raw_fd(), question.as_ptr().cast(), question.len()) };
+    assert_eq!(written, question.len().cast_signed());
+    let mut arrived = vec![0; question.len()];
+    File::from(reader).read_exact(&mut arrived).unwrap();
+    assert_eq!(arrived, question);
+    assert_eq!(address_of(&writer).unwrap_err().raw_os_error(), Some(libc::ENOTSOCK));
+
+    // The copy is the director's, here and in a child process.
+    assert_eq!(address_of(&copy).unwrap().nl_pid, port);
+    // SAFETY: the child only makes system calls and ends.
+    let child = unsafe { libc::fork() };
+    if child == 0 {
+        let same = address_of(&copy).is_ok_and(|address| address.nl_pid == port);
+        // SAFETY: no pointers; it does not return.
+        unsafe { libc::_exit(c_int::from(!same)) };
+    }
+    let mut status = 0;
+    // SAFETY: room for the status.
+    assert_eq!(unsafe { libc::waitpid(child, &raw mut status, 0) }, child);
+    assert_eq!(status, 0);
+    exchange(&copy, b"\x14\0\0\0 hello, director");
+
+    // A socket put over it is itself.
+    let (one, _other) = std::os::unix::net::UnixDatagram::pair().unwrap();
+    // SAFETY: no pointers; `copy` stays the owner of its number.
+    assert!(unsafe { libc::dup2(one.as_raw_fd(), copy.as_raw_fd()) } >= 0);
+    assert_eq!(address_of(&copy).unwrap().nl_family, libc::AF_UNIX as u16);
+}
+
+#[test]
+#[ignore = "needs the library; the tests above run it"]
+fn child_sends_in_pieces() {
+    let fd = netlink_socket();
+    let question = get_family("IPVS");
+    let (first, rest) = question.split_at(7);
+    let (second, third) = rest.split_at(15);
+    let mut pieces = [first, second, &[], third]
+        .map(|piece| iovec { iov_base: piece.as_ptr().cast_mut().cast(), iov_len: piece.len() });
+    // SAFETY: all zeros are an empty message.
+    let mut message: msghdr = unsafe { zeroed() };
+    message.msg_iov = pieces.as_mut_ptr();
+    message.msg_iovlen = pieces.len();
+    // SAFETY: the vectors point to the pieces.
+    let sent = unsafe { libc::sendmsg(fd.as_raw_fd(), &raw const message, 0) };
+    assert_eq!(sent, question.len().cast_signed());
+    assert_eq!(receive(&fd, 0).unwrap().0, question);
+    // With send(2) and write(2) likewise.
+    for write in [false, true] {
+        let fd = netlink_socket();
+        let (bytes, length) = (question.as_ptr().cast(), question.len());
+        // SAFETY: the buffer and its length.
+        let sent = unsafe {
+            match write {
+                true => libc::write(fd.as_raw_fd(), bytes, length),
+                false => libc::send(fd.as_raw_fd(), bytes, length, 0),
+            }
+        };
+        assert_eq!(sent, question.len().cast_signed());
+        assert_eq!(receive(&fd, 0).unwrap().0, question);
+    }
+}
+
+#[test]
+#[ignore = "needs the library; the tests above run it"]
+fn child_sees_the_end() {
+    // Netlink raises no SIGPIPE: the default, which kills, must not strike.
+    // SAFETY: the default action.
+    unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
+    let fd = switched();
+    send(&fd, GO_AWAY).unwrap();
+    assert_eq!(receive(&fd, 0).unwrap_err().raw_os_error(), Some(libc::ECONNRESET));
+    let mut byte = 0_u8;
+    // SAFETY: room for a byte.
+    let received = unsafe { libc::recv(fd.as_raw_fd(), (&raw mut byte).cast(), 1, 0) };
+    assert_eq!((received, io::Error::last_os_error().raw_os_error()), (-1, Some(libc::ECONNRESET)));
+    assert_eq!(send(&fd, GO_AWAY).unwrap_err().raw_os_error(), Some(libc::EPIPE));
+}
+
+#[test]
+#[ignore = "needs the library; the tests above run it"]
+fn child_uses_socket_options() {
+    let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    for name in 1152..=1167 {
+        let mut value = [0_u8; 64];
+        let mut length = value.len() as socklen_t;
+        // SAFETY: the buffer and its length.
+        let (get, set) = unsafe {
+            let get = libc::getsockopt(
+                socket.as_raw_fd(),
+                libc::IPPROTO_IP,
+                name,
+                value.as_mut_ptr().cast(),
+                &raw mut length,
+            );
+            assert_eq!(io::Error::last_os_error().raw_os_error(), Some(libc::ENOPROTOOPT));
+            let set = libc::setsockopt(socket.as_raw_fd(), libc::IPPROTO_IP, name, value.as_ptr().cast(), 64);
+            (get, set)
+        };
+        assert_eq!((get, set), (-1, -1));
+        assert_eq!(io::Error::last_os_error().raw_os_error(), Some(libc::ENOPROTOOPT));
+    }
+    // Others work.
+    socket.set_ttl(7).unwrap();
+    assert_eq!(socket.ttl().unwrap(), 7);
+}
+
+#[test]
+#[ignore = "needs the library; the tests above run it"]
+fn child_reads_files() {
+    // Through `open64`, as Rust's library does.
+    assert_eq!(std::fs::read_to_string("/proc/net/ip_vs").unwrap(), "the text of ip_vs\n");
+    assert_eq!(std::fs::read_to_string("/proc/self/net/ip_vs_stats").unwrap(), "the text of ip_vs_stats\n");
+    let refused = File::options().write(true).open("/proc/net/ip_vs").unwrap_err();
+    assert_eq!(refused.raw_os_error(), Some(libc::EACCES));
+    assert!(std::fs::read_to_string("/proc/net/tcp").unwrap().contains("local_address"));
+
+    type Open = unsafe extern "C" fn(*const libc::c_char, c_int, ...) -> c_int;
+    type OpenAt = unsafe extern "C" fn(c_int, *const libc::c_char, c_int, ...) -> c_int;
+    let path = c"/proc/net/ip_vs".as_ptr();
+    // SAFETY: a path that ends in a NUL.
+    let opened = unsafe {
+        let (open, open64): (Open, Open) = (libc::open, libc::open64);
+        let (openat, openat64): (OpenAt, OpenAt) = (libc::openat, libc::openat64);
+        [
+            open(path, libc::O_RDONLY),
+            open64(path, libc::O_RDONLY | libc::O_CLOEXEC),
+            openat(libc::AT_FDCWD, path, libc::O_RDONLY),
+            openat64(libc::AT_FDCWD, path, libc::O_RDONLY | libc::O_CLOEXEC),
+        ]
+    };
+    for (fd, close_on_exec) in opened.into_iter().zip([0, libc::FD_CLOEXEC].repeat(2)) {
+        assert!(fd >= 0, "{}", io::Error::last_os_error());
+        // SAFETY: no pointers; the descriptor was just opened and belongs to nobody else.
+        let (flags, mut file) = unsafe { (libc::fcntl(fd, libc::F_GETFD), File::from_raw_fd(fd)) };
+        assert_eq!(flags, close_on_exec);
+        let mut text = String::new();
+        file.read_to_string(&mut text).unwrap();
+        assert_eq!(text, "the text of ip_vs\n");
+    }
+
+    // As ipvsadm does; the connections of this director are very many.
+    let before = most_memory();
+    let (mut lines, mut buffer) = (0, [0; 256]);
+    // SAFETY: texts that end in a NUL, a stream that is open, a buffer with its size.
+    unsafe {
+        let stream = libc::fopen(c"/proc/net/ip_vs_conn".as_ptr(), c"r".as_ptr());
+        assert!(!stream.is_null(), "{}", io::Error::last_os_error());
+        while !libc::fgets(buffer.as_mut_ptr(), buffer.len() as c_int, stream).is_null() {
+            let line = CStr::from_ptr(buffer.as_ptr());
+            assert!(line.to_bytes().starts_with(b"TCP "), "{line:?}");
+            lines += 1;
+        }
+        libc::fclose(stream);
+    }
+    assert_eq!(lines, CONNECTIONS);
+    let grown = most_memory() - before;
+    assert!(grown < 8 << 10, "{grown} KiB for {} KiB of text", CONNECTIONS * LINE.len() >> 10);
+}
+
+#[test]
+#[ignore = "needs the library; the tests above run it"]
+fn child_without_director() {
+    for _ in 0..2 {
+        let fd = netlink_socket();
+        assert_eq!(send(&fd, &get_family("IPVS")).unwrap_err().raw_os_error(), Some(libc::ENOENT));
+        // It stays what it was.
+        send(&fd, &get_family("nlctrl")).unwrap();
+        assert_eq!(receive(&fd, 0).unwrap().0[4], 16);
+        assert_eq!(option(&fd, libc::SOL_SOCKET, libc::SO_DOMAIN).unwrap(), libc::AF_NETLINK);
+    }
+    let missing = File::open("/proc/net/ip_vs").unwrap_err();
+    assert_eq!(missing.raw_os_error(), Some(libc::ENOENT));
+}
+
+// ---- a director that sends back what it gets
+
+/// To this it answers by closing the connection. (The length at its start makes it netlink's.)
+const GO_AWAY: &[u8] = b"\x10\0\0\0 go away now";
+/// Lines of its `/proc/net/ip_vs_conn`.
+const CONNECTIONS: usize = 300_000;
+const LINE: &[u8] = b"TCP C0A8120A 07D1 C0A8123A 0050 C0A80247 0050 ESTABLISHED     899\n";
+
+fn start_director(directory: &Path) {
+    let listener = seqpacket_listener(&directory.join("ipvs.sock"));
+    thread::spawn(move || {
+        loop {
+            // SAFETY: no address is wanted.
+            let fd =
+                unsafe { libc::accept(listener.as_raw_fd(), std::ptr::null_mut(), std::ptr::null_mut()) };
+            assert!(fd >= 0, "{}", io::Error::last_os_error());
+            // SAFETY: just made, and nobody else's.
+            let client = unsafe { OwnedFd::from_raw_fd(fd) };
+            thread::spawn(move || echo(&client));
+        }
+    });
+    let listener = UnixListener::bind(directory.join("control.sock")).unwrap();
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut reader = BufReader::new(stream.unwrap());
+            let mut line = String::new();
+            reader.read_line(&mut line).unwrap();
+            let mut stream = reader.into_inner();
+            match line.as_str() {
+                "{\"command\":\"proc\",\"file\":\"ip_vs_conn\"}\n" => {
+                    let lines = LINE.repeat(1000);
+                    for _ in 0..CONNECTIONS / 1000 {
+                        stream.write_all(&lines).unwrap();
+                    }
+                }
+                "{\"command\":\"proc\",\"file\":\"ip_vs\"}\n" => {
+                    stream.write_all(b"the text of ip_vs\n").unwrap()
+                }
+                "{\"command\":\"proc\",\"file\":\"ip_vs_stats\"}\n" => {
+                    stream.write_all(b"the text of ip_vs_stats\n").unwrap();
+                }
+                other => panic!("{other}"),
+            }
+        }
+    });
+}
+
+fn echo(client: &OwnedFd) {
+    let mut buffer = [0_u8; 8192];
+    loop {
+        // SAFETY: the buffer and its length.
+        let length = unsafe { libc::recv(client.as_raw_fd(), buffer.as_mut_ptr().cast(), buffer.len(), 0) };
+        if length <= 0 || buffer.starts_with(GO_AWAY) {
+            return;
+        }
+        // SAFETY: the buffer and as many bytes of it as came.
+        let sent = unsafe {
+            libc::send(client.as_raw_fd(), buffer.as_ptr().cast(), length.cast_unsigned(), libc::MSG_NOSIGNAL)
+        };
+        if sent < 0 {
+            return;
+        }
+    }
+}
+
+fn seqpacket_listener(path: &Path) -> OwnedFd {
+    // SAFETY: all zeros are a valid address; then its own fields are set.
+    let mut address: sockaddr_un = unsafe { zeroed() };
+    address.sun_family = libc::AF_UNIX as u16;
+    for (to, from) in address.sun_path.iter_mut().zip(path.as_os_str().as_encoded_bytes()) {
+        *to = from.cast_signed();
+    }
+    // SAFETY: the address and its length; the descriptor is nobody else's.
+    unsafe {
+        let fd = libc::socket(libc::AF_UNIX, libc::SOCK_SEQPACKET | libc::SOCK_CLOEXEC, 0);
+        let length = size_of::<sockaddr_un>() as socklen_t;
+        assert_eq!(libc::bind(fd, (&raw const address).cast(), length), 0, "{}", io::Error::last_os_error());
+        assert_eq!(libc::listen(fd, 16), 0);
+        OwnedFd::from_raw_fd(fd)
+    }
+}
+
+// ---- running children
+
+fn succeeds(test: &str) {
+    let directory = tempfile::tempdir().unwrap();
+    start_director(directory.path());
+    let output = in_child(test, directory.path());
+    assert!(
+        output.status.success() && String::from_utf8_lossy(&output.stdout).contains("1 passed"),
+        "{}{}",
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    );
+}
+
+fn in_child(test: &str, directory: &Path) -> Output {
+    Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", test, "--ignored", "--nocapture"])
+        .env("LD_PRELOAD", library())
+        .env("DIRECTOR_DIRECTORY", directory)
+        .output()
+        .unwrap()
+}
+
+/// Builds the library, which cargo does not do for its tests, and gives its path.
+fn library() -> PathBuf {
+    let executable = std::env::current_exe().unwrap();
+    let profile = executable.ancestors().nth(2).unwrap();
+    let mut cargo = Command::new(env!("CARGO"));
+    cargo.args(["build", "--quiet", "--package", "director-preload", "--target-dir"]);
+    cargo.arg(profile.parent().unwrap());
+    match profile.file_name().and_then(|name| name.to_str()) {
+        Some("debug") | None => {}
+        Some(name) => {
+            cargo.args(["--profile", name]);
+        }
+    }
+    assert!(cargo.status().unwrap().success(), "{cargo:?}");
+    profile.join("libdirector_preload.so")
+}
+
+// ---- the calls of a tool
+
+fn netlink_socket() -> OwnedFd {
+    // SAFETY: no pointers; the descriptor is nobody else's.
+    let fd = unsafe {
+        let kind = libc::SOCK_RAW | libc::SOCK_CLOEXEC;
+        let fd = libc::socket(libc::AF_NETLINK, kind, libc::NETLINK_GENERIC);
+        assert!(fd >= 0, "{}", io::Error::last_os_error());
+        OwnedFd::from_raw_fd(fd)
+    };
+    bind(&fd).unwrap();
+    fd
+}
+
+/// A socket that has been handed over.
+fn switched() -> OwnedFd {
+    let fd = netlink_socket();
+    exchange(&fd, &get_family("IPVS"));
+    fd
+}
+
+fn exchange(fd: &OwnedFd, message: &[u8]) {
+    send(fd, message).unwrap();
+    assert_eq!(receive(fd, 0).unwrap().0, message);
+}
+
+/// `CTRL_CMD_GETFAMILY`, as libnl sends it.
+fn get_family(name: &str) -> Vec<u8> {
+    let mut attribute = (5 + name.len() as u16).to_ne_bytes().to_vec();
+    attribute.extend(2_u16.to_ne_bytes());
+    attribute.extend(name.as_bytes());
+    attribute.push(0);
+    attribute.resize(attribute.len().next_multiple_of(4), 0);
+    let mut message = (20 + attribute.len() as u32).to_ne_bytes().to_vec();
+    message.extend(16_u16.to_ne_bytes());
+    message.extend(5_u16.to_ne_bytes());
+    message.extend([1, 0, 0, 0, 0, 0, 0, 0, 3, 1, 0, 0]);
+    message.extend(attribute);
+    message
+}
+
+fn kernel() -> sockaddr_nl {
+    // SAFETY: all zeros are a valid address.
+    let mut address: sockaddr_nl = unsafe { zeroed() };
+    address.nl_family = libc::AF_NETLINK as u16;
+    address
+}
+
+fn bind(fd: &OwnedFd) -> io::Result<()> {
+    let address = kernel();
+    // SAFETY: the address and its length.
+    result(unsafe {
+        libc::bind(fd.as_raw_fd(), (&raw const address).cast(), size_of::<sockaddr_nl>() as socklen_t)
+    })
+}
+
+fn address_of(fd: &OwnedFd) -> io::Result<sockaddr_nl> {
+    let mut address = kernel();
+    let mut length = size_of::<sockaddr_nl>() as socklen_t;
+    // SAFETY: the address and its length.
+    result(unsafe { libc::getsockname(fd.as_raw_fd(), (&raw mut address).cast(), &raw mut length) })?;
+    Ok(address)
+}
+
+fn peer_of(fd: &OwnedFd) -> io::Result<sockaddr_nl> {
+    let mut address = kernel();
+    let mut length = size_of::<sockaddr_nl>() as socklen_t;
+    // SAFETY: the address and its length.
+    result(unsafe { libc::getpeername(fd.as_raw_fd(), (&raw mut address).cast(), &raw mut length) })?;
+    Ok(address)
+}
+
+/// With sendto(2), to the kernel.
+fn send(fd: &OwnedFd, message: &[u8]) -> io::Result<()> {
+    let to = kernel();
+    // SAFETY: the message and the address with their lengths.
+    let sent = unsafe {
+        libc::sendto(
+            fd.as_raw_fd(),
+            message.as_ptr().cast(),
+            message.len(),
+            0,
+            (&raw const to).cast(),
+            size_of::<sockaddr_nl>() as socklen_t,
+        )
+    };
+    if sent < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+fn receive(fd: &OwnedFd, flags: c_int) -> io::Result<(Vec<u8>, sockaddr_nl)> {
+    let mut buffer = vec![0; 8192];
+    let (length, from) = receive_into(fd, &mut buffer, flags)?;
+    buffer.truncate(length);
+    Ok((buffer, from))
+}
+
+/// With recvmsg(2).
+fn receive_into(fd: &OwnedFd, buffer: &mut [u8], flags: c_int) -> io::Result<(usize, sockaddr_nl)> {
+    let mut from = kernel();
+    from.nl_pid = u32::MAX;
+    let mut vector = iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() };
+    // SAFETY: all zeros are an empty message.
+    let mut message: msghdr = unsafe { zeroed() };
+    message.msg_name = (&raw mut from).cast();
+    message.msg_namelen = size_of::<sockaddr_nl>() as socklen_t;
+    message.msg_iov = &raw mut vector;
+    message.msg_iovlen = 1;
+    // SAFETY: the message's pointers and lengths are those of the buffer and the address.
+    let length = unsafe { libc::recvmsg(fd.as_raw_fd(), &raw mut message, flags) };
+    if length < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    assert_eq!(message.msg_namelen as usize, size_of::<sockaddr_nl>());
+    Ok((length.cast_unsigned(), from))
+}
+
+fn wait(fd: &OwnedFd) {
+    let mut poll = libc::pollfd { fd: fd.as_raw_fd(), events: libc::POLLIN, revents: 0 };
+    // SAFETY: one entry.
+    assert_eq!(unsafe { libc::poll(&raw mut poll, 1, 10_000) }, 1);
+}
+
+fn set_nonblocking(fd: &OwnedFd) {
+    // SAFETY: no pointers.
+    assert_eq!(unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_SETFL, libc::O_NONBLOCK) }, 0);
+}
+
+fn option(fd: &OwnedFd, level: c_int, name: c_int) -> io::Result<c_int> {
+    let mut value: c_int = -1;
+    let mut length = size_of::<c_int>() as socklen_t;
+    let pointer: *mut c_void = (&raw mut value).cast();
+    // SAFETY: the value and its length.
+    result(unsafe { libc::getsockopt(fd.as_raw_fd(), level, name, pointer, &raw mut length) })?;
+    Ok(value)
+}
+
+fn set_option(fd: &OwnedFd, level: c_int, name: c_int, value: c_int) -> io::Result<()> {
+    let length = size_of::<c_int>() as socklen_t;
+    // SAFETY: the value and its length.
+    result(unsafe { libc::setsockopt(fd.as_raw_fd(), level, name, (&raw const value).cast(), length) })
+}
+
+fn result(returned: c_int) -> io::Result<()> {
+    if returned < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// The most memory this process has used, in KiB.
+fn most_memory() -> i64 {
+    // SAFETY: all zeros are a valid value, and room for it.
+    unsafe {
+        let mut usage: libc::rusage = zeroed();
+        assert_eq!(libc::getrusage(libc::RUSAGE_SELF, &raw mut usage), 0);
+        usage.ru_maxrss
+    }
+}
