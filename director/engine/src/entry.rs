@@ -1,0 +1,136 @@
+//! What the engine keeps in a connection's record.
+//!
+//! The table owns the client end and the clock; word 0 is its own when an entry has a second key. The
+//! others are:
+//!
+//! | word | bits 63–32 | 31–16 | 15–0 |
+//! |---|---|---|---|
+//! | 1 | virtual service: address | port | delta of the transport checksum, towards the server |
+//! | 2 | real server: address | port | delta of the IPv4 header checksum, towards the server |
+//!
+//! | word | bits 63–40 | 39–20 | 19–0 |
+//! |---|---|---|---|
+//! | 3 | way to the server: epoch | adjacency | slot of the server |
+//! | 4 | way to the client: epoch | adjacency | free |
+//!
+//! Of the words only the ways change. Every value a worker stores there is right for its epoch, so
+//! whichever of two stores comes last, plain stores do.
+
+use director_flow::{Record, V4, V4End};
+use director_packet::{Change, Delta, Endpoint4};
+
+use crate::adjacency::{Adjacencies, Adjacency};
+use crate::scheduler::{ServerView, ServiceView};
+use crate::servers::MAX_SERVERS;
+use crate::state::Direction;
+
+const SERVICE: usize = 1;
+const SERVER: usize = 2;
+const TO_SERVER: usize = 3;
+const TO_CLIENT: usize = 4;
+
+/// Bits of a slot, and where those of an adjacency and an epoch begin.
+const ADJACENCY: u32 = 20;
+const EPOCH: u32 = 40;
+const SLOT_MASK: u64 = (1 << ADJACENCY) - 1;
+const _: () = assert!(MAX_SERVERS <= 1 << ADJACENCY && Adjacencies::MAX <= 1 << (EPOCH - ADJACENCY));
+
+/// How many epochs of the routing table a way can tell apart. 0 is the epoch of a way never found.
+pub(crate) const EPOCHS: u32 = 1 << (64 - EPOCH);
+
+/// The client end of an endpoint.
+#[inline]
+#[must_use]
+pub(crate) const fn client_end(end: Endpoint4, protocol: u8) -> V4End {
+    V4End::new(end.address(), end.port(), protocol)
+}
+
+/// Fills the words of a new entry.
+pub(crate) fn fill(record: &Record<V4>, service: &ServiceView, server: &ServerView) {
+    let change = server.change;
+    record.set_word(SERVICE, service.key.address.word() | u64::from(change.transport.bits()));
+    record.set_word(SERVER, server.address.word() | u64::from(change.network.bits()));
+    record.set_word(TO_SERVER, u64::from(server.slot) & SLOT_MASK);
+    record.set_word(TO_CLIENT, 0);
+}
+
+/// Whether an entry is the one of a packet that goes `direction` between the client and `other`, the
+/// virtual service or the real server.
+#[inline]
+#[must_use]
+pub(crate) fn matches(record: &Record<V4>, client: V4End, direction: Direction, other: Endpoint4) -> bool {
+    let word = match direction {
+        Direction::In => record.word(SERVICE),
+        Direction::Out => record.word(SERVER),
+    };
+    record.end() == client && Endpoint4::from_word(word) == other
+}
+
+/// The virtual service of an entry.
+#[inline]
+#[must_use]
+pub(crate) fn service(record: &Record<V4>) -> Endpoint4 {
+    Endpoint4::from_word(record.word(SERVICE))
+}
+
+/// The real server of an entry.
+#[inline]
+#[must_use]
+pub(crate) fn server(record: &Record<V4>) -> Endpoint4 {
+    Endpoint4::from_word(record.word(SERVER))
+}
+
+/// The client of an entry.
+#[inline]
+#[must_use]
+pub(crate) fn client(record: &Record<V4>) -> Endpoint4 {
+    let end = record.end();
+    Endpoint4::new(end.addr(), end.port())
+}
+
+/// The slot of an entry's real server.
+#[inline]
+#[must_use]
+pub(crate) fn slot(record: &Record<V4>) -> u32 {
+    (record.word(TO_SERVER) & SLOT_MASK) as u32
+}
+
+/// The translation of an entry's packets that go `direction`.
+#[inline]
+#[must_use]
+pub(crate) fn change(record: &Record<V4>, direction: Direction) -> Change {
+    let (service, server) = (record.word(SERVICE), record.word(SERVER));
+    let change = Change {
+        to: Endpoint4::from_word(server),
+        network: Delta::from_bits(server as u16),
+        transport: Delta::from_bits(service as u16),
+    };
+    match direction {
+        Direction::In => change,
+        Direction::Out => change.opposite(Endpoint4::from_word(service)),
+    }
+}
+
+const fn word_of(direction: Direction) -> usize {
+    match direction {
+        Direction::In => TO_SERVER,
+        Direction::Out => TO_CLIENT,
+    }
+}
+
+/// The next hop of an entry's packets that go `direction`, if it was found under this epoch of the
+/// routing table.
+#[inline]
+#[must_use]
+pub(crate) fn way(record: &Record<V4>, direction: Direction, epoch: u32) -> Option<Adjacency> {
+    let word = record.word(word_of(direction));
+    let adjacency = (word >> ADJACENCY) as u32 & ((1 << (EPOCH - ADJACENCY)) - 1);
+    (word >> EPOCH == u64::from(epoch)).then_some(Adjacency::from_number(adjacency))
+}
+
+/// Keeps the next hop found under an epoch.
+pub(crate) fn set_way(record: &Record<V4>, direction: Direction, epoch: u32, adjacency: Adjacency) {
+    let slot = record.word(word_of(direction)) & SLOT_MASK;
+    let way = u64::from(epoch) << EPOCH | u64::from(adjacency.number()) << ADJACENCY;
+    record.set_word(word_of(direction), way | slot);
+}

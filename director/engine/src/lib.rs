@@ -1,0 +1,26 @@
+//! What happens to a packet: services, schedulers, states, translation.
+//!
+//! Everything here takes bytes, a clock and a snapshot of the configuration; it knows no device and no
+//! socket. A [`worker::Worker`] decides about bursts of frames; the [`control::Control`] owns the
+//! configuration, hands snapshots of it to the workers and ends what is over.
+#![deny(unsafe_code)]
+
+pub mod adjacency;
+pub mod catalog;
+pub mod control;
+mod entry;
+pub mod estimator;
+pub mod fib;
+mod limiter;
+pub mod reason;
+pub mod scheduler;
+pub mod servers;
+pub mod service;
+pub mod snapshot;
+pub mod state;
+pub mod worker;
+
+pub use control::Control;
+pub use director_flow::{Options, PageSize, Pages, Tick};
+pub use reason::Reason;
+pub use worker::{BURST, Frames, Reply, Verdict, Worker};

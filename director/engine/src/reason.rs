@@ -1,0 +1,93 @@
+//! Why packets are dropped. Each reason has a counter of its own.
+
+/// Declares the reasons once: the variant, the name shown to operators and what it means.
+macro_rules! reasons {
+    ($($(#[$doc:meta])* $variant:ident = $name:literal,)*) => {
+        /// Why a packet was dropped.
+        #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+        #[repr(u8)]
+        pub enum Reason { $($(#[$doc])* $variant,)* }
+
+        impl Reason {
+            /// Every reason, in the order of its number.
+            pub const ALL: &[Self] = &[$(Self::$variant,)*];
+
+            /// The name of its counter.
+            #[must_use]
+            pub const fn name(self) -> &'static str {
+                match self { $(Self::$variant => $name,)* }
+            }
+        }
+    };
+}
+
+reasons! {
+    /// Too short for an Ethernet header.
+    MalformedEthernet = "malformed_ethernet",
+    /// Version, header length or total length of IPv4 is wrong (RFC 1812, section 5.2.2).
+    MalformedIpv4 = "malformed_ipv4",
+    /// The checksum of the IPv4 header is wrong.
+    Ipv4Checksum = "ipv4_checksum",
+    /// The checksum of an ICMP error about a connection is wrong.
+    IcmpChecksum = "icmp_checksum",
+    /// Too short for its TCP or UDP header.
+    MalformedTransport = "malformed_transport",
+    /// The headers do not lie in the first segment of the buffer.
+    ScatteredHeaders = "scattered_headers",
+    /// The frame is for another station's MAC address.
+    OtherHost = "other_host",
+    /// The source is an address of the director itself, or one no host can have.
+    MartianSource = "martian_source",
+    /// A fragment of a packet to a virtual service.
+    Fragment = "fragment",
+    /// The virtual service has no real server that may take a new connection.
+    NoServer = "no_server",
+    /// A real server's packet of no connection, answered with an ICMP error (`nat_icmp_send`).
+    NoConnection = "no_connection",
+    /// The connection's real server was deleted.
+    ServerGone = "server_gone",
+    /// The connection table is full; existing connections go on.
+    TableFull = "table_full",
+    /// Too many connections share one place of the table.
+    ChainFull = "chain_full",
+    /// A new connection was refused by `drop_packet`.
+    DropPacket = "drop_packet",
+    /// There is no route to the destination.
+    NoRoute = "no_route",
+    /// The next hop does not answer.
+    NeighbourUnreachable = "neighbour_unreachable",
+    /// Too many packets wait for the next hop's MAC address.
+    NeighbourQueueFull = "neighbour_queue_full",
+    /// There are too many next hops.
+    NeighbourTableFull = "neighbour_table_full",
+    /// The time to live ended here.
+    TtlExceeded = "ttl_exceeded",
+    /// Longer than the MTU of the way on.
+    TooBig = "too_big",
+    /// A server's packet, while `net.ipv4.ip_forward` is 0.
+    ForwardingOff = "forwarding_off",
+    /// The port's transmit queue is full.
+    TransmitFull = "transmit_full",
+    /// The port is down.
+    PortDown = "port_down",
+    /// The queue to the kernel twin is full.
+    TwinFull = "twin_full",
+    /// The port has no kernel twin to take what is not the fast path's.
+    NoTwin = "no_twin",
+    /// The ring to the worker that owns the transmit queue is full.
+    HandoffFull = "handoff_full",
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Reason;
+
+    #[test]
+    fn names_are_unique_and_numbered_in_order() {
+        let mut names: Vec<_> = Reason::ALL.iter().map(|reason| reason.name()).collect();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), Reason::ALL.len());
+        assert!(Reason::ALL.iter().enumerate().all(|(at, reason)| at == *reason as usize));
+    }
+}

@@ -1,0 +1,425 @@
+//! Real servers as workers see them: a slot each, with what is shared and what each worker counts.
+//!
+//! A slot belongs to one server of one service from the server's creation until no connection refers
+//! to it any more, so a record keeps the number of the slot.
+
+use std::sync::OnceLock;
+use std::sync::atomic::{
+    AtomicU32, AtomicU64,
+    Ordering::{AcqRel, Relaxed},
+};
+
+use crate::service::ServerSpec;
+use crate::state::{Direction, State};
+
+/// Slots in a chunk; chunks are allocated when the control core first gives out a slot of theirs.
+const CHUNK: usize = 1024;
+
+/// The most slots.
+pub const MAX_SERVERS: usize = 512 * CHUNK;
+
+/// An array that grows by chunks and whose elements never move.
+struct Chunks<T> {
+    chunks: Box<[OnceLock<Box<[T]>>]>,
+}
+
+impl<T: Default> Chunks<T> {
+    fn new() -> Self {
+        Self { chunks: std::iter::repeat_with(OnceLock::new).take(MAX_SERVERS / CHUNK).collect() }
+    }
+
+    #[inline]
+    fn get(&self, slot: u32) -> Option<&T> {
+        let slot = slot as usize;
+        self.chunks.get(slot / CHUNK)?.get()?.get(slot % CHUNK)
+    }
+
+    fn ensure(&self, slot: u32) {
+        if let Some(chunk) = self.chunks.get(slot as usize / CHUNK) {
+            chunk.get_or_init(|| std::iter::repeat_with(T::default).take(CHUNK).collect());
+        }
+    }
+}
+
+/// The server may not be used for packets of clients: it was deleted.
+const GONE: u32 = 1;
+/// The server has as many connections as it may.
+const OVERLOADED: u32 = 2;
+
+/// In [`Shared::connections`], one connection in an active state; 1 is one in any other.
+const ACTIVE: u64 = 1 << 32;
+
+/// What all workers see and change of a server at once. The counts are exact, since each change is one
+/// atomic addition, and both are in one word, so a connection is never in neither or in both.
+///
+/// Every access is Relaxed but where it is said: every field stands for itself.
+#[derive(Default)]
+#[repr(align(64))]
+struct Shared {
+    /// Active connections in the upper half, the others in the lower.
+    connections: AtomicU64,
+    persistent: AtomicU32,
+    flags: AtomicU32,
+    weight: AtomicU32,
+    upper: AtomicU32,
+    lower: AtomicU32,
+}
+
+/// What a connection in a state adds to [`Shared::connections`].
+const fn one(state: State) -> u64 {
+    if state.is_active() { ACTIVE } else { 1 }
+}
+
+impl Shared {
+    /// Active connections, and the others. The end of a connection may be counted before its last change of
+    /// state, by another thread, is: then one of the two is below 0 for a moment, and shown as 0.
+    fn counts(&self) -> (u32, u32) {
+        let word = self.connections.load(Relaxed) as i64;
+        let inactive = i64::from(word as i32);
+        let active = word.wrapping_sub(inactive) >> 32;
+        (active.max(0) as u32, inactive.max(0) as u32)
+    }
+
+    fn total(&self) -> u32 {
+        let (active, inactive) = self.counts();
+        active.saturating_add(inactive)
+    }
+
+    /// Whether an overloaded server is so no longer.
+    fn is_released(&self) -> bool {
+        let (upper, lower) = (self.upper.load(Relaxed), self.lower.load(Relaxed));
+        let total = self.total();
+        if lower > 0 { total < lower } else { u64::from(total) * 4 < u64::from(upper) * 3 || upper == 0 }
+    }
+
+    /// After a connection came: the server may have all it may have.
+    ///
+    /// Another thread may count ends at the same time. It finds the flag and clears it, or this one finds
+    /// its count after setting the flag: AcqRel, so that of both changes of the flag the later sees what
+    /// came before the earlier.
+    fn fill(&self) {
+        let upper = self.upper.load(Relaxed);
+        if upper != 0 && self.total() >= upper {
+            self.flags.fetch_or(OVERLOADED, AcqRel);
+            if self.is_released() {
+                self.flags.fetch_and(!OVERLOADED, AcqRel);
+            }
+        }
+    }
+
+    /// After a connection ended. AcqRel: see [`Self::fill`].
+    fn drain(&self) {
+        if self.upper.load(Relaxed) != 0 && self.is_released() {
+            self.flags.fetch_and(!OVERLOADED, AcqRel);
+        }
+    }
+}
+
+/// What passed to and from a server.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
+pub struct Traffic {
+    /// Connections scheduled.
+    pub connections: u64,
+    /// Packets from clients.
+    pub in_packets: u64,
+    /// Packets to clients.
+    pub out_packets: u64,
+    /// Bytes from clients, IPv4 headers included.
+    pub in_bytes: u64,
+    /// Bytes to clients, IPv4 headers included.
+    pub out_bytes: u64,
+}
+
+impl Traffic {
+    /// The sum of both.
+    #[must_use]
+    pub const fn plus(self, other: Self) -> Self {
+        Self {
+            connections: self.connections.wrapping_add(other.connections),
+            in_packets: self.in_packets.wrapping_add(other.in_packets),
+            out_packets: self.out_packets.wrapping_add(other.out_packets),
+            in_bytes: self.in_bytes.wrapping_add(other.in_bytes),
+            out_bytes: self.out_bytes.wrapping_add(other.out_bytes),
+        }
+    }
+
+    /// What came since `earlier`.
+    #[must_use]
+    pub const fn since(self, earlier: Self) -> Self {
+        Self {
+            connections: self.connections.wrapping_sub(earlier.connections),
+            in_packets: self.in_packets.wrapping_sub(earlier.in_packets),
+            out_packets: self.out_packets.wrapping_sub(earlier.out_packets),
+            in_bytes: self.in_bytes.wrapping_sub(earlier.in_bytes),
+            out_bytes: self.out_bytes.wrapping_sub(earlier.out_bytes),
+        }
+    }
+}
+
+/// One worker's counts of one server. Only that worker writes them, so an addition is a load and a store.
+#[derive(Default)]
+#[repr(align(64))]
+struct Counters {
+    connections: AtomicU64,
+    packets: [AtomicU64; 2],
+    bytes: [AtomicU64; 2],
+}
+
+fn add(counter: &AtomicU64, amount: u64) {
+    counter.store(counter.load(Relaxed).wrapping_add(amount), Relaxed);
+}
+
+/// The slots of all real servers.
+pub struct Servers {
+    shared: Chunks<Shared>,
+    counters: Box<[Chunks<Counters>]>,
+}
+
+/// The connections of a server.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
+pub struct Load {
+    /// In an active state.
+    pub active: u32,
+    /// In any other state.
+    pub inactive: u32,
+    /// Persistence templates.
+    pub persistent: u32,
+}
+
+impl Servers {
+    /// No servers yet, for so many workers.
+    #[must_use]
+    pub fn new(workers: usize) -> Self {
+        Self { shared: Chunks::new(), counters: std::iter::repeat_with(Chunks::new).take(workers).collect() }
+    }
+
+    /// Makes a slot usable. For the control core, before any worker hears of the slot.
+    pub(crate) fn ensure(&self, slot: u32) {
+        self.shared.ensure(slot);
+        for counters in &self.counters {
+            counters.ensure(slot);
+        }
+    }
+
+    /// Sets what an operator may change. A larger upper threshold, or none, ends an overload; a smaller one
+    /// counts from the next connection. AcqRel: see [`Shared::fill`].
+    pub(crate) fn set(&self, slot: u32, spec: &ServerSpec) {
+        let Some(shared) = self.shared.get(slot) else { return };
+        let before = shared.upper.swap(spec.upper, Relaxed);
+        shared.lower.store(spec.lower, Relaxed);
+        shared.weight.store(spec.weight, Relaxed);
+        let eased = spec.upper == 0 || spec.upper > before;
+        shared.flags.fetch_and(if eased { !(GONE | OVERLOADED) } else { !GONE }, AcqRel);
+    }
+
+    /// Marks a server as deleted: its clients' packets are dropped from now on.
+    pub(crate) fn set_gone(&self, slot: u32) {
+        if let Some(shared) = self.shared.get(slot) {
+            shared.flags.fetch_or(GONE, Relaxed);
+        }
+    }
+
+    /// Whether a server was deleted.
+    #[inline]
+    #[must_use]
+    pub fn is_gone(&self, slot: u32) -> bool {
+        self.shared.get(slot).is_none_or(|shared| shared.flags.load(Relaxed) & GONE != 0)
+    }
+
+    /// Whether a server may take a new connection.
+    #[inline]
+    #[must_use]
+    pub fn is_usable(&self, slot: u32) -> bool {
+        self.shared
+            .get(slot)
+            .is_some_and(|shared| shared.weight.load(Relaxed) > 0 && shared.flags.load(Relaxed) == 0)
+    }
+
+    /// The weight of a server.
+    #[must_use]
+    pub(crate) fn weight(&self, slot: u32) -> u32 {
+        self.shared.get(slot).map_or(0, |shared| shared.weight.load(Relaxed))
+    }
+
+    /// Counts a new connection of a server.
+    pub(crate) fn bind(&self, slot: u32, state: State) {
+        if let Some(shared) = self.shared.get(slot) {
+            shared.connections.fetch_add(one(state), Relaxed);
+            shared.fill();
+        }
+    }
+
+    /// Counts the end of a connection of a server.
+    pub(crate) fn unbind(&self, slot: u32, state: State) {
+        if let Some(shared) = self.shared.get(slot) {
+            shared.connections.fetch_sub(one(state), Relaxed);
+            shared.drain();
+        }
+    }
+
+    /// Counts a change of a connection's state.
+    #[inline]
+    pub(crate) fn change(&self, slot: u32, from: State, to: State) {
+        if from.is_active() != to.is_active()
+            && let Some(shared) = self.shared.get(slot)
+        {
+            shared.connections.fetch_add(one(to).wrapping_sub(one(from)), Relaxed);
+        }
+    }
+
+    /// The connections of a server.
+    #[must_use]
+    pub fn load(&self, slot: u32) -> Load {
+        self.shared.get(slot).map_or_else(Load::default, |shared| {
+            let (active, inactive) = shared.counts();
+            Load { active, inactive, persistent: shared.persistent.load(Relaxed) }
+        })
+    }
+
+    /// Whether no connection refers to a server, nor is any change of one still to be counted.
+    pub(crate) fn is_idle(&self, slot: u32) -> bool {
+        self.shared.get(slot).is_none_or(|shared| {
+            shared.connections.load(Relaxed) == 0 && shared.persistent.load(Relaxed) == 0
+        })
+    }
+
+    /// Counts a packet, its length in bytes. For the worker itself only.
+    #[inline]
+    pub(crate) fn count(&self, worker: usize, slot: u32, direction: Direction, bytes: u16) {
+        if let Some(counters) = self.counters.get(worker).and_then(|chunks| chunks.get(slot)) {
+            add(&counters.packets[direction as usize], 1);
+            add(&counters.bytes[direction as usize], u64::from(bytes));
+        }
+    }
+
+    /// Counts a scheduled connection. For the worker itself only.
+    pub(crate) fn count_connection(&self, worker: usize, slot: u32) {
+        if let Some(counters) = self.counters.get(worker).and_then(|chunks| chunks.get(slot)) {
+            add(&counters.connections, 1);
+        }
+    }
+
+    /// What passed to and from a server since its slot was first used, over all workers.
+    #[must_use]
+    pub fn traffic(&self, slot: u32) -> Traffic {
+        let mut sum = Traffic::default();
+        for counters in self.counters.iter().filter_map(|chunks| chunks.get(slot)) {
+            sum = sum.plus(Traffic {
+                connections: counters.connections.load(Relaxed),
+                in_packets: counters.packets[Direction::In as usize].load(Relaxed),
+                out_packets: counters.packets[Direction::Out as usize].load(Relaxed),
+                in_bytes: counters.bytes[Direction::In as usize].load(Relaxed),
+                out_bytes: counters.bytes[Direction::Out as usize].load(Relaxed),
+            });
+        }
+        sum
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn server(spec: ServerSpec) -> Servers {
+        let servers = Servers::new(2);
+        servers.ensure(5000);
+        servers.set(5000, &spec);
+        servers
+    }
+
+    #[test]
+    fn the_recorded_thresholds() {
+        // x=8 without y: at 7 and 6 still refused, at 5 accepted.
+        let servers = server(ServerSpec { upper: 8, ..ServerSpec::default() });
+        (0..8).for_each(|_| servers.bind(5000, State::SynRecv));
+        assert!(!servers.is_usable(5000));
+        for usable in [false, false, true] {
+            servers.unbind(5000, State::SynRecv);
+            assert_eq!(servers.is_usable(5000), usable);
+        }
+        // x=4, y=2: released only at 1.
+        let servers = server(ServerSpec { upper: 4, lower: 2, ..ServerSpec::default() });
+        (0..4).for_each(|_| servers.bind(5000, State::Udp));
+        for usable in [false, false, true] {
+            servers.unbind(5000, State::Udp);
+            assert_eq!(servers.is_usable(5000), usable);
+        }
+        // A larger x releases, be there never so little room.
+        (0..3).for_each(|_| servers.bind(5000, State::Udp));
+        assert!(!servers.is_usable(5000));
+        servers.set(5000, &ServerSpec { upper: 5, lower: 2, ..ServerSpec::default() });
+        assert!(servers.is_usable(5000));
+        servers.bind(5000, State::Udp);
+        assert!(!servers.is_usable(5000));
+        servers.set(5000, &ServerSpec::default());
+        assert!(servers.is_usable(5000));
+        // A smaller one counts from the next connection.
+        servers.bind(5000, State::Udp);
+        servers.set(5000, &ServerSpec { upper: 20, ..ServerSpec::default() });
+        servers.set(5000, &ServerSpec { upper: 2, ..ServerSpec::default() });
+        assert!(servers.is_usable(5000));
+        servers.bind(5000, State::Udp);
+        assert!(!servers.is_usable(5000));
+    }
+
+    #[test]
+    fn states_count_as_active_or_not() {
+        let servers = server(ServerSpec::default());
+        servers.bind(5000, State::SynRecv);
+        servers.bind(5000, State::Udp);
+        servers.change(5000, State::SynRecv, State::Established);
+        assert_eq!(servers.load(5000), Load { active: 1, inactive: 1, persistent: 0 });
+        servers.change(5000, State::Established, State::FinWait);
+        assert_eq!(servers.load(5000), Load { active: 0, inactive: 2, persistent: 0 });
+        servers.unbind(5000, State::FinWait);
+        assert_eq!(servers.load(5000).inactive, 1);
+    }
+
+    #[test]
+    fn an_end_may_be_counted_before_the_last_change() {
+        let servers = server(ServerSpec::default());
+        servers.bind(5000, State::SynRecv);
+        servers.unbind(5000, State::FinWait);
+        assert_eq!(servers.load(5000), Load { active: 1, inactive: 0, persistent: 0 });
+        assert!(!servers.is_idle(5000));
+        servers.change(5000, State::SynRecv, State::FinWait);
+        assert_eq!(servers.load(5000), Load::default());
+        assert!(servers.is_idle(5000));
+        // And the other way round.
+        servers.bind(5000, State::Close);
+        servers.unbind(5000, State::Established);
+        assert_eq!(servers.load(5000), Load { active: 0, inactive: 1, persistent: 0 });
+        servers.change(5000, State::Close, State::Established);
+        assert!(servers.is_idle(5000));
+    }
+
+    #[test]
+    fn an_overload_never_outlasts_its_connections() {
+        let servers = server(ServerSpec { upper: 2, ..ServerSpec::default() });
+        std::thread::scope(|scope| {
+            for _ in 0..2 {
+                scope.spawn(|| {
+                    for _ in 0..20_000 {
+                        servers.bind(5000, State::SynRecv);
+                        servers.change(5000, State::SynRecv, State::TimeWait);
+                        servers.unbind(5000, State::TimeWait);
+                    }
+                });
+            }
+        });
+        assert!(servers.is_idle(5000) && servers.is_usable(5000));
+    }
+
+    #[test]
+    fn workers_counts_add_up() {
+        let servers = server(ServerSpec::default());
+        servers.count_connection(0, 5000);
+        servers.count(0, 5000, Direction::In, 40);
+        servers.count(1, 5000, Direction::Out, 60);
+        let traffic = servers.traffic(5000);
+        assert_eq!((traffic.connections, traffic.in_packets, traffic.in_bytes), (1, 1, 40));
+        assert_eq!((traffic.out_packets, traffic.out_bytes), (1, 60));
+        assert_eq!(servers.traffic(7_000_000), Traffic::default());
+        assert!(servers.is_gone(7_000_000));
+    }
+}

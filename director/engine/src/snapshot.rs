@@ -1,0 +1,232 @@
+//! What workers know of the configuration: immutable, swapped as a whole.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use director_packet::{Endpoint4, Mac};
+
+use crate::control::Network;
+use crate::fib::Fib;
+use crate::scheduler::ServiceView;
+use crate::service::key_word;
+use crate::state::Timeouts;
+
+/// IPVS's sysctls (`net.ipv4.vs.*`) that the director has, with the kernel's defaults.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Sysctls {
+    /// A TCP connection may begin with any segment but a RST.
+    pub sloppy_tcp: bool,
+    /// Whether a SYN on an entry in `TIME_WAIT` or `CLOSE` is a new connection: unless 0.
+    pub conn_reuse_mode: u32,
+    /// Connections of a deleted server end, instead of going on when it is added again.
+    pub expire_nodest_conn: bool,
+    /// 3: every `am_droprate`-th new connection is dropped, beginning with the first. 0 to 2: none.
+    pub drop_packet: u32,
+    /// See [`Self::drop_packet`].
+    pub am_droprate: u32,
+    /// A real server's packet without a connection is answered with an ICMP error.
+    pub nat_icmp_send: bool,
+}
+
+impl Default for Sysctls {
+    fn default() -> Self {
+        Self {
+            sloppy_tcp: false,
+            conn_reuse_mode: 1,
+            expire_nodest_conn: false,
+            drop_packet: 0,
+            am_droprate: 10,
+            nat_icmp_send: false,
+        }
+    }
+}
+
+/// A port as workers need to know it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct PortView {
+    /// Its MAC address.
+    pub mac: Mac,
+    /// Its MTU in bytes.
+    pub mtu: u16,
+    /// Whether frames may be sent on it.
+    pub up: bool,
+    /// Whether it has a kernel twin.
+    pub twin: bool,
+    /// The address that its ICMP errors come from, host order; 0: none.
+    pub address: u32,
+}
+
+/// Lookups in these are by keys the operator chose, so they take a fast hash.
+type Map<K, V> = HashMap<K, V, ahash::RandomState>;
+type Set<K> = HashSet<K, ahash::RandomState>;
+
+/// The configuration of one moment.
+#[derive(Clone, Debug)]
+pub struct Snapshot {
+    /// By [`key_word`] of address and protocol.
+    services: Map<u64, Arc<ServiceView>>,
+    /// [`key_word`] of the address alone and the protocol.
+    addresses: Set<u64>,
+    /// [`key_word`] of every real server; filled where `nat_icmp_send` asks for it.
+    servers: Set<u64>,
+    local: Local,
+    /// The ports.
+    pub ports: Vec<PortView>,
+    /// The routing table.
+    pub fib: Arc<Fib>,
+    /// Changes with every change of the routing table; 24 bits, and not 0.
+    pub fib_epoch: u32,
+    /// The timeouts of the states.
+    pub timeouts: Timeouts,
+    /// The switches.
+    pub sysctls: Sysctls,
+    /// The kernel's `net.ipv4.ip_forward`.
+    pub ip_forward: bool,
+}
+
+impl Default for Snapshot {
+    fn default() -> Self {
+        Self {
+            services: Map::default(),
+            addresses: Set::default(),
+            servers: Set::default(),
+            local: Local::default(),
+            ports: Vec::new(),
+            fib: Arc::default(),
+            fib_epoch: 0,
+            timeouts: Timeouts::default(),
+            sysctls: Sysctls::default(),
+            ip_forward: true,
+        }
+    }
+}
+
+impl Snapshot {
+    /// The configuration that these make up.
+    pub(crate) fn new<'a>(
+        network: &Network,
+        fib_epoch: u32,
+        timeouts: Timeouts,
+        sysctls: Sysctls,
+        services: impl Iterator<Item = &'a Arc<ServiceView>>,
+    ) -> Self {
+        let mut snapshot = Self {
+            local: Local::new(network.local.iter().copied()),
+            ports: network.ports.clone(),
+            fib: network.fib.clone(),
+            fib_epoch,
+            timeouts,
+            sysctls,
+            ip_forward: network.ip_forward,
+            ..Self::default()
+        };
+        for view in services {
+            let protocol = view.key.protocol.number();
+            snapshot.services.insert(view.key.word(), view.clone());
+            snapshot.addresses.insert(key_word(Endpoint4::new(view.key.address.address(), 0), protocol));
+            if sysctls.nat_icmp_send {
+                snapshot.servers.extend(view.servers.iter().map(|server| key_word(server.address, protocol)));
+            }
+        }
+        snapshot
+    }
+
+    /// Whether there is no service at all: then nothing is translated, not even for existing connections.
+    #[inline]
+    #[must_use]
+    pub fn is_off(&self) -> bool {
+        self.services.is_empty()
+    }
+
+    /// The service of an address and a protocol.
+    #[must_use]
+    pub fn service(&self, address: Endpoint4, protocol: u8) -> Option<&Arc<ServiceView>> {
+        self.services.get(&key_word(address, protocol))
+    }
+
+    /// Whether a service has this address (host order), on any port.
+    #[must_use]
+    pub fn has_service_on(&self, address: u32, protocol: u8) -> bool {
+        self.addresses.contains(&key_word(Endpoint4::new(address, 0), protocol))
+    }
+
+    /// Whether this is a real server of a service, as far as `nat_icmp_send` wants to know.
+    #[must_use]
+    pub fn has_server(&self, address: Endpoint4, protocol: u8) -> bool {
+        self.servers.contains(&key_word(address, protocol))
+    }
+
+    /// Whether an address (host order) is the director's own.
+    #[inline]
+    #[must_use]
+    pub fn is_local(&self, address: u32) -> bool {
+        self.local.contains(address)
+    }
+}
+
+/// A small set of addresses, asked about every packet: open addressing, never more than half full.
+#[derive(Clone, Debug)]
+struct Local {
+    slots: Box<[u32]>,
+    shift: u32,
+}
+
+impl Default for Local {
+    fn default() -> Self {
+        Self { slots: [0; 2].into(), shift: 31 }
+    }
+}
+
+impl Local {
+    fn new(addresses: impl Iterator<Item = u32>) -> Self {
+        // 0.0.0.0 is no host's and marks a free slot.
+        let addresses: HashSet<u32> = addresses.filter(|&address| address != 0).collect();
+        let bits = (addresses.len() * 2).next_power_of_two().trailing_zeros().max(1);
+        let mut set = Self { slots: vec![0; 1 << bits].into(), shift: 32 - bits };
+        for address in addresses {
+            let mut at = set.place(address);
+            while set.slots[at] != 0 {
+                at = (at + 1) & (set.slots.len() - 1);
+            }
+            set.slots[at] = address;
+        }
+        set
+    }
+
+    #[inline]
+    fn place(&self, address: u32) -> usize {
+        (address.wrapping_mul(0x9e37_79b1) >> self.shift) as usize
+    }
+
+    #[inline]
+    fn contains(&self, address: u32) -> bool {
+        let mut at = self.place(address);
+        loop {
+            match self.slots.get(at) {
+                Some(&found) if found == address => return address != 0,
+                Some(0) | None => return false,
+                Some(_) => at = (at + 1) & (self.slots.len() - 1),
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn local_addresses() {
+        bolero::check!().with_type::<(Vec<u32>, Vec<u32>)>().for_each(|(own, others)| {
+            let set = Local::new(own.iter().copied());
+            assert!(own.iter().all(|&address| set.contains(address) == (address != 0)));
+            assert!(
+                others
+                    .iter()
+                    .all(|address| set.contains(*address) == (own.contains(address) && *address != 0))
+            );
+        });
+        assert!(!Local::default().contains(0));
+        assert!(!Local::default().contains(1));
+    }
+}

@@ -1,0 +1,427 @@
+//! A worker's way through a burst: parse, look up, translate.
+//!
+//! Three passes, so that memory is asked for before it is needed: the first parses each frame, hashes
+//! its client end and prefetches the bucket; the second compares tags and prefetches the record; the
+//! third verifies and rewrites. This file is the way of a packet of an existing connection. What is
+//! rare lies apart: packets without an entry in `unknown`, ICMP errors that are sent in `refusal`, those
+//! that are translated in `related`.
+
+mod refusal;
+mod related;
+mod unknown;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use arc_swap::ArcSwap;
+use arc_swap::cache::Cache;
+use director_flow::{Hash, Index, Probe, Record, Table, Tick, V4, V4End, WorkerLocal};
+use director_packet::nat::{End, set_macs};
+use director_packet::tcp_flag::SYN;
+use director_packet::{Endpoint4, Segment, parse};
+
+use crate::adjacency::{Adjacencies, Adjacency};
+use crate::entry;
+use crate::reason::Reason;
+use crate::servers::Servers;
+use crate::snapshot::{PortView, Snapshot};
+use crate::state::{self, Direction, State};
+
+use refusal::Refusals;
+pub use refusal::Reply;
+
+/// Frames in a burst, at most.
+pub const BURST: usize = 32;
+
+/// The frames of a burst, wherever they lie.
+pub trait Frames {
+    /// How many there are, at most [`BURST`].
+    fn count(&self) -> usize;
+    /// The first contiguous part of a frame, from its Ethernet header on; empty where it cannot be had.
+    fn head(&mut self, at: usize) -> &mut [u8];
+    /// The whole length of a frame in bytes.
+    fn length(&self, at: usize) -> usize;
+}
+
+/// What becomes of a frame.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Verdict {
+    /// It leaves by this port; it is ready.
+    Send(u8),
+    /// It goes to the kernel, through the twin of the port it came in on.
+    Kernel,
+    /// It is translated and waits for the MAC address of a next hop.
+    Hold {
+        /// The next hop.
+        way: Adjacency,
+        /// The virtual service that a client's packet was for; none for a server's.
+        service: Option<Endpoint4>,
+    },
+    /// It is dropped.
+    Drop(Reason),
+}
+
+/// What all workers share.
+pub struct Shared {
+    /// The configuration.
+    pub snapshot: Arc<ArcSwap<Snapshot>>,
+    /// The real servers' slots.
+    pub servers: Arc<Servers>,
+    /// The next hops.
+    pub adjacencies: Adjacencies,
+    /// New connections until `drop_packet` drops one.
+    drop_in: AtomicU32,
+}
+
+impl Shared {
+    /// Nothing configured yet.
+    #[must_use]
+    pub fn new(servers: Arc<Servers>, adjacencies: Adjacencies) -> Self {
+        Self {
+            snapshot: Arc::new(ArcSwap::from_pointee(Snapshot::default())),
+            servers,
+            adjacencies,
+            drop_in: AtomicU32::new(0),
+        }
+    }
+
+    /// Whether `drop_packet` drops this new connection: every `rate`-th, beginning with the first; none
+    /// at a rate of 0. One counter for all workers, and nothing else depends on it, hence Relaxed.
+    fn drops_one(&self, rate: u32) -> bool {
+        let step = |left: u32| Some(if left <= 1 { rate } else { left - 1 });
+        rate != 0
+            && self
+                .drop_in
+                .fetch_update(Ordering::Relaxed, Ordering::Relaxed, step)
+                .is_ok_and(|left| left <= 1)
+    }
+}
+
+/// A frame on its way through the passes.
+#[derive(Clone, Copy)]
+struct Lane {
+    at: usize,
+    segment: Segment,
+    client: V4End,
+    direction: Direction,
+    hash: Hash,
+    probe: Probe,
+}
+
+impl Lane {
+    /// The end that is not the client's: the virtual service, or the real server.
+    #[inline]
+    fn other(&self) -> Endpoint4 {
+        match self.direction {
+            Direction::In => self.segment.destination,
+            Direction::Out => self.segment.source,
+        }
+    }
+}
+
+/// What does not change during a burst.
+struct Moment<'a> {
+    now: Tick,
+    milliseconds: u32,
+    port: &'a PortView,
+    port_number: u8,
+    snapshot: &'a Snapshot,
+    table: &'a Table<V4>,
+    shared: &'a Shared,
+}
+
+/// A worker.
+pub struct Worker {
+    table: Arc<Table<V4>>,
+    shared: Arc<Shared>,
+    snapshot: Cache<Arc<ArcSwap<Snapshot>>, Arc<Snapshot>>,
+    core: Core,
+    lanes: [Option<Lane>; BURST],
+}
+
+/// The part of a worker that changes while it works.
+struct Core {
+    local: WorkerLocal<V4>,
+    refusals: Refusals,
+}
+
+impl Worker {
+    /// A worker of what is shared, with its part of the table.
+    #[must_use]
+    pub fn new(shared: Arc<Shared>, local: WorkerLocal<V4>) -> Self {
+        let snapshot = Cache::new(shared.snapshot.clone());
+        let table = local.table().clone();
+        let core = Core { local, refusals: Refusals::new(BURST) };
+        Self { table, shared, snapshot, core, lanes: [None; BURST] }
+    }
+
+    /// Its number, from 0.
+    #[must_use]
+    pub fn id(&self) -> usize {
+        self.core.local.id()
+    }
+
+    /// To be called at the top of every loop: nothing of the last burst is held any more.
+    #[inline]
+    pub fn quiescent(&mut self) {
+        self.core.local.quiescent();
+    }
+
+    /// To be called before it sleeps: the others need not wait for it.
+    pub fn offline(&mut self) {
+        self.core.local.offline();
+    }
+
+    /// The configuration it works by now.
+    pub fn snapshot(&mut self) -> &Arc<Snapshot> {
+        self.snapshot.load()
+    }
+
+    /// The ICMP errors of the last burst.
+    #[must_use]
+    pub fn replies(&self) -> &[Reply] {
+        self.core.refusals.replies()
+    }
+
+    /// Decides about a burst that came in on a port, at `now`, which is `milliseconds` of any clock.
+    /// `verdicts` are filled for each frame; frames that are to be sent or to wait are rewritten.
+    pub fn process(
+        &mut self,
+        now: Tick,
+        milliseconds: u32,
+        port: u8,
+        frames: &mut impl Frames,
+        verdicts: &mut [Verdict; BURST],
+    ) {
+        let Self { table, shared, snapshot, core, lanes } = self;
+        core.refusals.clear();
+        let snapshot: &Snapshot = snapshot.load();
+        let Some(view) = snapshot.ports.get(usize::from(port)) else {
+            verdicts.fill(Verdict::Drop(Reason::PortDown));
+            return;
+        };
+        let moment = Moment { now, milliseconds, port: view, port_number: port, snapshot, table, shared };
+        let count = core.parse_all(&moment, frames, verdicts, lanes);
+        for lane in lanes.iter_mut().take(count).flatten() {
+            lane.probe = table.probe(lane.hash);
+        }
+        for lane in lanes.iter().take(count).flatten() {
+            verdicts[lane.at] = core.look_up(&moment, lane, frames);
+        }
+    }
+}
+
+impl Core {
+    /// The first pass. Returns how many lanes are taken.
+    fn parse_all(
+        &mut self,
+        moment: &Moment<'_>,
+        frames: &mut impl Frames,
+        verdicts: &mut [Verdict; BURST],
+        lanes: &mut [Option<Lane>; BURST],
+    ) -> usize {
+        let mut taken = 0;
+        for (at, verdict) in verdicts.iter_mut().enumerate().take(frames.count()) {
+            let length = frames.length(at);
+            let parsed = parse(frames.head(at), length, moment.port.mac);
+            let director_packet::Verdict::Segment(segment) = parsed else {
+                *verdict = self.not_a_segment(moment, at, parsed, frames);
+                continue;
+            };
+            if moment.snapshot.is_off() {
+                *verdict = Verdict::Kernel;
+                continue;
+            }
+            // The client's end is the source of a packet to the director and the destination of any other:
+            // a virtual service whose address is not the director's own is none (the kernel routes its
+            // packets), and a client cannot have an address of the director's.
+            let (end, direction) = if moment.snapshot.is_local(segment.destination.address()) {
+                (segment.source, Direction::In)
+            } else {
+                (segment.destination, Direction::Out)
+            };
+            let client = entry::client_end(end, segment.protocol);
+            let hash = moment.table.hash(client);
+            moment.table.prefetch(hash);
+            lanes[taken] = Some(Lane { at, segment, client, direction, hash, probe: Probe::default() });
+            taken += 1;
+        }
+        taken
+    }
+
+    /// The third pass.
+    #[inline]
+    fn look_up(&mut self, moment: &Moment<'_>, lane: &Lane, frames: &mut impl Frames) -> Verdict {
+        let other = lane.other();
+        let found = moment.table.resolve(lane.hash, lane.probe, |record| {
+            entry::matches(record, lane.client, lane.direction, other)
+        });
+        match found {
+            Some(index) => self.hit(moment, lane, index, frames),
+            None => self.miss(moment, lane, frames),
+        }
+    }
+
+    /// A packet of an existing entry.
+    #[inline]
+    fn hit(&mut self, moment: &Moment<'_>, lane: &Lane, index: Index, frames: &mut impl Frames) -> Verdict {
+        let record = moment.table.record(index);
+        let way = way(moment, record, lane.direction);
+        if lane.direction == Direction::In {
+            if lane.segment.flags & SYN != 0 && unknown::is_new(moment, record) {
+                self.local.kill(index);
+                return self.schedule(moment, lane, frames);
+            }
+            if moment.shared.servers.is_gone(entry::slot(record)) {
+                return self.server_gone(moment, lane, index, frames);
+            }
+        } else if let Some(verdict) = self.hindered(moment, lane, &way, frames) {
+            return verdict;
+        }
+        if !self.advance(moment, lane, index, record) {
+            return self.without_entry(moment, lane, frames);
+        }
+        self.forward(moment, lane, record, way, frames)
+    }
+
+    /// What keeps a server's packet from being forwarded, as the kernel looks at it before IPVS does: the
+    /// switch, the route, the time to live, the MTU towards the client. The entry learns nothing of such a
+    /// packet.
+    #[inline]
+    fn hindered(
+        &mut self,
+        moment: &Moment<'_>,
+        lane: &Lane,
+        way: &Result<Adjacency, Reason>,
+        frames: &mut impl Frames,
+    ) -> Option<Verdict> {
+        if !moment.snapshot.ip_forward {
+            return Some(Verdict::Drop(Reason::ForwardingOff));
+        }
+        let mtu = match way {
+            Ok(way) => mtu(moment, *way),
+            Err(reason) => return Some(Verdict::Drop(*reason)),
+        };
+        if lane.segment.ttl <= 1 || lane.segment.length > mtu {
+            return Some(self.refuse_server(moment, lane, mtu, frames));
+        }
+        None
+    }
+
+    /// Moves the entry's state and restarts its timer. False: the entry has just died.
+    #[inline]
+    fn advance(&mut self, moment: &Moment<'_>, lane: &Lane, index: Index, record: &Record<V4>) -> bool {
+        let clock = record.clock();
+        let state = state::next(State::from_number(clock.state()), lane.direction, lane.segment.flags);
+        let timeout = moment.snapshot.timeouts.of(state);
+        if clock.is_live()
+            && clock.seen() == moment.now
+            && clock.state() == state as u8
+            && clock.timeout() == timeout
+        {
+            return true;
+        }
+        self.restart(moment, lane, index, record)
+    }
+
+    /// The part of [`Self::advance`] that writes. Each step from a state to a state is one
+    /// compare-and-exchange that succeeded, and is counted once: so the counts of the server are exact,
+    /// however many workers have packets of this entry.
+    #[inline(never)]
+    fn restart(&mut self, moment: &Moment<'_>, lane: &Lane, index: Index, record: &Record<V4>) -> bool {
+        let mut clock = record.clock();
+        loop {
+            if clock.is_dead() {
+                return false;
+            }
+            let old = State::from_number(clock.state());
+            let new = state::next(old, lane.direction, lane.segment.flags);
+            let timeout = moment.snapshot.timeouts.of(new);
+            let next = clock.with_seen(moment.now).with_state(new as u8).with_timeout(timeout);
+            match record.update(clock, next) {
+                Ok(()) => {
+                    moment.shared.servers.change(entry::slot(record), old, new);
+                    // The wheel looks at the entry no later than its old timeout after it was last seen; a
+                    // shorter one it must be told of.
+                    if timeout < clock.timeout() {
+                        self.local.notify(index);
+                    }
+                    return true;
+                }
+                Err(found) => clock = found,
+            }
+        }
+    }
+
+    /// Counts and translates a packet and finds its way.
+    #[inline]
+    fn forward(
+        &mut self,
+        moment: &Moment<'_>,
+        lane: &Lane,
+        record: &Record<V4>,
+        way: Result<Adjacency, Reason>,
+        frames: &mut impl Frames,
+    ) -> Verdict {
+        let Lane { segment, direction, .. } = lane;
+        moment.shared.servers.count(self.local.id(), entry::slot(record), *direction, segment.length);
+        let way = match way {
+            Ok(way) => way,
+            Err(reason) => return self.no_way(moment, lane, reason, frames),
+        };
+        let link = moment.shared.adjacencies.link(way);
+        let Some(out) = moment.snapshot.ports.get(usize::from(link.port)) else {
+            return Verdict::Drop(Reason::NoRoute);
+        };
+        let end = match direction {
+            Direction::In => {
+                if segment.ttl <= 1 || segment.length > out.mtu {
+                    return self.refuse_client(moment, lane, out.mtu, frames);
+                }
+                End::Destination
+            }
+            Direction::Out => End::Source,
+        };
+        let head = frames.head(lane.at);
+        entry::change(record, *direction).apply(head, segment, end);
+        match link.mac {
+            Some(mac) if out.up => {
+                set_macs(head, mac, out.mac);
+                Verdict::Send(link.port)
+            }
+            Some(_) => Verdict::Drop(Reason::PortDown),
+            None => {
+                let service = (*direction == Direction::In).then(|| entry::service(record));
+                Verdict::Hold { way, service }
+            }
+        }
+    }
+}
+
+/// The next hop of an entry's packets.
+#[inline]
+fn way(moment: &Moment<'_>, record: &Record<V4>, direction: Direction) -> Result<Adjacency, Reason> {
+    match entry::way(record, direction, moment.snapshot.fib_epoch) {
+        Some(way) => Ok(way),
+        None => find_way(moment, record, direction),
+    }
+}
+
+#[cold]
+fn find_way(moment: &Moment<'_>, record: &Record<V4>, direction: Direction) -> Result<Adjacency, Reason> {
+    let to = match direction {
+        Direction::In => entry::server(record),
+        Direction::Out => entry::client(record),
+    };
+    let hop = moment.snapshot.fib.hop(to.address()).ok_or(Reason::NoRoute)?;
+    let way = moment.shared.adjacencies.entry(hop).map_err(|_| Reason::NeighbourTableFull)?;
+    entry::set_way(record, direction, moment.snapshot.fib_epoch, way);
+    Ok(way)
+}
+
+/// The MTU of a way.
+#[inline]
+fn mtu(moment: &Moment<'_>, way: Adjacency) -> u16 {
+    let port = moment.shared.adjacencies.link(way).port;
+    moment.snapshot.ports.get(usize::from(port)).map_or(u16::MAX, |view| view.mtu)
+}

@@ -1,0 +1,145 @@
+//! The ICMP errors that tell a sender why its packet did not go on.
+
+use director_packet::Mac;
+use director_packet::checksum::Delta;
+use director_packet::ethernet::{HEADER, ether_type};
+use director_packet::icmp::{self, MAX_ERROR};
+use director_packet::nat::set_macs;
+
+use super::{Core, Frames, Lane, Moment, Verdict};
+use crate::limiter::Limiter;
+use crate::reason::Reason;
+use crate::state::Direction;
+
+/// An ICMP error to be sent, a whole frame.
+pub struct Reply {
+    /// The port it leaves by.
+    pub port: u8,
+    length: usize,
+    bytes: [u8; HEADER + MAX_ERROR],
+}
+
+impl Reply {
+    /// The frame.
+    #[must_use]
+    pub fn frame(&self) -> &[u8] {
+        &self.bytes[..self.length]
+    }
+}
+
+/// The ICMP errors of a burst.
+pub(super) struct Refusals {
+    limiter: Limiter,
+    /// As many as there is room for from the start: it never grows.
+    replies: Vec<Reply>,
+    identification: u16,
+}
+
+impl Refusals {
+    pub(super) fn new(most: usize) -> Self {
+        Self { limiter: Limiter::default(), replies: Vec::with_capacity(most), identification: 0 }
+    }
+
+    pub(super) fn replies(&self) -> &[Reply] {
+        &self.replies
+    }
+
+    #[inline]
+    pub(super) fn clear(&mut self) {
+        self.replies.clear();
+    }
+}
+
+impl Core {
+    /// A client's packet of a connection for whose server there is no way.
+    #[cold]
+    pub(super) fn no_way(
+        &mut self,
+        moment: &Moment<'_>,
+        lane: &Lane,
+        reason: Reason,
+        frames: &mut impl Frames,
+    ) -> Verdict {
+        if lane.direction == Direction::In && reason == Reason::NoRoute {
+            let from = lane.segment.destination.address();
+            self.reply(moment, icmp::Error::HostUnreachable, frames.head(lane.at), from);
+        }
+        Verdict::Drop(reason)
+    }
+
+    /// A client's packet that may not go on: its time to live ended, or it is longer than `mtu`. The error
+    /// comes from the virtual service and quotes the packet as the client knows it; about a packet that is
+    /// too long, with the time to live it would have had, as the kernel does.
+    #[cold]
+    pub(super) fn refuse_client(
+        &mut self,
+        moment: &Moment<'_>,
+        lane: &Lane,
+        mtu: u16,
+        frames: &mut impl Frames,
+    ) -> Verdict {
+        let from = lane.segment.destination.address();
+        let head = frames.head(lane.at);
+        if lane.segment.ttl <= 1 {
+            self.reply(moment, icmp::Error::TimeExceeded, head, from);
+            return Verdict::Drop(Reason::TtlExceeded);
+        }
+        decrement_ttl(head);
+        self.reply(moment, icmp::Error::FragmentationNeeded(mtu), head, from);
+        Verdict::Drop(Reason::TooBig)
+    }
+
+    /// A server's packet that may not go on, likewise: the error comes from the port's own address and
+    /// quotes the packet as it came.
+    #[cold]
+    pub(super) fn refuse_server(
+        &mut self,
+        moment: &Moment<'_>,
+        lane: &Lane,
+        mtu: u16,
+        frames: &mut impl Frames,
+    ) -> Verdict {
+        let (error, reason) = if lane.segment.ttl <= 1 {
+            (icmp::Error::TimeExceeded, Reason::TtlExceeded)
+        } else {
+            (icmp::Error::FragmentationNeeded(mtu), Reason::TooBig)
+        };
+        self.reply(moment, error, frames.head(lane.at), moment.port.address);
+        Verdict::Drop(reason)
+    }
+
+    /// Tells the sender of a frame of an error, from an address of the director's (host order): back the
+    /// way the frame came, as often as the rate limit allows.
+    pub(super) fn reply(&mut self, moment: &Moment<'_>, error: icmp::Error, frame: &[u8], from: u32) {
+        let Refusals { limiter, replies, identification } = &mut self.refusals;
+        let Some((header, packet)) = frame.split_first_chunk::<HEADER>() else { return };
+        let Some(source) = packet.get(12..16).and_then(|bytes| bytes.first_chunk::<4>()) else { return };
+        if from == 0 || replies.len() == replies.capacity() {
+            return;
+        }
+        // As Linux does: no limit on what the discovery of a path's MTU depends on.
+        let is_limited = !matches!(error, icmp::Error::FragmentationNeeded(_));
+        if is_limited && !limiter.allows(u32::from_be_bytes(*source), moment.milliseconds) {
+            return;
+        }
+        let mut body = [0; MAX_ERROR];
+        *identification = identification.wrapping_add(1);
+        let length = icmp::error(error, packet, from, *identification, &mut body);
+        if length == 0 {
+            return;
+        }
+        let mut bytes = [0; HEADER + MAX_ERROR];
+        let [.., a, b, c, d, e, f, _, _] = *header;
+        set_macs(&mut bytes, Mac([a, b, c, d, e, f]), moment.port.mac);
+        bytes[12..14].copy_from_slice(&ether_type::IPV4);
+        bytes[HEADER..].copy_from_slice(&body);
+        replies.push(Reply { port: moment.port_number, length: HEADER + length, bytes });
+    }
+}
+
+/// Decrements the time to live of a packet that is not translated.
+fn decrement_ttl(frame: &mut [u8]) {
+    let Some(ip) = frame.get_mut(HEADER..).and_then(|packet| packet.first_chunk_mut::<20>()) else { return };
+    ip[8] = ip[8].wrapping_sub(1);
+    [ip[10], ip[11]] = Delta::TTL_DECREMENT.apply([ip[10], ip[11]]);
+}

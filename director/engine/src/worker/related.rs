@@ -1,0 +1,220 @@
+//! ICMP errors about packets of connections: translated outside and inside.
+//!
+//! A router or a server that cannot deliver a translated packet quotes it as it saw it. Whoever sent the
+//! packet must find in the quotation what it sent, or it cannot tell which connection is meant (RFC 5508,
+//! section 4.2); without that no path MTU is ever discovered through the director. As IPVS does:
+//! destination unreachable, source quench and time exceeded are translated, both ways; they count as
+//! packets of the connection, and neither its state nor its timer learns of them.
+
+use director_flow::{Record, V4};
+use director_packet::checksum::{Delta, Sum, checksum};
+use director_packet::ethernet::{HEADER, ether_type};
+use director_packet::header::Ipv4;
+use director_packet::nat::set_macs;
+use director_packet::{Endpoint4, ICMP, TCP, UDP};
+use zerocopy::FromBytes;
+
+use super::{Core, Frames, Moment, Verdict, way};
+use crate::entry;
+use crate::reason::Reason;
+use crate::state::Direction;
+
+/// The length of an ICMP header, in bytes.
+const ICMP_HEADER: usize = 8;
+
+/// Of the transport header as many bytes as every ICMP error quotes (RFC 792).
+const QUOTED_TRANSPORT: usize = 8;
+
+/// ICMP types that are translated: destination unreachable, source quench, time exceeded.
+const TRANSLATED: [u8; 3] = [3, 4, 11];
+
+/// An ICMP error that quotes a TCP segment or UDP datagram.
+struct Related {
+    /// Where the quoting packet goes, host order.
+    destination: u32,
+    /// Its time to live.
+    ttl: u8,
+    /// Its length, in bytes.
+    length: u16,
+    /// Where, in the frame, its ICMP header begins.
+    icmp: usize,
+    /// Where the quoted transport header begins.
+    transport: usize,
+    protocol: u8,
+    quoted_source: Endpoint4,
+    quoted_destination: Endpoint4,
+}
+
+impl Related {
+    /// Looks for one in a frame whose headers, up to its own IPv4 header, were found to be in order.
+    fn find(frame: &[u8]) -> Option<Self> {
+        let packet = frame.get(HEADER..)?;
+        let (outer, _) = Ipv4::ref_from_prefix(packet).ok()?;
+        if outer.protocol != ICMP || outer.fragment.get() & Ipv4::IS_FRAGMENT != 0 {
+            return None;
+        }
+        let icmp = HEADER + outer.header_length();
+        let end = HEADER + usize::from(outer.length.get());
+        let message = frame.get(icmp..end.min(frame.len()))?;
+        if !TRANSLATED.contains(message.first()?) {
+            return None;
+        }
+        let quoted = message.get(ICMP_HEADER..)?;
+        let (inner, _) = Ipv4::ref_from_prefix(quoted).ok()?;
+        let header = inner.header_length();
+        let is_first = inner.fragment.get() & 0x1fff == 0;
+        let is_ours = inner.protocol == TCP || inner.protocol == UDP;
+        if inner.version_and_length >> 4 != 4 || header < 20 || !is_first || !is_ours {
+            return None;
+        }
+        let ports = quoted.get(header..header + QUOTED_TRANSPORT)?;
+        let port = |at: usize| u16::from_be_bytes([ports[at], ports[at + 1]]);
+        Some(Self {
+            destination: outer.destination.get(),
+            ttl: outer.ttl,
+            length: outer.length.get(),
+            icmp,
+            transport: icmp + ICMP_HEADER + header,
+            protocol: inner.protocol,
+            quoted_source: Endpoint4::new(inner.source.get(), port(0)),
+            quoted_destination: Endpoint4::new(inner.destination.get(), port(2)),
+        })
+    }
+
+    /// The whole ICMP message; none if part of it lies elsewhere.
+    fn message<'a>(&self, frame: &'a mut [u8]) -> Option<&'a mut [u8]> {
+        frame.get_mut(self.icmp..HEADER + usize::from(self.length))
+    }
+
+    /// Replaces the quoted end that the entry replaced, and the end of the quoting packet that shows it.
+    fn translate(&self, frame: &mut [u8], direction: Direction, from: Endpoint4, to: Endpoint4) {
+        let address = Delta::of_u32(from.address(), to.address());
+        let transport = address.and(Delta::of_u16(from.port(), to.port()));
+        // The quoted packet went the other way: its source is what the answer's destination is.
+        let (outer_at, quoted_at, port_at) = match direction {
+            Direction::In => (16, 12, 0),
+            Direction::Out => (12, 16, 2),
+        };
+        let quoted = self.icmp + ICMP_HEADER;
+        let old = u32_at(frame, HEADER + outer_at);
+        put(frame, HEADER + outer_at, &to.address().to_be_bytes());
+        if let Some(ttl) = frame.get_mut(HEADER + 8) {
+            *ttl = ttl.wrapping_sub(1);
+        }
+        adjust(frame, HEADER + 10, Delta::of_u32(old, to.address()).and(Delta::TTL_DECREMENT));
+        put(frame, quoted + quoted_at, &to.address().to_be_bytes());
+        adjust(frame, quoted + 10, address);
+        put(frame, self.transport + port_at, &to.port().to_be_bytes());
+        // The quoted checksum of TCP may have been cut off, that of UDP may not be in use.
+        let at = self.transport + if self.protocol == TCP { 16 } else { 6 };
+        let end = HEADER + usize::from(self.length);
+        let field = frame.get_mut(at..end).and_then(|bytes| bytes.first_chunk_mut::<2>());
+        match field {
+            Some(field) if self.protocol == TCP => *field = transport.apply(*field),
+            Some(field) if *field != [0, 0] => *field = transport.apply_udp(*field),
+            _ => {}
+        }
+        if let Some(message) = self.message(frame) {
+            message[2..4].fill(0);
+            let sum = checksum(message);
+            message[2..4].copy_from_slice(&sum);
+        }
+    }
+}
+
+fn u32_at(frame: &[u8], at: usize) -> u32 {
+    frame.get(at..).and_then(|bytes| bytes.first_chunk::<4>()).map_or(0, |bytes| u32::from_be_bytes(*bytes))
+}
+
+fn put(frame: &mut [u8], at: usize, bytes: &[u8]) {
+    if let Some(place) = frame.get_mut(at..at + bytes.len()) {
+        place.copy_from_slice(bytes);
+    }
+}
+
+/// Brings a checksum field up to date.
+fn adjust(frame: &mut [u8], at: usize, delta: Delta) {
+    if let Some(field) = frame.get_mut(at..).and_then(|bytes| bytes.first_chunk_mut::<2>()) {
+        *field = delta.apply(*field);
+    }
+}
+
+impl Core {
+    /// Translates an ICMP error about a packet of a connection. None: the frame is something else.
+    #[cold]
+    pub(super) fn related(
+        &mut self,
+        moment: &Moment<'_>,
+        at: usize,
+        frames: &mut impl Frames,
+    ) -> Option<Verdict> {
+        let frame = frames.head(at);
+        let (macs, rest) = frame.split_first_chunk::<12>()?;
+        if moment.snapshot.is_off() || macs[..6] != moment.port.mac.0 || rest[..2] != ether_type::IPV4 {
+            return None;
+        }
+        let related = Related::find(frame)?;
+        // A client's error quotes what the virtual service sent it; a server's, what the client sent.
+        let (direction, end, other) = if moment.snapshot.is_local(related.destination) {
+            (Direction::In, related.quoted_destination, related.quoted_source)
+        } else {
+            (Direction::Out, related.quoted_source, related.quoted_destination)
+        };
+        let client = entry::client_end(end, related.protocol);
+        let hash = moment.table.hash(client);
+        let index = moment.table.find(hash, |record| entry::matches(record, client, direction, other))?;
+        let record = moment.table.record(index);
+        if direction == Direction::Out && related.destination != end.address() {
+            return None;
+        }
+        Some(self.forward_related(moment, &related, direction, record, frame))
+    }
+
+    fn forward_related(
+        &mut self,
+        moment: &Moment<'_>,
+        related: &Related,
+        direction: Direction,
+        record: &Record<V4>,
+        frame: &mut [u8],
+    ) -> Verdict {
+        if direction == Direction::Out && !moment.snapshot.ip_forward {
+            return Verdict::Drop(Reason::ForwardingOff);
+        }
+        let Some(message) = related.message(frame) else { return Verdict::Drop(Reason::ScatteredHeaders) };
+        let mut sum = Sum::default();
+        sum.add(message);
+        if !sum.is_right() {
+            return Verdict::Drop(Reason::IcmpChecksum);
+        }
+        let way = match way(moment, record, direction) {
+            Ok(way) => way,
+            Err(reason) => return Verdict::Drop(reason),
+        };
+        let link = moment.shared.adjacencies.link(way);
+        let Some(out) = moment.snapshot.ports.get(usize::from(link.port)) else {
+            return Verdict::Drop(Reason::NoRoute);
+        };
+        // About an ICMP error no ICMP error is sent (RFC 1122, section 3.2.2).
+        if related.ttl <= 1 {
+            return Verdict::Drop(Reason::TtlExceeded);
+        }
+        if related.length > out.mtu {
+            return Verdict::Drop(Reason::TooBig);
+        }
+        moment.shared.servers.count(self.local.id(), entry::slot(record), direction, related.length);
+        let (service, server) = (entry::service(record), entry::server(record));
+        match direction {
+            Direction::In => related.translate(frame, direction, service, server),
+            Direction::Out => related.translate(frame, direction, server, service),
+        }
+        match link.mac {
+            Some(mac) if out.up => {
+                set_macs(frame, mac, out.mac);
+                Verdict::Send(link.port)
+            }
+            Some(_) => Verdict::Drop(Reason::PortDown),
+            None => Verdict::Hold { way, service: None },
+        }
+    }
+}
