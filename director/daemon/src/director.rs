@@ -1,0 +1,526 @@
+//! The control core's state and its tasks.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+use director_api::{Connections, Status, Totals};
+use director_config::Config;
+use director_engine::adjacency::Adjacency;
+use director_engine::control::Network;
+use director_engine::estimator;
+use director_engine::fib::{Fib, Hop, Route};
+use director_engine::snapshot::PortView;
+use director_engine::{Control, PageSize, Reason};
+use director_packet::Mac;
+use futures_util::StreamExt;
+use netlink_packet_core::NetlinkPayload;
+use netlink_packet_route::RouteNetlinkMessage;
+use rtnetlink::{Handle, MulticastGroup};
+use tokio::sync::mpsc;
+use tokio::time::timeout;
+
+use crate::clock::Coarse;
+use crate::counters::ThreadCounters;
+use crate::mirror::{self, Neighbour, Seen};
+use crate::ports::PortRuntime;
+use crate::pump::Pump;
+
+/// Steps of the timers in one turn, at most.
+const BUDGET: usize = 4096;
+
+/// How long the control core sleeps when there was nothing to do. It bounds what the kernel's traffic
+/// waits for its turn, so it is shorter than the event loop's own timers can be.
+const NAP: Duration = Duration::from_micros(200);
+
+/// How long changes are gathered before the kernel's network is read anew.
+const GATHER: Duration = Duration::from_millis(20);
+
+/// How often the switches of the kernel are looked at, which it does not tell of.
+const LOOK: Duration = Duration::from_millis(500);
+
+/// How often neighbours in use that have grown stale are confirmed.
+const CONFIRM: Duration = Duration::from_secs(15);
+
+/// A worker, as the control core knows it.
+pub(crate) struct WorkerInfo {
+    pub(crate) lcore: u32,
+    pub(crate) queues: Vec<String>,
+}
+
+/// The part that changes.
+pub(crate) struct State {
+    pub(crate) control: Control,
+    pub(crate) pump: Pump,
+    seen: Seen,
+    stale: HashMap<(u32, Ipv4Addr), bool>,
+    problems: Vec<String>,
+}
+
+/// A running director.
+pub(crate) struct Director {
+    pub(crate) config: Config,
+    pub(crate) clock: Coarse,
+    pub(crate) ports: Vec<PortRuntime>,
+    pub(crate) workers: Vec<WorkerInfo>,
+    /// The workers' counters, and last the control core's.
+    pub(crate) counters: Vec<Arc<ThreadCounters>>,
+    pub(crate) state: RefCell<State>,
+    started: Instant,
+}
+
+impl Director {
+    pub(crate) fn new(
+        config: Config,
+        clock: Coarse,
+        ports: Vec<PortRuntime>,
+        workers: Vec<WorkerInfo>,
+        counters: Vec<Arc<ThreadCounters>>,
+        control: Control,
+        pump: Pump,
+    ) -> Self {
+        let state =
+            State { control, pump, seen: Seen::default(), stale: HashMap::new(), problems: Vec::new() };
+        Self { config, clock, ports, workers, counters, state: RefCell::new(state), started: Instant::now() }
+    }
+
+    /// Runs the timers and moves the frames of the twins, for ever.
+    pub(crate) async fn turn_for_ever(&self, unknown: mpsc::UnboundedSender<Adjacency>) {
+        let mut next_estimate = u64::from(estimator::INTERVAL) * 1000;
+        let mut asked = Vec::new();
+        loop {
+            let (tick, _) = self.clock.read();
+            let now = self.clock.milliseconds();
+            let (moved, behind) = {
+                let State { control, pump, .. } = &mut *self.state.borrow_mut();
+                let moved = pump.turn(control, now, &mut asked);
+                let progress = control.poll(tick, BUDGET);
+                if now >= next_estimate {
+                    next_estimate += u64::from(estimator::INTERVAL) * 1000;
+                    control.catalog.estimate();
+                }
+                for way in pump.overdue(now) {
+                    pump.failed(way, control, now);
+                }
+                (moved, progress.behind)
+            };
+            for way in asked.drain(..) {
+                let _ = unknown.send(way);
+            }
+            if moved == 0 && !behind {
+                std::thread::sleep(NAP);
+            }
+            tokio::task::yield_now().await;
+        }
+    }
+
+    fn interface_of(&self, state: &State, port: u8) -> Option<u32> {
+        let name = self.ports.get(usize::from(port))?.configuration.name.as_str();
+        state.seen.interfaces.iter().find(|(_, interface)| interface.name == name).map(|(index, _)| *index)
+    }
+
+    fn port_of(&self, seen: &Seen, interface: u32) -> Option<u8> {
+        let name = &seen.interfaces.get(&interface)?.name;
+        let is_twin =
+            |port: &PortRuntime| port.configuration.twin && port.configuration.name.as_str() == name;
+        // A configuration has few ports: their number fits.
+        self.ports.iter().position(is_twin).map(|at| at as u8)
+    }
+
+    /// Follows the kernel's network, for ever.
+    pub(crate) async fn mirror(
+        &self,
+        handle: &Handle,
+        mut unknown: mpsc::UnboundedReceiver<Adjacency>,
+    ) -> Result<()> {
+        let groups = [
+            MulticastGroup::Link,
+            MulticastGroup::Ipv4Ifaddr,
+            MulticastGroup::Ipv4Route,
+            MulticastGroup::Neigh,
+        ];
+        let (connection, _keep, mut messages) = rtnetlink::new_multicast_connection(&groups)?;
+        tokio::task::spawn_local(connection);
+        self.read_network(handle).await?;
+        self.read_neighbours(handle).await?;
+        let mut look = tokio::time::interval(LOOK);
+        let mut confirm = tokio::time::interval(CONFIRM);
+        loop {
+            let changed = tokio::select! {
+                message = messages.next() => {
+                    let Some((message, _)) = message else {
+                        anyhow::bail!("the kernel's netlink socket was closed");
+                    };
+                    match message.payload {
+                        NetlinkPayload::InnerMessage(message) => self.hear(&message),
+                        // The kernel has lost messages: everything is read anew.
+                        NetlinkPayload::Overrun(_) | NetlinkPayload::Error(_) => {
+                            self.read_neighbours(handle).await?;
+                            true
+                        }
+                        _ => false,
+                    }
+                }
+                Some(way) = unknown.recv() => {
+                    self.ask(handle, way).await;
+                    false
+                }
+                _ = look.tick() => {
+                    self.ask_again(handle).await?;
+                    ip_forward() != self.state.borrow().control.network().ip_forward
+                }
+                _ = confirm.tick() => {
+                    self.confirm(handle).await;
+                    false
+                }
+            };
+            if changed {
+                // More of it usually follows at once.
+                let gather = async {
+                    while let Some((message, _)) = messages.next().await {
+                        if let NetlinkPayload::InnerMessage(message) = message.payload {
+                            self.hear(&message);
+                        }
+                    }
+                };
+                let _ = timeout(GATHER, gather).await;
+                self.read_network(handle).await?;
+            }
+        }
+    }
+
+    /// Takes a message in. True: links, addresses or routes changed.
+    fn hear(&self, message: &RouteNetlinkMessage) -> bool {
+        let neighbour = match message {
+            RouteNetlinkMessage::NewNeighbour(message) => mirror::neighbour(message, false),
+            RouteNetlinkMessage::DelNeighbour(message) => mirror::neighbour(message, true),
+            other => return mirror::is_change(other),
+        };
+        if let Some(neighbour) = neighbour {
+            self.learn(neighbour);
+        }
+        false
+    }
+
+    fn learn(&self, neighbour: Neighbour) {
+        let state = &mut *self.state.borrow_mut();
+        let Some(port) = self.port_of(&state.seen, neighbour.interface) else { return };
+        let hop = Hop { port, address: neighbour.address.into() };
+        let Ok(way) = state.control.shared().adjacencies.entry(hop) else {
+            tracing::warn!("no room for neighbour {}", neighbour.address);
+            return;
+        };
+        state.control.shared().adjacencies.set(way, neighbour.mac);
+        if neighbour.stale {
+            state.stale.insert((neighbour.interface, neighbour.address), true);
+        } else {
+            state.stale.remove(&(neighbour.interface, neighbour.address));
+        }
+        if let Some(mac) = neighbour.mac {
+            state.pump.resolved(way, port, mac);
+        } else if neighbour.failed {
+            state.pump.failed(way, &mut state.control, self.clock.milliseconds());
+        }
+    }
+
+    async fn read_neighbours(&self, handle: &Handle) -> Result<()> {
+        for neighbour in mirror::read_neighbours(handle).await? {
+            // An old failure says nothing of what waits now.
+            self.learn(Neighbour { failed: false, ..neighbour });
+        }
+        Ok(())
+    }
+
+    async fn ask(&self, handle: &Handle, way: Adjacency) {
+        let target = {
+            let state = self.state.borrow();
+            let hop = state.control.shared().adjacencies.hop(way);
+            hop.and_then(|hop| Some((self.interface_of(&state, hop.port)?, hop.address)))
+        };
+        if let Some((interface, address)) = target {
+            mirror::ask(handle, interface, address.into()).await;
+        }
+    }
+
+    /// Looks after what frames wait for, in case a message of the kernel's was lost.
+    async fn ask_again(&self, handle: &Handle) -> Result<()> {
+        if self.state.borrow().pump.awaited().next().is_some() {
+            self.read_neighbours(handle).await?;
+        }
+        Ok(())
+    }
+
+    /// Has the kernel confirm the neighbours in use that have grown stale: it does not see the traffic
+    /// itself, and would forget them.
+    async fn confirm(&self, handle: &Handle) {
+        let stale: Vec<_> = {
+            let state = self.state.borrow();
+            let recent = state.control.shared().adjacencies.take_recent();
+            recent
+                .filter_map(|(way, hop)| {
+                    let interface = self.interface_of(&state, hop.port)?;
+                    state.stale.contains_key(&(interface, hop.address.into())).then_some(way)
+                })
+                .collect()
+        };
+        for way in stale {
+            self.ask(handle, way).await;
+        }
+    }
+
+    /// Reads the kernel's network and tells the workers.
+    pub(crate) async fn read_network(&self, handle: &Handle) -> Result<()> {
+        let seen = mirror::read(handle).await?;
+        let network = self.network(&seen);
+        let mut state = self.state.borrow_mut();
+        state.problems = self.problems(&seen);
+        state.seen = seen;
+        state.control.set_network(network);
+        Ok(())
+    }
+
+    fn problems(&self, seen: &Seen) -> Vec<String> {
+        let mut problems = Vec::new();
+        for port in self.ports.iter().filter(|port| port.configuration.twin) {
+            let name = port.configuration.name.as_str();
+            match seen.interfaces.values().find(|interface| interface.name == name) {
+                None => problems.push(format!("kernel twin {name} is missing")),
+                Some(interface) if !interface.up => {
+                    problems.push(format!("kernel twin {name} is down; `ip link set {name} up` mends it"));
+                }
+                Some(_) => {}
+            }
+        }
+        problems
+    }
+
+    /// The network for the workers: the kernel's for ports with a twin, the configuration's for others.
+    fn network(&self, seen: &Seen) -> Network {
+        let view = |port: &PortRuntime| {
+            let name = port.configuration.name.as_str();
+            let interface = seen.interfaces.iter().find(|(_, interface)| interface.name == name);
+            let own_mtu = port.port.mtu().unwrap_or(1500);
+            match interface.filter(|_| port.configuration.twin) {
+                Some((index, interface)) => PortView {
+                    mac: port.mac,
+                    mtu: u16::try_from(interface.mtu).unwrap_or(u16::MAX),
+                    up: interface.up,
+                    twin: true,
+                    address: seen
+                        .addresses
+                        .iter()
+                        .find(|(on, _, _)| on == index)
+                        .map_or(0, |(_, address, _)| u32::from(*address)),
+                },
+                None => PortView {
+                    mac: port.mac,
+                    mtu: own_mtu,
+                    up: !port.configuration.twin,
+                    twin: false,
+                    address: static_addresses(port).next().map_or(0, |(address, _)| address),
+                },
+            }
+        };
+        let static_ports = || self.ports.iter().enumerate().filter(|(_, port)| !port.configuration.twin);
+        let mut local: Vec<_> = seen.addresses.iter().map(|(_, address, _)| u32::from(*address)).collect();
+        let mut fib = Fib::clone(&mirror::fib(&seen.routes, |interface| self.port_of(seen, interface)));
+        for (at, port) in static_ports() {
+            for (address, length) in static_addresses(port) {
+                local.push(address);
+                let mask = u32::MAX.checked_shl(32 - u32::from(length)).unwrap_or(0);
+                fib.insert((address & mask, length), Route::Link { port: at as u8 });
+            }
+        }
+        for (at, port) in static_ports() {
+            static_addresses(port).for_each(|(address, _)| fib.insert((address, 32), Route::Local));
+            for route in &self.config.routes {
+                let on = match (&route.port, route.gateway) {
+                    (Some(name), _) => name.as_str() == port.configuration.name.as_str(),
+                    (None, Some(gateway)) => self
+                        .config
+                        .port_of(gateway)
+                        .is_some_and(|owner| owner.name.as_str() == port.configuration.name.as_str()),
+                    (None, None) => false,
+                };
+                let (IpAddr::V4(destination), true) = (route.destination.address(), on) else { continue };
+                let prefix = (u32::from(destination), route.destination.prefix_len());
+                fib.insert(
+                    prefix,
+                    match route.gateway {
+                        Some(IpAddr::V4(gateway)) => {
+                            Route::Gateway { port: at as u8, gateway: gateway.into() }
+                        }
+                        _ => Route::Link { port: at as u8 },
+                    },
+                );
+            }
+        }
+        let known = self.state.borrow();
+        let before = known.control.network();
+        let fib = if *before.fib == fib { before.fib.clone() } else { Arc::new(fib) };
+        let any_twin = self.ports.iter().any(|port| port.configuration.twin);
+        Network {
+            ports: self.ports.iter().map(view).collect(),
+            local,
+            fib,
+            ip_forward: !any_twin || ip_forward(),
+        }
+    }
+
+    /// Sets the neighbours of ports without a twin, which are the configuration's.
+    pub(crate) fn set_static_neighbours(&self) {
+        let state = self.state.borrow();
+        for neighbor in &self.config.neighbors {
+            let Some(name) = mirror::neighbor_port(&self.config, neighbor) else { continue };
+            let at = self.ports.iter().position(|port| port.configuration.name.as_str() == name);
+            let (Some(at), IpAddr::V4(address)) = (at, neighbor.address) else { continue };
+            if self.ports[at].configuration.twin {
+                continue;
+            }
+            let adjacencies = &state.control.shared().adjacencies;
+            if let Ok(way) = adjacencies.entry(Hop { port: at as u8, address: address.into() }) {
+                adjacencies.set(way, Some(Mac(neighbor.mac.octets())));
+            }
+        }
+    }
+
+    /// What `directorctl status` shows.
+    pub(crate) fn status(&self) -> Status {
+        let state = self.state.borrow();
+        let tick = self.clock.read().0;
+        let mut problems = state.problems.clone();
+        for worker in state.control.stalled(tick, 50) {
+            problems.push(format!("worker {worker} has not passed its loop for 5 s"));
+        }
+        let sum = |of: &dyn Fn(&ThreadCounters) -> u64| self.counters.iter().map(|c| of(c)).sum::<u64>();
+        let drops = Reason::ALL.iter().map(|reason| {
+            let dropped = |c: &ThreadCounters| c.ports().iter().map(|port| port.drops_for(*reason)).sum();
+            (reason.name().to_owned(), sum(&dropped))
+        });
+        let ports: Vec<_> = (0..self.ports.len()).map(|at| self.port_status(&state, at)).collect();
+        for port in ports.iter().filter(|port| !port.link_up) {
+            problems.push(format!("port {} has no link", port.name));
+        }
+        let received = ports.iter().map(|port| port.rx_packets).sum();
+        let sent = sum(&|c| c.ports().iter().map(|port| port.tx.read().0).sum());
+        let to_twin = ports.iter().map(|port| port.to_twin).sum();
+        let dropped = ports.iter().map(|port| port.drops).sum();
+        let table = state.control.table();
+        Status {
+            version: env!("CARGO_PKG_VERSION").into(),
+            uptime_seconds: self.started.elapsed().as_secs_f64(),
+            forwarding: problems.is_empty(),
+            problems,
+            ports,
+            workers: self.worker_status(),
+            connections: Connections {
+                active: state.control.active(),
+                capacity: table.capacity().into(),
+                bytes_per_connection: table.bytes_per_entry(),
+                page_size: page_bytes(table.page_size()),
+            },
+            drops: drops.collect(),
+            totals: Totals {
+                received,
+                sent,
+                to_twin,
+                dropped,
+                // Everything is counted where it leaves, so what has not left is still here.
+                held: u64::saturating_sub(received, sent + to_twin + dropped),
+            },
+            services: state
+                .control
+                .catalog
+                .services()
+                .map(|service| service_status(&state, service))
+                .collect(),
+        }
+    }
+
+    fn worker_status(&self) -> Vec<director_api::Worker> {
+        let workers = self.workers.iter().zip(&self.counters).map(|(worker, counters)| {
+            let ports = counters.ports();
+            let sum = |of: &dyn Fn(&crate::counters::PortCounters) -> u64| ports.iter().map(of).sum::<u64>();
+            director_api::Worker {
+                lcore: worker.lcore,
+                rx_packets: sum(&|port| port.rx.read().0),
+                rx_bytes: sum(&|port| port.rx.read().1),
+                tx_packets: sum(&|port| port.tx.read().0),
+                tx_bytes: sum(&|port| port.tx.read().1),
+                drops: sum(&crate::counters::PortCounters::drops),
+                to_twin: sum(&|port| port.to_twin.load(std::sync::atomic::Ordering::Relaxed)),
+                queues: worker.queues.clone(),
+            }
+        });
+        workers.collect()
+    }
+
+    fn port_status(&self, state: &State, at: usize) -> director_api::Port {
+        let port = &self.ports[at];
+        let counters = || self.counters.iter().map(|counters| counters.port(at));
+        let load =
+            |counter: &std::sync::atomic::AtomicU64| counter.load(std::sync::atomic::Ordering::Relaxed);
+        let control = self.counters.last().map(|counters| counters.port(at));
+        let sum = |of: &dyn Fn(&crate::counters::PortCounters) -> u64| counters().map(of).sum::<u64>();
+        let statistics = port.port.stats().ok();
+        director_api::Port {
+            name: port.configuration.name.as_str().into(),
+            device: port.configuration.device.as_str().into(),
+            driver: port.driver.clone(),
+            mac: port.mac.to_string(),
+            link_up: port.port.link().is_ok_and(|link| link.up),
+            mtu: state.control.network().ports.get(at).map_or(0, |view| view.mtu.into()),
+            rx_queues: port.rx_queues.into(),
+            tx_queues: port.tx_queues.into(),
+            twin: state.pump.twin(at).map(|twin| twin.port.driver().to_owned()),
+            rx_packets: sum(&|c| c.rx.read().0),
+            rx_bytes: sum(&|c| c.rx.read().1),
+            tx_packets: sum(&|c| c.tx.read().0 + c.own.read().0),
+            tx_bytes: sum(&|c| c.tx.read().1 + c.own.read().1),
+            drops: sum(&crate::counters::PortCounters::drops),
+            missed: statistics.map_or(0, |statistics| statistics.rx_missed + statistics.rx_no_mbuf),
+            to_twin: control.map_or(0, |control| load(&control.to_twin)),
+            from_twin: control.map_or(0, |control| load(&control.from_twin)),
+        }
+    }
+}
+
+fn service_status(state: &State, service: &director_engine::catalog::Service) -> director_api::Service {
+    let servers = state.control.catalog.servers(service).map(|server| director_api::Server {
+        address: server.address.to_string(),
+        weight: server.spec.weight,
+        active: server.load.active.into(),
+        inactive: server.load.inactive.into(),
+    });
+    director_api::Service {
+        protocol: service.key.protocol.name().into(),
+        address: service.key.address.to_string(),
+        scheduler: service.spec.scheduler.name().into(),
+        servers: servers.collect(),
+    }
+}
+
+/// The IPv4 addresses that the configuration gives a port: host order, prefix length.
+fn static_addresses(port: &PortRuntime) -> impl Iterator<Item = (u32, u8)> {
+    port.configuration.addresses.iter().filter_map(|address| match address.address() {
+        IpAddr::V4(own) => Some((u32::from(own), address.prefix_len())),
+        IpAddr::V6(_) => None,
+    })
+}
+
+/// The bytes of a page that the table lies on.
+const fn page_bytes(size: PageSize) -> u64 {
+    match size {
+        PageSize::Base | PageSize::Transparent => 4096,
+        PageSize::Huge2M => 2 << 20,
+        PageSize::Huge1G => 1 << 30,
+    }
+}
+
+/// The kernel's `net.ipv4.ip_forward`.
+fn ip_forward() -> bool {
+    std::fs::read_to_string("/proc/sys/net/ipv4/ip_forward").is_ok_and(|text| text.trim() != "0")
+}

@@ -1,0 +1,287 @@
+//! IPVS's generic netlink, as the director answers it: requests to changes of the catalog, and back.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddrV4};
+
+use director_engine::Control;
+use director_engine::catalog::{CatalogError, Service as CatalogService};
+use director_engine::estimator::Rates;
+use director_engine::servers::Traffic;
+use director_engine::service::{Protocol, SchedulerKind, ServerSpec, ServiceKey as Key, ServiceSpec as Spec};
+use director_engine::state::{State, Timeouts as StateTimeouts};
+use director_ipvs::{
+    Answer, Dest, DestKey, DestSpec, Errno, Forward, Info, Name, Netmask, Request, Service, ServiceFlags,
+    ServiceKey, ServiceSpec, Stats, Timeouts, Tunnel,
+};
+use director_packet::Endpoint4;
+
+/// What `ipvsadm` shows as "IP Virtual Server version 1.2.1 (size=4096)".
+const INFO: Info = Info { version: 0x01_02_01, table_size: 4096 };
+
+/// The flags of the scheduler, which are kept and shown.
+const SCHEDULER_FLAGS: u32 = ServiceFlags::SCHED1.0 | ServiceFlags::SCHED2.0 | ServiceFlags::SCHED3.0;
+
+/// Carries a request out.
+pub(crate) fn answer(control: &mut Control, request: Request) -> Answer<'static> {
+    match request {
+        Request::Nothing => Answer::Done,
+        Request::GetFamily => Answer::Family,
+        Request::GetInfo => Answer::Info(INFO),
+        Request::GetConfig => Answer::Timeouts(timeouts(control)),
+        Request::GetServices => {
+            let services: Vec<_> =
+                control.catalog.services().filter_map(|service| show_service(control, service)).collect();
+            Answer::Services(Box::new(services.into_iter()))
+        }
+        Request::GetService { service } => match find(control, &service)
+            .and_then(|service| show_service(control, service).ok_or(Errno::EINVAL))
+        {
+            Ok(service) => Answer::Service(Box::new(service)),
+            Err(errno) => Answer::Refused(errno),
+        },
+        Request::GetDests { service } => {
+            let servers = find(control, &service).map(|service| show_servers(control, service));
+            Answer::Dests(Box::new(servers.unwrap_or_default().into_iter()))
+        }
+        Request::GetDaemons => Answer::Daemons(Box::new(std::iter::empty())),
+        change => match carry_out(control, change) {
+            Ok(()) => Answer::Done,
+            Err(errno) => Answer::Refused(errno),
+        },
+    }
+}
+
+/// Carries out a request that changes something.
+fn carry_out(control: &mut Control, request: Request) -> Result<(), Errno> {
+    match request {
+        Request::NewService { service, spec } => {
+            let key = new_key(&service)?;
+            if control.catalog.service(key).is_some() {
+                return Err(Errno::EEXIST);
+            }
+            control.catalog.add_service(key, service_spec(&spec, 0)?).map_err(errno)?;
+            control.publish();
+        }
+        Request::SetService { service, spec } => {
+            let key = known_key(&service)?;
+            let before = control.catalog.service(key).ok_or(Errno::ESRCH)?.spec.flags;
+            control.catalog.set_service(key, service_spec(&spec, before)?).map_err(errno)?;
+            control.publish();
+        }
+        Request::DelService { service } => {
+            control.catalog.delete_service(known_key(&service)?).map_err(errno)?;
+            control.publish();
+            control.purge();
+        }
+        Request::NewDest { service, dest, spec } => {
+            let key = existing(control, &service)?;
+            spec.check(&service, &dest)?;
+            let address = server_address(&dest)?;
+            let known = has_server(control, key, address);
+            if !known && !may_be_server(address) {
+                return Err(Errno::EINVAL);
+            }
+            if known {
+                return Err(Errno::EEXIST);
+            }
+            control.catalog.add_server(key, address, server_spec(&spec)?).map_err(errno)?;
+            control.publish();
+        }
+        Request::SetDest { service, dest, spec } => {
+            let key = existing(control, &service)?;
+            spec.check(&service, &dest)?;
+            let address = server_address(&dest)?;
+            if !has_server(control, key, address) {
+                return Err(Errno::ENOENT);
+            }
+            control.catalog.set_server(key, address, server_spec(&spec)?).map_err(errno)?;
+            control.publish();
+        }
+        Request::DelDest { service, dest } => {
+            let key = existing(control, &service)?;
+            let address = server_address(&dest).map_err(|_| Errno::ENOENT)?;
+            control.catalog.delete_server(key, address).map_err(errno)?;
+            control.publish();
+            control.purge();
+        }
+        Request::SetConfig(change) => {
+            let new = change.apply(timeouts(control));
+            let mut all: StateTimeouts = *control.timeouts();
+            all.set(State::Established, new.tcp);
+            all.set(State::FinWait, new.tcp_fin);
+            all.set(State::Udp, new.udp);
+            control.set_timeouts(all);
+        }
+        Request::Zero { service: None } => control.catalog.zero_all(),
+        Request::Zero { service: Some(service) } => {
+            control.catalog.zero(known_key(&service)?).map_err(errno)?;
+        }
+        Request::Flush => {
+            control.catalog.flush();
+            control.publish();
+            control.purge();
+        }
+        Request::DelDaemon { .. } => return Err(Errno::ESRCH),
+        Request::NewDaemon(_) => {
+            tracing::warn!("refused: there is no connection synchronisation daemon");
+            return Err(Errno::EOPNOTSUPP);
+        }
+        _ => return Err(Errno::EINVAL),
+    }
+    Ok(())
+}
+
+/// The key of a service that may come to be; what cannot be one yet is refused by name.
+fn new_key(key: &ServiceKey) -> Result<Key, Errno> {
+    match *key {
+        ServiceKey::Address { protocol, address, port } => {
+            let IpAddr::V4(address) = address else {
+                tracing::warn!("refused: a virtual service of IPv6, {address}");
+                return Err(Errno::EAFNOSUPPORT);
+            };
+            let protocol = u8::try_from(protocol).ok().and_then(Protocol::from_number).ok_or_else(|| {
+                tracing::warn!("refused: a virtual service of IP protocol {protocol}");
+                Errno::EPROTONOSUPPORT
+            })?;
+            Ok(Key { protocol, address: Endpoint4::from(SocketAddrV4::new(address, port)) })
+        }
+        ServiceKey::Mark { mark, .. } => {
+            tracing::warn!("refused: a virtual service of firewall mark {mark}");
+            Err(Errno::EPROTONOSUPPORT)
+        }
+    }
+}
+
+/// The key of a service that may exist: what cannot, does not.
+fn known_key(key: &ServiceKey) -> Result<Key, Errno> {
+    match *key {
+        ServiceKey::Address { protocol, address: IpAddr::V4(address), port } => {
+            let protocol = u8::try_from(protocol).ok().and_then(Protocol::from_number).ok_or(Errno::ESRCH)?;
+            Ok(Key { protocol, address: Endpoint4::from(SocketAddrV4::new(address, port)) })
+        }
+        _ => Err(Errno::ESRCH),
+    }
+}
+
+fn existing(control: &Control, key: &ServiceKey) -> Result<Key, Errno> {
+    Ok(find(control, key)?.key)
+}
+
+fn find<'a>(control: &'a Control, key: &ServiceKey) -> Result<&'a CatalogService, Errno> {
+    control.catalog.service(known_key(key)?).ok_or(Errno::ESRCH)
+}
+
+fn has_server(control: &Control, key: Key, address: Endpoint4) -> bool {
+    control
+        .catalog
+        .service(key)
+        .is_some_and(|service| service.view().servers.iter().any(|server| server.address == address))
+}
+
+fn service_spec(spec: &ServiceSpec, before: u32) -> Result<Spec, Errno> {
+    let scheduler = SchedulerKind::from_name(spec.scheduler.as_str()).ok_or(Errno::ENOENT)?;
+    if spec.persistence_engine.is_some() {
+        return Err(Errno::ENOENT);
+    }
+    let flags = spec.flags.apply(ServiceFlags(before));
+    if flags.contains(ServiceFlags::PERSISTENT) || flags.contains(ServiceFlags::ONE_PACKET) {
+        tracing::warn!("refused: a persistent or one-packet virtual service");
+        return Err(Errno::EINVAL);
+    }
+    Ok(Spec { scheduler, flags: flags.0 & SCHEDULER_FLAGS })
+}
+
+fn server_spec(spec: &DestSpec) -> Result<ServerSpec, Errno> {
+    if spec.forward != Forward::Masquerade {
+        tracing::warn!("refused: a real server that is not masqueraded (-m)");
+        return Err(Errno::EINVAL);
+    }
+    Ok(ServerSpec {
+        weight: u32::try_from(spec.weight).map_err(|_| Errno::ERANGE)?,
+        upper: spec.upper_threshold,
+        lower: spec.lower_threshold,
+    })
+}
+
+fn server_address(key: &DestKey) -> Result<Endpoint4, Errno> {
+    match key.address {
+        IpAddr::V4(address) => Ok(Endpoint4::from(SocketAddrV4::new(address, key.port))),
+        IpAddr::V6(_) => Err(Errno::EAFNOSUPPORT),
+    }
+}
+
+/// The kernel takes what is a unicast address to it.
+fn may_be_server(address: Endpoint4) -> bool {
+    let address = Ipv4Addr::from(address.address());
+    !(address.octets()[0] == 0 || address.octets()[0] >= 224)
+}
+
+fn errno(error: CatalogError) -> Errno {
+    match error {
+        CatalogError::ServiceExists | CatalogError::ServerExists => Errno::EEXIST,
+        CatalogError::NoService => Errno::ESRCH,
+        CatalogError::NoServer => Errno::ENOENT,
+        CatalogError::Thresholds => Errno::ERANGE,
+        CatalogError::TooManyServers => Errno::ENOMEM,
+    }
+}
+
+fn timeouts(control: &Control) -> Timeouts {
+    let all = control.timeouts();
+    Timeouts { tcp: all.of(State::Established), tcp_fin: all.of(State::FinWait), udp: all.of(State::Udp) }
+}
+
+fn address_and_port(end: Endpoint4) -> (IpAddr, u16) {
+    (IpAddr::V4(end.address().into()), end.port())
+}
+
+/// None only if a scheduler's name were no name.
+fn show_service(control: &Control, service: &CatalogService) -> Option<Service> {
+    let (address, port) = address_and_port(service.key.address);
+    let (traffic, rates) = control.catalog.statistics(service);
+    Some(Service {
+        key: ServiceKey::Address { protocol: service.key.protocol.number().into(), address, port },
+        scheduler: Name::new(service.spec.scheduler.name()).ok()?,
+        persistence_engine: None,
+        flags: ServiceFlags(service.spec.flags | ServiceFlags::HASHED.0),
+        timeout: 0,
+        netmask: Netmask::Inet(Ipv4Addr::BROADCAST),
+        stats: show_stats(&traffic, &rates),
+    })
+}
+
+fn show_servers(control: &Control, service: &CatalogService) -> Vec<Dest> {
+    let rows = control.catalog.servers(service).map(|row| {
+        let (address, port) = address_and_port(row.address);
+        Dest {
+            key: DestKey { address, port },
+            spec: DestSpec {
+                forward: Forward::Masquerade,
+                // What came in as an i32.
+                weight: i32::try_from(row.spec.weight).unwrap_or(i32::MAX),
+                upper_threshold: row.spec.upper,
+                lower_threshold: row.spec.lower,
+                tunnel: Tunnel::default(),
+            },
+            active: row.load.active,
+            inactive: row.load.inactive,
+            persistent: row.load.persistent,
+            stats: show_stats(&row.traffic, &row.rates),
+        }
+    });
+    rows.collect()
+}
+
+fn show_stats(traffic: &Traffic, rates: &Rates) -> Stats {
+    Stats {
+        connections: traffic.connections,
+        in_packets: traffic.in_packets,
+        out_packets: traffic.out_packets,
+        in_bytes: traffic.in_bytes,
+        out_bytes: traffic.out_bytes,
+        connection_rate: rates.connections,
+        in_packet_rate: rates.in_packets,
+        out_packet_rate: rates.out_packets,
+        in_byte_rate: rates.in_bytes,
+        out_byte_rate: rates.out_bytes,
+    }
+}

@@ -1,0 +1,272 @@
+//! The director: ports, threads, twins, sockets.
+
+use std::io::IsTerminal;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use anyhow::{Context, Result, bail};
+use clap::Parser;
+use director_config::{Config, Idle};
+use dpdk::{Eal, LcoreJob, Pool, PoolConfig};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
+
+use crate::clock::Coarse;
+use crate::counters::ThreadCounters;
+use crate::director::{Director, WorkerInfo};
+use crate::guard::Guard;
+use crate::paths::Paths;
+use crate::ports::{Dealt, PortRuntime, Queues};
+use crate::pump::Pump;
+use crate::sockets::Sockets;
+
+mod clock;
+mod counters;
+mod director;
+mod guard;
+mod ipvs;
+mod mirror;
+mod paths;
+mod ports;
+mod procfs;
+mod pump;
+mod setup;
+mod sockets;
+mod worker;
+
+/// A layer-4 load balancer: what LVS-NAT does in the kernel, on DPDK.
+#[derive(Parser)]
+#[command(name = "director", version)]
+struct Arguments {
+    /// The configuration file.
+    #[arg(long, value_name = "FILE")]
+    config: PathBuf,
+    /// Only say whether the configuration file is right.
+    #[arg(long)]
+    check: bool,
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let config = match Config::load(&arguments.config) {
+        Ok(config) => config,
+        Err(errors) => {
+            eprint!("{}", errors.report());
+            return ExitCode::FAILURE;
+        }
+    };
+    if !config.warnings().is_empty() {
+        eprint!("{}", config.warnings().report());
+    }
+    if arguments.check {
+        return ExitCode::SUCCESS;
+    }
+    let filter = tracing_subscriber::EnvFilter::try_from_env("DIRECTOR_LOG")
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info,netlink_packet_route=error"));
+    let stderr = std::io::stderr;
+    let colour = stderr().is_terminal();
+    tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colour).with_writer(stderr).init();
+    match run(&config) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("director: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Runs the director until it is told to stop.
+fn run(config: &Config) -> Result<()> {
+    // The task that moves the twins' frames is always ready, so sockets are looked at after each turn of it.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().event_interval(1).build()?;
+    // What may be refused without touching a device comes first.
+    let mut sockets = runtime.block_on(Sockets::listen(config.control.directory.as_path()))?;
+    let guard = guard(config)?;
+    dpdk::log::set_sink(log_dpdk);
+    let eal = Eal::start(eal_arguments(config)).context("DPDK does not start")?;
+    let result = forward(config, &eal, &runtime, &mut sockets);
+    drop(guard);
+    let stopped = eal.stop().context("DPDK does not stop");
+    result.and(stopped)
+}
+
+/// What net_tap says at each start where the kernel has no flower classifier, which it has no need of.
+const HARMLESS: &str = "Disabling rte flow support";
+
+/// Passes DPDK's log on.
+fn log_dpdk(record: &dpdk::log::Record<'_>) {
+    use dpdk::log::Level;
+    let message = record.message;
+    if message.contains(HARMLESS) {
+        tracing::debug!(target: "dpdk", "{message}");
+        return;
+    }
+    match record.level {
+        Level::Emergency | Level::Alert | Level::Critical | Level::Error => {
+            tracing::error!(target: "dpdk", "{message}");
+        }
+        Level::Warning => tracing::warn!(target: "dpdk", "{message}"),
+        Level::Notice | Level::Info => tracing::debug!(target: "dpdk", "{message}"),
+        Level::Debug => tracing::trace!(target: "dpdk", "{message}"),
+    }
+}
+
+/// Keeps the kernel from hearing the interfaces whose frames the director takes from a socket.
+fn guard(config: &Config) -> Result<Option<Guard>> {
+    let interfaces: Vec<_> = config.ports.iter().filter_map(|port| port.device.opened_interface()).collect();
+    if interfaces.is_empty() {
+        return Ok(None);
+    }
+    let name = format!("director-{}", std::process::id());
+    let guard = Guard::new(&name, &interfaces).with_context(|| {
+        format!(
+            "cannot keep the kernel from hearing {} (nftables, table netdev {name})",
+            interfaces.join(", ")
+        )
+    })?;
+    Ok(Some(guard))
+}
+
+/// What EAL is started with: the lcores, the configuration's own arguments, and a file prefix of this
+/// instance, so that several directors live on one machine.
+fn eal_arguments(config: &Config) -> Vec<String> {
+    let mut arguments = Vec::from(config.dpdk.lcores.eal_arguments());
+    arguments.push("--no-telemetry".into());
+    if !config.dpdk.eal.iter().any(|argument| argument.starts_with("--file-prefix")) {
+        let directory = config.control.directory.as_path().to_string_lossy().replace('/', "-");
+        arguments.push(format!("--file-prefix=director{directory}"));
+    }
+    arguments.extend(config.dpdk.eal.iter().cloned());
+    arguments
+}
+
+/// Whether workers sleep when there is nothing to do: they poll where a device is meant for speed.
+fn sleeps(config: &Config) -> bool {
+    let is_slow = |driver: Option<&str>| matches!(driver, Some("net_af_packet" | "net_tap"));
+    match config.dpdk.idle {
+        Idle::Poll => false,
+        Idle::Sleep => true,
+        Idle::Auto => config.ports.iter().all(|port| is_slow(port.device.driver())),
+    }
+}
+
+/// Brings everything up, runs, and takes it down again.
+fn forward(
+    config: &Config,
+    eal: &Eal,
+    runtime: &tokio::runtime::Runtime,
+    sockets: &mut Sockets,
+) -> Result<()> {
+    let lcores = eal.worker_lcores();
+    if lcores.is_empty() {
+        bail!("there is no lcore for a worker");
+    }
+    let pool_config = PoolConfig { mbufs: config.dpdk.mbufs.get(), ..PoolConfig::default() };
+    let pool = Pool::new(eal, "frames", &pool_config).with_context(|| {
+        format!("no memory for {} packet buffers ([dpdk] mbufs)", config.dpdk.mbufs.get())
+    })?;
+    // The number of lcores is far below 2^16.
+    let (ports, queues): (Vec<PortRuntime>, Vec<Queues>) =
+        ports::bring_up(eal, config, &pool, lcores.len() as u16)?.into_iter().unzip();
+    let names: Vec<_> = config.ports.iter().map(|port| port.name.as_str().to_owned()).collect();
+    let Dealt { workers: shares, control: control_tx, senders } = ports::deal(queues, &names, lcores.len());
+    let (control, workers) = setup::control(config, lcores.len())?;
+    let clock = Coarse::new(eal.tsc_hz());
+    let twins = ports.iter().map(|port| port.configuration.twin);
+    let paths = Arc::new(Paths::new(twins.zip(senders), lcores.len()));
+    let port_numbers = port_numbers(&ports);
+    let counters: Vec<_> = (0..=lcores.len()).map(|_| Arc::new(ThreadCounters::new(ports.len()))).collect();
+    let stop = Arc::new(AtomicBool::new(false));
+
+    let mut loops = Vec::new();
+    let mut infos = Vec::new();
+    for (((lcore, share), worker), counters) in lcores.iter().zip(shares).zip(workers).zip(&counters) {
+        infos.push(WorkerInfo { lcore: lcore.id(), queues: share.names });
+        let work = worker::Loop {
+            worker,
+            inputs: share.inputs,
+            outputs: share.outputs,
+            counters: counters.clone(),
+            paths: paths.clone(),
+            pool: pool.clone(),
+            port_numbers: port_numbers.clone(),
+            clock,
+            sleeps: sleeps(config),
+            stop: stop.clone(),
+        };
+        loops.push((*lcore, work));
+    }
+    let mut ports = ports;
+    let pump_ports = ports.iter_mut().zip(control_tx).map(|(port, tx)| (port.twin.take(), tx, port.mac));
+    let own = counters[lcores.len()].clone();
+    let pump = Pump::new(pump_ports.collect(), paths, own, port_numbers, pool.clone());
+    let director = Rc::new(Director::new(config.clone(), clock, ports, infos, counters, control, pump));
+
+    let local = tokio::task::LocalSet::new();
+    let result = local.block_on(runtime, async {
+        let (connection, handle, _) = rtnetlink::new_connection()?;
+        tokio::task::spawn_local(connection);
+        prepare(&director, &handle).await?;
+        let jobs = launch(eal, loops)?;
+        let outcome = serve(&director, &handle, sockets).await;
+        stop.store(true, Ordering::Relaxed);
+        for job in jobs {
+            let lcore = job.lcore();
+            job.join().with_context(|| format!("the worker on lcore {lcore}"))?;
+        }
+        outcome
+    });
+    stop.store(true, Ordering::Relaxed);
+    drop(local);
+    result
+}
+
+/// Starts the workers.
+fn launch(eal: &Eal, loops: Vec<(dpdk::Lcore, worker::Loop)>) -> Result<Vec<LcoreJob<()>>> {
+    let mut jobs = Vec::new();
+    for (lcore, work) in loops {
+        let job = eal
+            .launch(lcore, move || work.run())
+            .with_context(|| format!("cannot start a worker on lcore {lcore}"))?;
+        jobs.push(job);
+    }
+    Ok(jobs)
+}
+
+/// Sets the network up as the configuration says and learns the rest, so that the first packet finds it.
+async fn prepare(director: &Director, handle: &rtnetlink::Handle) -> Result<()> {
+    let seen = mirror::read(handle).await?;
+    let interface_of =
+        seen.interfaces.iter().map(|(index, interface)| (interface.name.clone(), *index)).collect();
+    mirror::set_up(handle, &director.config, &interface_of).await?;
+    director.set_static_neighbours();
+    director.read_network(handle).await
+}
+
+/// Runs the control core's tasks until one fails or a signal comes.
+async fn serve(director: &Rc<Director>, handle: &rtnetlink::Handle, sockets: &mut Sockets) -> Result<()> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let (unknown, asked) = mpsc::unbounded_channel();
+    tracing::info!("forwarding");
+    tokio::select! {
+        () = director.turn_for_ever(unknown) => bail!("the control core's loop ended"),
+        ended = director.mirror(handle, asked) => ended.context("following the kernel's network"),
+        () = sockets.serve(director) => bail!("the sockets were closed"),
+        _ = terminate.recv() => { tracing::info!("terminated"); Ok(()) }
+        _ = interrupt.recv() => { tracing::info!("interrupted"); Ok(()) }
+    }
+}
+
+/// The configuration's number of each DPDK port.
+fn port_numbers(ports: &[PortRuntime]) -> Arc<[usize]> {
+    let most = ports.iter().map(|port| usize::from(port.port.id())).max().unwrap_or(0);
+    let mut numbers = vec![0; most + 1];
+    for (at, port) in ports.iter().enumerate() {
+        numbers[usize::from(port.port.id())] = at;
+    }
+    numbers.into()
+}

@@ -1,0 +1,311 @@
+//! The kernel's network, mirrored: links, addresses, routes and neighbours of the twins, by rtnetlink.
+//!
+//! Links, addresses and routes are read anew, all of them, shortly after any of them changed: that is
+//! simple, and right also after the kernel has lost messages. Neighbours are followed one by one.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
+
+use anyhow::{Context, Result};
+use director_config::Config;
+use director_engine::fib::{Fib, Prefix, Route};
+use director_packet::Mac;
+use futures_util::TryStreamExt;
+use netlink_packet_route::address::AddressAttribute;
+use netlink_packet_route::link::{LinkAttribute, LinkFlags};
+use netlink_packet_route::neighbour::{
+    NeighbourAddress, NeighbourAttribute, NeighbourFlags, NeighbourMessage, NeighbourState,
+};
+use netlink_packet_route::route::{RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteType};
+use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
+use rtnetlink::{Handle, LinkUnspec, RouteMessageBuilder};
+
+/// The number of the routing table of local addresses (`RT_TABLE_LOCAL`).
+const LOCAL_TABLE: u32 = 255;
+
+/// An interface as the kernel has it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Interface {
+    pub(crate) name: String,
+    pub(crate) up: bool,
+    pub(crate) mtu: u32,
+}
+
+/// What was read of the kernel in one go.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Seen {
+    pub(crate) interfaces: HashMap<u32, Interface>,
+    /// Interface, address, prefix length.
+    pub(crate) addresses: Vec<(u32, Ipv4Addr, u8)>,
+    /// In order of their prefixes.
+    pub(crate) routes: Vec<(Prefix, KernelRoute)>,
+}
+
+/// A route of the kernel's: its interface is not yet a port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum KernelRoute {
+    Link { interface: u32 },
+    Gateway { interface: u32, gateway: u32 },
+    Local,
+    Elsewhere,
+}
+
+/// What became known of a neighbour.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Neighbour {
+    pub(crate) interface: u32,
+    pub(crate) address: Ipv4Addr,
+    pub(crate) mac: Option<Mac>,
+    /// It was asked and did not answer.
+    pub(crate) failed: bool,
+    /// Its address has not been confirmed for a while.
+    pub(crate) stale: bool,
+}
+
+/// Reads links, addresses and routes.
+pub(crate) async fn read(handle: &Handle) -> Result<Seen> {
+    let mut seen = Seen::default();
+    let mut links = handle.link().get().execute();
+    while let Some(link) = links.try_next().await.context("reading the kernel's links")? {
+        let mut interface =
+            Interface { name: String::new(), up: link.header.flags.contains(LinkFlags::Up), mtu: 0 };
+        for attribute in link.attributes {
+            match attribute {
+                LinkAttribute::IfName(name) => interface.name = name,
+                LinkAttribute::Mtu(mtu) => interface.mtu = mtu,
+                _ => {}
+            }
+        }
+        seen.interfaces.insert(link.header.index, interface);
+    }
+    let mut addresses = handle.address().get().execute();
+    while let Some(address) = addresses.try_next().await.context("reading the kernel's addresses")? {
+        let own = address.attributes.iter().find_map(|attribute| match attribute {
+            AddressAttribute::Local(IpAddr::V4(own)) => Some(*own),
+            _ => None,
+        });
+        if let Some(own) = own {
+            seen.addresses.push((address.header.index, own, address.header.prefix_len));
+        }
+    }
+    let mut best: HashMap<Prefix, (u32, KernelRoute)> = HashMap::new();
+    let mut routes = handle.route().get(RouteMessageBuilder::<Ipv4Addr>::new().build()).execute();
+    while let Some(route) = routes.try_next().await.context("reading the kernel's routes")? {
+        if let Some((prefix, metric, route)) = understand(&route) {
+            let place = best.entry(prefix).or_insert((metric, route));
+            // Of several routes to one prefix the one of the lowest metric counts; what is local, always.
+            if route == KernelRoute::Local || (place.1 != KernelRoute::Local && metric < place.0) {
+                *place = (metric, route);
+            }
+        }
+    }
+    seen.routes = best.into_iter().map(|(prefix, (_, route))| (prefix, route)).collect();
+    seen.routes.sort_unstable_by_key(|(prefix, _)| *prefix);
+    Ok(seen)
+}
+
+/// Prefix, metric and meaning of an IPv4 route of the main or the local table.
+fn understand(route: &RouteMessage) -> Option<(Prefix, u32, KernelRoute)> {
+    let header = &route.header;
+    let mut table = u32::from(header.table);
+    let (mut destination, mut metric, mut gateway, mut interface) = (0, 0, None, None);
+    for attribute in &route.attributes {
+        match attribute {
+            RouteAttribute::Table(number) => table = *number,
+            RouteAttribute::Destination(RouteAddress::Inet(address)) => destination = u32::from(*address),
+            RouteAttribute::Priority(number) => metric = *number,
+            RouteAttribute::Gateway(RouteAddress::Inet(address)) => gateway = Some(u32::from(*address)),
+            RouteAttribute::Oif(number) => interface = Some(*number),
+            // Of several next hops the first is taken.
+            RouteAttribute::MultiPath(hops) => {
+                if let Some(hop) = hops.first() {
+                    interface = Some(hop.interface_index);
+                    gateway = hop.attributes.iter().find_map(|attribute| match attribute {
+                        RouteAttribute::Gateway(RouteAddress::Inet(address)) => Some(u32::from(*address)),
+                        _ => None,
+                    });
+                }
+            }
+            _ => {}
+        }
+    }
+    let local_table = table == LOCAL_TABLE;
+    if header.address_family != AddressFamily::Inet
+        || !(local_table || table == u32::from(RouteHeader::RT_TABLE_MAIN))
+    {
+        return None;
+    }
+    let meaning = match (header.kind, interface, gateway) {
+        (RouteType::Local, _, _) => KernelRoute::Local,
+        (RouteType::Unicast, Some(interface), Some(gateway)) => KernelRoute::Gateway { interface, gateway },
+        (RouteType::Unicast, Some(interface), None) => KernelRoute::Link { interface },
+        _ => KernelRoute::Elsewhere,
+    };
+    Some(((destination, header.destination_prefix_length), metric, meaning))
+}
+
+/// The routing table for the workers: `port_of` says which port an interface is the twin of.
+pub(crate) fn fib(routes: &[(Prefix, KernelRoute)], port_of: impl Fn(u32) -> Option<u8>) -> Arc<Fib> {
+    let mut fib = Fib::default();
+    for (prefix, route) in routes {
+        let route = match *route {
+            KernelRoute::Link { interface } => {
+                port_of(interface).map_or(Route::Elsewhere, |port| Route::Link { port })
+            }
+            KernelRoute::Gateway { interface, gateway } => {
+                port_of(interface).map_or(Route::Elsewhere, |port| Route::Gateway { port, gateway })
+            }
+            KernelRoute::Local => Route::Local,
+            KernelRoute::Elsewhere => Route::Elsewhere,
+        };
+        fib.insert(*prefix, route);
+    }
+    Arc::new(fib)
+}
+
+/// What a message says of an IPv4 neighbour; `gone` if it was deleted.
+pub(crate) fn neighbour(message: &NeighbourMessage, gone: bool) -> Option<Neighbour> {
+    let mut address = None;
+    let mut mac = None;
+    for attribute in &message.attributes {
+        match attribute {
+            NeighbourAttribute::Destination(NeighbourAddress::Inet(own)) => address = Some(*own),
+            NeighbourAttribute::LinkLayerAddress(bytes) => mac = bytes.first_chunk().map(|mac| Mac(*mac)),
+            _ => {}
+        }
+    }
+    let state = message.header.state;
+    let known = !gone
+        && matches!(
+            state,
+            NeighbourState::Reachable
+                | NeighbourState::Stale
+                | NeighbourState::Delay
+                | NeighbourState::Probe
+                | NeighbourState::Permanent
+        );
+    Some(Neighbour {
+        interface: message.header.ifindex,
+        address: address?,
+        mac: mac.filter(|_| known),
+        failed: !gone && state == NeighbourState::Failed,
+        stale: !gone && state == NeighbourState::Stale,
+    })
+}
+
+/// Reads all IPv4 neighbours.
+pub(crate) async fn read_neighbours(handle: &Handle) -> Result<Vec<Neighbour>> {
+    let mut found = Vec::new();
+    let mut neighbours = handle.neighbours().get().set_address_family(AddressFamily::Inet).execute();
+    while let Some(message) = neighbours.try_next().await.context("reading the kernel's neighbours")? {
+        found.extend(neighbour(&message, false));
+    }
+    Ok(found)
+}
+
+/// Has the kernel find out a neighbour's MAC address, or confirm it.
+pub(crate) async fn ask(handle: &Handle, interface: u32, address: Ipv4Addr) {
+    let request = handle
+        .neighbours()
+        .add(interface, address.into())
+        .state(NeighbourState::None)
+        .flags(NeighbourFlags::Use)
+        .replace();
+    if let Err(error) = request.execute().await {
+        tracing::debug!("asking the kernel for neighbour {address}: {error}");
+    }
+}
+
+/// Whether a message says that links, addresses or routes changed.
+pub(crate) fn is_change(message: &RouteNetlinkMessage) -> bool {
+    use RouteNetlinkMessage as Message;
+    matches!(
+        message,
+        Message::NewLink(_)
+            | Message::DelLink(_)
+            | Message::NewAddress(_)
+            | Message::DelAddress(_)
+            | Message::NewRoute(_)
+            | Message::DelRoute(_)
+    )
+}
+
+/// Sets on the twins what the configuration says: addresses, MTU, state, routes, neighbours.
+pub(crate) async fn set_up(
+    handle: &Handle,
+    config: &Config,
+    interface_of: &HashMap<String, u32>,
+) -> Result<()> {
+    for port in config.ports.iter().filter(|port| port.twin) {
+        let name = port.name.as_str();
+        let index = *interface_of.get(name).with_context(|| format!("kernel twin \"{name}\" is missing"))?;
+        for address in &port.addresses {
+            handle
+                .address()
+                .add(index, address.address(), address.prefix_len())
+                .replace()
+                .execute()
+                .await
+                .with_context(|| format!("setting address {} on \"{name}\"", address.address()))?;
+        }
+        let mut change = LinkUnspec::new_with_index(index).up();
+        if let Some(mtu) = port.mtu {
+            change = change.mtu(u32::from(mtu.get()));
+        }
+        handle
+            .link()
+            .set(change.build())
+            .execute()
+            .await
+            .with_context(|| format!("bringing kernel twin \"{name}\" up"))?;
+    }
+    for neighbor in &config.neighbors {
+        let Some(port) = neighbor_port(config, neighbor) else { continue };
+        let Some(index) = interface_of.get(port) else { continue };
+        handle
+            .neighbours()
+            .add(*index, neighbor.address)
+            .state(NeighbourState::Permanent)
+            .link_layer_address(&neighbor.mac.octets())
+            .replace()
+            .execute()
+            .await
+            .with_context(|| format!("setting neighbour {}", neighbor.address))?;
+    }
+    for route in &config.routes {
+        let port = route.port.as_ref().map(|port| port.as_str());
+        let port = port.or_else(|| Some(config.port_of(route.gateway?)?.name.as_str()));
+        let Some(index) = port.and_then(|port| interface_of.get(port)) else { continue };
+        let (destination, length) = (route.destination.address(), route.destination.prefix_len());
+        let IpAddr::V4(destination) = destination else { continue };
+        let mut message = RouteMessageBuilder::<Ipv4Addr>::new()
+            .destination_prefix(destination, length)
+            .output_interface(*index);
+        if let Some(IpAddr::V4(gateway)) = route.gateway {
+            message = message.gateway(gateway);
+        }
+        if let Some(metric) = route.metric {
+            message = message.priority(metric);
+        }
+        handle
+            .route()
+            .add(message.build())
+            .replace()
+            .execute()
+            .await
+            .with_context(|| format!("setting the route to {destination}/{length}"))?;
+    }
+    Ok(())
+}
+
+/// The name of the port that a configured neighbour is on.
+pub(crate) fn neighbor_port<'a>(
+    config: &'a Config,
+    neighbor: &'a director_config::Neighbor,
+) -> Option<&'a str> {
+    match &neighbor.port {
+        Some(port) => Some(port.as_str()),
+        None => Some(config.port_of(neighbor.address)?.name.as_str()),
+    }
+}

@@ -1,0 +1,224 @@
+//! Bringing up the ports and their kernel twins, and who polls and fills which queue.
+
+use std::path::Path;
+
+use anyhow::{Context, Result, bail};
+use director_config::{Config, Port as PortConfiguration};
+use director_packet::Mac;
+use dpdk::{
+    Attached, Handle, Pool, PoolConfig, Port, PortConfig, RssConfig, RssTypes, RxQueue, Started, TxQueue,
+};
+
+use crate::worker::{Input, Output};
+
+/// Buffers of the kernel twins' own pool: what the kernel sends is never short of them, whatever comes
+/// in on the ports.
+const TWIN_MBUFS: u32 = 4096;
+
+/// Descriptors of a queue whose port's configuration gives none.
+const DESCRIPTORS: u16 = 1024;
+
+/// Devices whose number of queues is set by their device string: all of them must be polled.
+const FIXED_QUEUES: &[&str] =
+    &["net_af_packet", "net_pcap", "net_af_xdp", "net_vhost", "net_virtio_user", "net_ring"];
+
+/// Devices that have a queue of each kind unless the configuration says otherwise.
+const ONE_QUEUE: &[&str] = &["net_tap", "net_memif", "net_null"];
+
+/// A port that runs, and its twin.
+pub(crate) struct PortRuntime {
+    pub(crate) configuration: PortConfiguration,
+    pub(crate) port: Port<Started>,
+    pub(crate) driver: String,
+    pub(crate) mac: Mac,
+    pub(crate) rx_queues: u16,
+    pub(crate) tx_queues: u16,
+    pub(crate) twin: Option<TwinPort>,
+}
+
+/// The DPDK side of a kernel twin.
+pub(crate) struct TwinPort {
+    pub(crate) port: Port<Started>,
+    pub(crate) rx: RxQueue,
+    pub(crate) tx: TxQueue,
+}
+
+/// Queues of a port, not given to anybody yet.
+pub(crate) struct Queues {
+    pub(crate) rx: Vec<RxQueue>,
+    pub(crate) tx: Vec<TxQueue>,
+}
+
+/// The queues that a worker owns.
+#[derive(Default)]
+pub(crate) struct Share {
+    pub(crate) inputs: Vec<Input>,
+    /// By port.
+    pub(crate) outputs: Vec<Option<Output>>,
+    /// `PORT:QUEUE` of its inputs, for the operator.
+    pub(crate) names: Vec<String>,
+}
+
+/// What comes of [`deal`].
+pub(crate) struct Dealt {
+    pub(crate) workers: Vec<Share>,
+    /// The control core's transmit queues, by port; none where a worker sends for it.
+    pub(crate) control: Vec<Option<TxQueue>>,
+    /// By port: which worker sends for each worker, and last for the control core.
+    pub(crate) senders: Vec<Vec<usize>>,
+}
+
+/// Brings up every port and its twin.
+pub(crate) fn bring_up(
+    eal: &Handle,
+    config: &Config,
+    pool: &Pool,
+    workers: u16,
+) -> Result<Vec<(PortRuntime, Queues)>> {
+    let twin_pool = Pool::new(eal, "twins", &PoolConfig { mbufs: TWIN_MBUFS, ..PoolConfig::default() })
+        .context("no buffers for the kernel twins")?;
+    let mut ports = Vec::new();
+    for configuration in &config.ports {
+        let name = configuration.name.as_str();
+        let port = bring_up_one(eal, configuration, pool, &twin_pool, workers)
+            .with_context(|| format!("port \"{name}\""))?;
+        ports.push(port);
+    }
+    Ok(ports)
+}
+
+fn bring_up_one(
+    eal: &Handle,
+    configuration: &PortConfiguration,
+    pool: &Pool,
+    twin_pool: &Pool,
+    workers: u16,
+) -> Result<(PortRuntime, Queues)> {
+    let port = attach(eal, configuration.device.as_str())?;
+    let info = port.info()?;
+    let driver = info.driver.clone();
+    let (rx, tx) = queue_counts(configuration, &driver, info.max_rx_queues, info.max_tx_queues, workers);
+    let descriptors = configuration.descriptors.map_or(DESCRIPTORS, |descriptors| descriptors.get());
+    let mut setup = PortConfig::new(rx, pool);
+    setup.tx_queues = tx;
+    setup.rx_descriptors = descriptors;
+    setup.tx_descriptors = descriptors;
+    setup.mtu = configuration.mtu.map(|mtu| mtu.get());
+    if rx > 1 && !info.rss_types.is_empty() {
+        let wanted = RssTypes::IPV4 | RssTypes::IPV4_TCP | RssTypes::IPV4_UDP;
+        setup.rss = Some(RssConfig { types: wanted & info.rss_types, key: None });
+    }
+    let port = port.configure(&setup)?;
+    if let Some(mac) = configuration.mac {
+        port.set_mac(mac.octets())?;
+    }
+    let mac = Mac(port.mac()?);
+    let (port, rx_queues, tx_queues) = port.start()?;
+    let twin = if configuration.twin {
+        Some(make_twin(eal, configuration.name.as_str(), mac, twin_pool).context("its kernel twin")?)
+    } else {
+        None
+    };
+    let runtime = PortRuntime {
+        configuration: configuration.clone(),
+        port,
+        driver,
+        mac,
+        rx_queues: rx,
+        tx_queues: tx,
+        twin,
+    };
+    Ok((runtime, Queues { rx: rx_queues, tx: tx_queues }))
+}
+
+fn attach(eal: &Handle, device: &str) -> Result<Port<Attached>> {
+    let mut ports = eal.attach(device)?;
+    match (ports.pop(), ports.is_empty()) {
+        (Some(port), true) => Ok(port),
+        (Some(_), false) => {
+            bail!("device {device} has more than one port; name one of them, as in {device},representor=0")
+        }
+        (None, _) => bail!("device {device} has no port"),
+    }
+}
+
+/// How many receive and transmit queues a port gets: one of each a worker where the device has as many,
+/// and one more to transmit for the control core.
+fn queue_counts(
+    configuration: &PortConfiguration,
+    driver: &str,
+    max_rx: u16,
+    max_tx: u16,
+    workers: u16,
+) -> (u16, u16) {
+    let is_one_of =
+        |names: &[&str]| names.iter().any(|name| driver == *name || format!("net_{driver}") == *name);
+    let asked = configuration.rx_queues.map(|queues| queues.get());
+    let (rx, tx) = if is_one_of(FIXED_QUEUES) {
+        (max_rx, max_tx)
+    } else if is_one_of(ONE_QUEUE) {
+        let queues = asked.unwrap_or(1);
+        (queues, queues)
+    } else {
+        (asked.unwrap_or(workers), workers + 1)
+    };
+    (rx.clamp(1, max_rx.max(1)), tx.clamp(1, max_tx.max(1)))
+}
+
+/// Makes the kernel interface of a port: through vhost-net where the kernel has it, else as a tap.
+fn make_twin(eal: &Handle, name: &str, mac: Mac, pool: &Pool) -> Result<TwinPort> {
+    let devargs = if Path::new("/dev/vhost-net").exists() {
+        format!("net_virtio_user_{name},path=/dev/vhost-net,queues=1,queue_size=1024,iface={name},mac={mac}")
+    } else {
+        format!("net_tap_{name},iface={name},mac={mac}")
+    };
+    let port = attach(eal, &devargs)?.configure(&PortConfig::new(1, pool))?;
+    let (port, mut rx, mut tx) = port.start()?;
+    match (rx.pop(), tx.pop()) {
+        (Some(rx), Some(tx)) => Ok(TwinPort { port, rx, tx }),
+        _ => bail!("the device has no queues"),
+    }
+}
+
+/// Gives each receive queue to exactly one worker and each transmit queue to at most one thread.
+///
+/// Receive queue q of port p goes to worker (p + q) modulo the workers, so that the single queues of two
+/// ports go to two workers. The owner of a port's only transmit queue is then the worker that receives
+/// on the port before it: with two ports, the one whose packets leave there.
+pub(crate) fn deal(ports: Vec<Queues>, names: &[String], workers: usize) -> Dealt {
+    let mut shares: Vec<_> = std::iter::repeat_with(Share::default).take(workers).collect();
+    let mut control = Vec::new();
+    let mut senders = Vec::new();
+    for (at, queues) in ports.into_iter().enumerate() {
+        for (queue, rx) in queues.rx.into_iter().enumerate() {
+            let share = &mut shares[(at + queue) % workers];
+            share.names.push(format!("{}:{queue}", names[at]));
+            // A configuration has few ports: their number fits.
+            share.inputs.push(Input { port: at as u8, queue: rx });
+        }
+        let mut owners: Vec<Option<usize>> = vec![None; workers];
+        let mut spare = None;
+        for share in &mut shares {
+            share.outputs.push(None);
+        }
+        for (queue, tx) in queues.tx.into_iter().enumerate() {
+            if queue < workers {
+                let owner = (at + queue + workers - 1) % workers;
+                shares[owner].outputs[at] = Some(Output::new(tx));
+                owners[owner] = Some(owner);
+            } else if spare.is_none() {
+                spare = Some(tx);
+            }
+        }
+        let own: Vec<_> = owners.iter().flatten().copied().collect();
+        let mut sender: Vec<_> = owners
+            .iter()
+            .enumerate()
+            .map(|(worker, own_one)| own_one.unwrap_or(own[worker % own.len()]))
+            .collect();
+        sender.push(own[0]);
+        senders.push(sender);
+        control.push(spare);
+    }
+    Dealt { workers: shares, control, senders }
+}

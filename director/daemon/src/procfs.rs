@@ -1,0 +1,112 @@
+//! The files that the kernel's IPVS shows under `/proc/net`, in its format.
+
+use std::fmt::Write;
+
+use director_engine::control::Connection;
+use director_engine::service::Protocol;
+use director_engine::{Control, Tick};
+use director_packet::Endpoint4;
+
+/// The first line of `ip_vs_conn`.
+pub(crate) const CONNECTIONS: &str =
+    "Pro FromIP   FPrt ToIP     TPrt DestIP   DPrt State       Expires PEName PEData\n";
+
+/// `/proc/net/ip_vs`.
+pub(crate) fn services(control: &Control) -> String {
+    let mut text = String::from(
+        "IP Virtual Server version 1.2.1 (size=4096)\n\
+         Prot LocalAddress:Port Scheduler Flags\n  \
+         -> RemoteAddress:Port Forward Weight ActiveConn InActConn\n",
+    );
+    for service in control.catalog.services() {
+        let protocol = name(service.key.protocol.number());
+        let scheduler = service.spec.scheduler.name();
+        let _ = writeln!(text, "{protocol}  {} {scheduler} ", end(service.key.address, ':'));
+        for server in control.catalog.servers(service) {
+            let _ = writeln!(
+                text,
+                "  -> {}      Masq    {:<6} {:<10} {:<10}",
+                end(server.address, ':'),
+                server.spec.weight,
+                server.load.active,
+                server.load.inactive
+            );
+        }
+    }
+    text
+}
+
+/// `/proc/net/ip_vs_stats`.
+pub(crate) fn statistics(control: &Control) -> String {
+    let (total, rates) = control.catalog.total();
+    format!(
+        "   Total Incoming Outgoing         Incoming         Outgoing\n   \
+         Conns  Packets  Packets            Bytes            Bytes\n\
+         {:8X} {:8X} {:8X} {:16X} {:16X}\n\n \
+         Conns/s   Pkts/s   Pkts/s          Bytes/s          Bytes/s\n\
+         {:8X} {:8X} {:8X} {:16X} {:16X}\n",
+        total.connections,
+        total.in_packets,
+        total.out_packets,
+        total.in_bytes,
+        total.out_bytes,
+        rates.connections,
+        rates.in_packets,
+        rates.out_packets,
+        rates.in_bytes,
+        rates.out_bytes,
+    )
+}
+
+/// Lines of `ip_vs_conn` for `count` places of the table from `from` on, and where to go on.
+pub(crate) fn connections(control: &Control, now: Tick, from: u32, count: u32) -> (String, Option<u32>) {
+    let mut text = String::new();
+    let next = control.connections(now, from, count, |connection| connection_line(&mut text, &connection));
+    (text, next)
+}
+
+fn connection_line(text: &mut String, connection: &Connection) {
+    let _ = writeln!(
+        text,
+        "{} {} {} {} {:<11} {:7}",
+        name(connection.protocol),
+        end(connection.client, ' '),
+        end(connection.service, ' '),
+        end(connection.server, ' '),
+        connection.state.name(),
+        connection.seconds
+    );
+}
+
+fn name(protocol: u8) -> &'static str {
+    match Protocol::from_number(protocol) {
+        Some(Protocol::Tcp) => "TCP",
+        Some(Protocol::Udp) => "UDP",
+        None => "IP ",
+    }
+}
+
+fn end(end: Endpoint4, separator: char) -> String {
+    format!("{:08X}{separator}{:04X}", end.address(), end.port())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use director_engine::state::State;
+
+    #[test]
+    fn a_connection_as_recorded() {
+        let mut text = String::new();
+        let connection = Connection {
+            protocol: 6,
+            client: Endpoint4::new(0xc0a8_120b, 0x0bba),
+            service: Endpoint4::new(0xc0a8_123a, 0x50),
+            server: Endpoint4::new(0xc0a8_0248, 0x50),
+            state: State::SynRecv,
+            seconds: 29,
+        };
+        connection_line(&mut text, &connection);
+        assert_eq!(text, "TCP C0A8120B 0BBA C0A8123A 0050 C0A80248 0050 SYN_RECV         29\n");
+    }
+}

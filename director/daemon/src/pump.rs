@@ -1,0 +1,241 @@
+//! The control core's share of the frames: the kernel twins' traffic, and frames that wait for a
+//! neighbour.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+
+use director_engine::adjacency::Adjacency;
+use director_engine::{Control, Reason};
+use director_packet::Mac;
+use director_packet::nat::set_macs;
+use dpdk::{Burst, Mbuf, Pool, TxQueue};
+
+use crate::counters::{ThreadCounters, add};
+use crate::paths::{Held, Outgoing, Paths};
+use crate::ports::TwinPort;
+
+/// Frames that may wait for one next hop, as many as Linux lets wait for one (64 KiB and more of them).
+const WAITING_FOR_ONE: usize = 64;
+
+/// Frames that may wait in all.
+const WAITING: usize = 1024;
+
+/// Milliseconds after which a frame has waited long enough, should the kernel never say anything.
+const PATIENCE: u64 = 10_000;
+
+/// Bursts taken from a ring or a twin in one turn, at most.
+const BURSTS: usize = 8;
+
+struct PumpPort {
+    twin: Option<TwinPort>,
+    tx: Option<TxQueue>,
+    mac: Mac,
+}
+
+struct Waiting {
+    since: u64,
+    frames: VecDeque<Held>,
+}
+
+/// What the control core does with frames.
+pub(crate) struct Pump {
+    ports: Vec<PumpPort>,
+    paths: Arc<Paths>,
+    counters: Arc<ThreadCounters>,
+    port_numbers: Arc<[usize]>,
+    pool: Pool,
+    waiting: HashMap<Adjacency, Waiting>,
+    held: usize,
+    burst: Burst,
+}
+
+impl Pump {
+    pub(crate) fn new(
+        ports: Vec<(Option<TwinPort>, Option<TxQueue>, Mac)>,
+        paths: Arc<Paths>,
+        counters: Arc<ThreadCounters>,
+        port_numbers: Arc<[usize]>,
+        pool: Pool,
+    ) -> Self {
+        let ports = ports.into_iter().map(|(twin, tx, mac)| PumpPort { twin, tx, mac }).collect();
+        Self {
+            ports,
+            paths,
+            counters,
+            port_numbers,
+            pool,
+            waiting: HashMap::new(),
+            held: 0,
+            burst: Burst::new(),
+        }
+    }
+
+    /// Takes a turn: moves frames to and from the twins and takes up those that wait for a neighbour.
+    /// Adds to `unknown` the next hops that the kernel is to be asked for. Returns how many frames moved.
+    pub(crate) fn turn(&mut self, control: &Control, now: u64, unknown: &mut Vec<Adjacency>) -> usize {
+        let mut moved = 0;
+        for port in 0..self.ports.len() {
+            moved += self.feed_twin(port) + self.drain_twin(port);
+        }
+        for _ in 0..BURSTS * Burst::CAPACITY {
+            let Some(held) = self.paths.held.pop() else { break };
+            moved += 1;
+            self.hold(control, held, now, unknown);
+        }
+        moved
+    }
+
+    fn feed_twin(&mut self, at: usize) -> usize {
+        let ring = &self.paths.ports[at].to_twin;
+        let Some(twin) = &mut self.ports[at].twin else { return 0 };
+        let mut moved = 0;
+        for _ in 0..BURSTS {
+            while !self.burst.is_full() {
+                let Some(mbuf) = ring.pop() else { break };
+                let _ = self.burst.push(mbuf);
+            }
+            let count = self.burst.len();
+            if count == 0 {
+                break;
+            }
+            moved += count;
+            let sent = twin.tx.send(&mut self.burst);
+            let counters = self.counters.port(at);
+            add(&counters.to_twin, sent as u64);
+            for _ in self.burst.drain() {
+                counters.drop_one(Reason::TwinFull);
+            }
+        }
+        moved
+    }
+
+    fn drain_twin(&mut self, at: usize) -> usize {
+        let mut moved = 0;
+        for _ in 0..BURSTS {
+            let Some(twin) = &mut self.ports[at].twin else { return moved };
+            let mut burst = std::mem::take(&mut self.burst);
+            let count = twin.rx.receive(&mut burst);
+            for mbuf in burst.drain() {
+                if self.send(at, Outgoing { mbuf, own: true }) {
+                    add(&self.counters.port(at).from_twin, 1);
+                }
+            }
+            self.burst = burst;
+            moved += count;
+            if count < Burst::CAPACITY {
+                break;
+            }
+        }
+        moved
+    }
+
+    /// Sends a frame on a port, or has the worker send it that owns the transmit queue. False: dropped.
+    fn send(&mut self, at: usize, frame: Outgoing) -> bool {
+        let counters = self.counters.clone();
+        let Some(port) = self.ports.get_mut(at) else { return false };
+        let Some(tx) = &mut port.tx else {
+            let path = &self.paths.ports[at];
+            let sender = path.sender.last().copied().unwrap_or(0);
+            return match path.control[sender].push(frame) {
+                Ok(()) => true,
+                Err(frame) => self.dropped(&frame, Reason::HandoffFull),
+            };
+        };
+        let (own, length) = (frame.own, frame.mbuf.len() as u64);
+        let mut burst = Burst::new();
+        let _ = burst.push(frame.mbuf);
+        for _ in 0..4 {
+            if tx.send(&mut burst) == 1 {
+                let counters = counters.port(at);
+                if own { &counters.own } else { &counters.tx }.add(1, length);
+                return true;
+            }
+        }
+        match burst.drain().next() {
+            Some(mbuf) => self.dropped(&Outgoing { mbuf, own }, Reason::TransmitFull),
+            None => false,
+        }
+    }
+
+    fn dropped(&self, frame: &Outgoing, reason: Reason) -> bool {
+        if !frame.own {
+            self.received_on(&frame.mbuf).drop_one(reason);
+        }
+        false
+    }
+
+    /// The counters of the port that a frame came in on.
+    fn received_on(&self, mbuf: &Mbuf) -> &crate::counters::PortCounters {
+        let port = self.port_numbers.get(usize::from(mbuf.port())).copied().unwrap_or(0);
+        self.counters.port(port)
+    }
+
+    fn hold(&mut self, control: &Control, held: Held, now: u64, unknown: &mut Vec<Adjacency>) {
+        let way = held.way;
+        let link = control.shared().adjacencies.link(way);
+        if let Some(mac) = link.mac {
+            self.release(held, link.port, mac);
+            return;
+        }
+        let full = self.held >= WAITING;
+        let waiting = self.waiting.entry(way).or_insert_with(|| {
+            unknown.push(way);
+            Waiting { since: now, frames: VecDeque::new() }
+        });
+        if full || waiting.frames.len() >= WAITING_FOR_ONE {
+            self.received_on(&held.mbuf).drop_one(Reason::NeighbourQueueFull);
+        } else {
+            waiting.frames.push_back(held);
+            self.held += 1;
+        }
+    }
+
+    fn release(&mut self, mut held: Held, port: u8, mac: Mac) {
+        let source = self.ports.get(usize::from(port)).map_or_else(Mac::default, |port| port.mac);
+        if let Ok(frame) = held.mbuf.data_mut() {
+            set_macs(frame, mac, source);
+        }
+        self.send(port.into(), Outgoing { mbuf: held.mbuf, own: false });
+    }
+
+    /// A next hop's MAC address became known: what waited for it goes out.
+    pub(crate) fn resolved(&mut self, way: Adjacency, port: u8, mac: Mac) {
+        if let Some(waiting) = self.waiting.remove(&way) {
+            self.held -= waiting.frames.len();
+            for held in waiting.frames {
+                self.release(held, port, mac);
+            }
+        }
+    }
+
+    /// A next hop does not answer: what waited for it is dropped, and clients are told.
+    pub(crate) fn failed(&mut self, way: Adjacency, control: &mut Control, now: u64) {
+        let Some(waiting) = self.waiting.remove(&way) else { return };
+        self.held -= waiting.frames.len();
+        for mut held in waiting.frames {
+            self.received_on(&held.mbuf).drop_one(Reason::NeighbourUnreachable);
+            let (Some(service), Ok(frame)) = (held.service, held.mbuf.data_mut()) else { continue };
+            // Milliseconds wrap, as the rate limit expects.
+            let Some((port, frame)) = control.host_unreachable(frame, service, now as u32) else { continue };
+            if let Ok(mbuf) = self.pool.copy_from_slice(&frame) {
+                self.send(port.into(), Outgoing { mbuf, own: true });
+            }
+        }
+    }
+
+    /// The next hops that frames have waited for too long.
+    pub(crate) fn overdue(&self, now: u64) -> Vec<Adjacency> {
+        let late = self.waiting.iter().filter(|(_, waiting)| now.saturating_sub(waiting.since) > PATIENCE);
+        late.map(|(way, _)| *way).collect()
+    }
+
+    /// The next hops that frames wait for.
+    pub(crate) fn awaited(&self) -> impl Iterator<Item = Adjacency> {
+        self.waiting.keys().copied()
+    }
+
+    /// The drivers and statistics of the twins are the port's affair; this tells whether there is one.
+    pub(crate) fn twin(&self, at: usize) -> Option<&TwinPort> {
+        self.ports.get(at)?.twin.as_ref()
+    }
+}

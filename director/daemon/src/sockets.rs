@@ -1,0 +1,186 @@
+//! The two sockets of an instance: IPVS's netlink for LVS tools, and the control socket.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+
+use anyhow::{Context, Result, bail};
+use director_api::{Answer, ProcFile, Request};
+use director_ipvs::Messages;
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::task::spawn_local;
+use tokio_seqpacket::{UnixSeqpacket, UnixSeqpacketListener};
+
+use crate::director::Director;
+use crate::{ipvs, procfs};
+
+/// The longest netlink datagram that is taken: far more than any command of IPVS's needs.
+const LONGEST: usize = 64 * 1024;
+
+/// The longest request on the control socket, in bytes.
+const LONGEST_REQUEST: u64 = 64 * 1024;
+
+/// Places of the table that are listed before the others get their turn.
+const LISTED_AT_ONCE: u32 = 20_000;
+
+/// Removes a socket's file when it is dropped.
+pub(crate) struct SocketFile(PathBuf);
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.0);
+    }
+}
+
+/// Both sockets, listening.
+pub(crate) struct Sockets {
+    ipvs: UnixSeqpacketListener,
+    control: UnixListener,
+    _files: [SocketFile; 2],
+}
+
+impl Sockets {
+    /// Makes the directory and the sockets in it; none where another director listens.
+    pub(crate) async fn listen(directory: &Path) -> Result<Self> {
+        fs::create_dir_all(directory)
+            .with_context(|| format!("cannot make the directory {}", directory.display()))?;
+        let ipvs_path = directory.join(director_api::IPVS_SOCKET);
+        let control_path = directory.join(director_api::SOCKET);
+        if UnixSeqpacket::connect(&ipvs_path).await.is_ok() {
+            bail!(
+                "another director listens in {}; give this one a [control] directory of its own",
+                directory.display()
+            );
+        }
+        for path in [&ipvs_path, &control_path] {
+            match fs::remove_file(path) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    return Err(error).with_context(|| format!("cannot remove {}", path.display()));
+                }
+                _ => {}
+            }
+        }
+        let ipvs = UnixSeqpacketListener::bind(&ipvs_path)
+            .with_context(|| format!("cannot listen on {}", ipvs_path.display()))?;
+        let control = UnixListener::bind(&control_path)
+            .with_context(|| format!("cannot listen on {}", control_path.display()))?;
+        for path in [&ipvs_path, &control_path] {
+            // Who may configure the kernel's IPVS is root.
+            fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o600))?;
+        }
+        let files = [SocketFile(ipvs_path), SocketFile(control_path)];
+        Ok(Self { ipvs, control, _files: files })
+    }
+
+    /// Serves whoever connects, for ever.
+    pub(crate) async fn serve(&mut self, director: &Rc<Director>) {
+        tokio::join!(serve_ipvs(&mut self.ipvs, director), serve_control(&self.control, director));
+    }
+}
+
+/// How long to wait after a client could not be accepted, for want of descriptors or memory.
+const RECOVER: std::time::Duration = std::time::Duration::from_millis(100);
+
+async fn serve_ipvs(listener: &mut UnixSeqpacketListener, director: &Rc<Director>) {
+    loop {
+        match listener.accept().await {
+            Ok(client) => {
+                spawn_local(serve_ipvs_client(client, director.clone()));
+            }
+            Err(error) => {
+                tracing::warn!("accepting a client of the IPVS socket: {error}");
+                tokio::time::sleep(RECOVER).await;
+            }
+        }
+    }
+}
+
+async fn serve_control(listener: &UnixListener, director: &Rc<Director>) {
+    loop {
+        match listener.accept().await {
+            Ok((client, _)) => {
+                let director = director.clone();
+                spawn_local(async move {
+                    if let Err(error) = serve_control_client(client, &director).await {
+                        tracing::debug!("a client of the control socket: {error}");
+                    }
+                });
+            }
+            Err(error) => {
+                tracing::warn!("accepting a client of the control socket: {error}");
+                tokio::time::sleep(RECOVER).await;
+            }
+        }
+    }
+}
+
+/// Answers a client's netlink messages until it goes; one that goes with an answer unread is no error.
+async fn serve_ipvs_client(client: UnixSeqpacket, director: Rc<Director>) {
+    let mut buffer = vec![0; LONGEST];
+    loop {
+        let length = match client.recv(&mut buffer).await {
+            Ok(message) if message.bytes_read() > 0 => message.bytes_read(),
+            _ => return,
+        };
+        for message in Messages::new(&buffer[..length]) {
+            let message = match message {
+                Ok(message) => message,
+                Err(error) => {
+                    tracing::warn!("a datagram on the IPVS socket: {error}");
+                    break;
+                }
+            };
+            let answer = match &message.request {
+                Ok(request) => ipvs::answer(&mut director.state.borrow_mut().control, request.clone()),
+                Err(malformed) => {
+                    tracing::warn!("a message on the IPVS socket: {malformed}");
+                    director_ipvs::Answer::Refused(malformed.errno())
+                }
+            };
+            for datagram in message.answer(answer) {
+                if client.send(&datagram).await.is_err() {
+                    return;
+                }
+            }
+        }
+    }
+}
+
+/// Answers the one request of a client of the control socket.
+async fn serve_control_client(mut client: UnixStream, director: &Director) -> io::Result<()> {
+    let (reader, mut writer) = client.split();
+    let mut line = String::new();
+    BufReader::new(reader.take(LONGEST_REQUEST)).read_line(&mut line).await?;
+    let answer = match serde_json::from_str::<Request>(&line) {
+        Ok(Request::Status) => Answer::Status(Box::new(director.status())),
+        Ok(Request::Proc { file: ProcFile::IpVs }) => {
+            let text = procfs::services(&director.state.borrow().control);
+            return writer.write_all(text.as_bytes()).await;
+        }
+        Ok(Request::Proc { file: ProcFile::IpVsStats }) => {
+            let text = procfs::statistics(&director.state.borrow().control);
+            return writer.write_all(text.as_bytes()).await;
+        }
+        Ok(Request::Proc { file: ProcFile::IpVsConn }) => {
+            writer.write_all(procfs::CONNECTIONS.as_bytes()).await?;
+            let mut from = Some(0);
+            while let Some(at) = from {
+                let (text, next) = procfs::connections(
+                    &director.state.borrow().control,
+                    director.clock.read().0,
+                    at,
+                    LISTED_AT_ONCE,
+                );
+                writer.write_all(text.as_bytes()).await?;
+                tokio::task::yield_now().await;
+                from = next;
+            }
+            return Ok(());
+        }
+        Err(error) => Answer::Error(format!("not a request: {error}")),
+    };
+    let text = serde_json::to_string(&answer).map_err(io::Error::other)?;
+    writer.write_all(text.as_bytes()).await
+}

@@ -1,0 +1,255 @@
+//! A worker's loop: receive, decide, send. No system call but to sleep, no log, no allocation.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use director_engine::{BURST, Frames, Reason, Verdict, Worker};
+use dpdk::{Burst, Mbuf, Pool, RxQueue, TxQueue};
+
+use crate::clock::Coarse;
+use crate::counters::{ThreadCounters, add};
+use crate::paths::{Held, Outgoing, Paths};
+
+/// How often a full transmit queue is tried again before its frames are dropped.
+const SEND_TRIES: usize = 4;
+
+/// Loops without a frame before a worker that may sleep does.
+const IDLE_LOOPS: u32 = 64;
+
+/// How long it sleeps.
+const NAP: Duration = Duration::from_micros(50);
+
+/// Frames taken from a ring in one loop, at most.
+const RING_BUDGET: usize = 64;
+
+/// A receive queue and its port's number in the configuration.
+pub(crate) struct Input {
+    pub(crate) port: u8,
+    pub(crate) queue: RxQueue,
+}
+
+/// A transmit queue, the frames that wait for it, and whether each is the director's own.
+pub(crate) struct Output {
+    queue: TxQueue,
+    waiting: Burst,
+    own: u32,
+}
+
+impl Output {
+    pub(crate) fn new(queue: TxQueue) -> Self {
+        Self { queue, waiting: Burst::new(), own: 0 }
+    }
+}
+
+/// What a worker's thread owns.
+pub(crate) struct Loop {
+    pub(crate) worker: Worker,
+    pub(crate) inputs: Vec<Input>,
+    /// By port; none where another worker sends for this one.
+    pub(crate) outputs: Vec<Option<Output>>,
+    pub(crate) counters: Arc<ThreadCounters>,
+    pub(crate) paths: Arc<Paths>,
+    /// Where ICMP errors get their buffers.
+    pub(crate) pool: Pool,
+    /// The configuration's number of each DPDK port.
+    pub(crate) port_numbers: Arc<[usize]>,
+    pub(crate) clock: Coarse,
+    pub(crate) sleeps: bool,
+    pub(crate) stop: Arc<AtomicBool>,
+}
+
+/// A received burst as the engine sees it.
+struct Received(Burst);
+
+impl Frames for Received {
+    #[inline]
+    fn count(&self) -> usize {
+        self.0.slots()
+    }
+
+    #[inline]
+    fn head(&mut self, at: usize) -> &mut [u8] {
+        self.0.get_mut(at).and_then(|mbuf| mbuf.data_mut().ok()).unwrap_or_default()
+    }
+
+    #[inline]
+    fn length(&self, at: usize) -> usize {
+        self.0.get(at).map_or(0, Mbuf::len)
+    }
+}
+
+impl Loop {
+    /// Runs until it is told to stop.
+    pub(crate) fn run(mut self) {
+        let mut burst = Received(Burst::new());
+        let mut verdicts = [Verdict::Kernel; BURST];
+        let mut idle = 0;
+        while !self.stop.load(Ordering::Relaxed) {
+            self.worker.quiescent();
+            let mut received = 0;
+            for at in 0..self.inputs.len() {
+                received += self.receive(at, &mut burst, &mut verdicts);
+            }
+            received += self.send_for_others();
+            for port in 0..self.outputs.len() {
+                self.flush(port);
+            }
+            if received > 0 {
+                idle = 0;
+            } else if self.sleeps {
+                idle += 1;
+                if idle >= IDLE_LOOPS {
+                    self.worker.offline();
+                    std::thread::sleep(NAP);
+                }
+            }
+        }
+    }
+
+    /// Receives a burst from a queue and deals with it.
+    fn receive(&mut self, at: usize, burst: &mut Received, verdicts: &mut [Verdict; BURST]) -> usize {
+        let input = &mut self.inputs[at];
+        let port = input.port;
+        let count = input.queue.receive(&mut burst.0);
+        if count == 0 {
+            return 0;
+        }
+        let bytes = (0..count).map(|at| burst.length(at) as u64).sum();
+        self.counters.port(port.into()).rx.add(count as u64, bytes);
+        let (tick, milliseconds) = self.clock.read();
+        self.worker.process(tick, milliseconds, port, burst, verdicts);
+        for (at, verdict) in verdicts.iter().enumerate().take(count) {
+            if let Some(mbuf) = burst.0.take(at) {
+                self.obey(port, mbuf, *verdict);
+            }
+        }
+        burst.0.clear();
+        self.send_replies();
+        count
+    }
+
+    #[inline]
+    fn obey(&mut self, port: u8, mbuf: Mbuf, verdict: Verdict) {
+        match verdict {
+            Verdict::Send(out) => self.send(out.into(), Outgoing { mbuf, own: false }),
+            Verdict::Kernel => self.give_to_twin(port, mbuf),
+            Verdict::Hold { way, service } => {
+                if self.paths.held.push(Held { mbuf, way, service }).is_err() {
+                    self.counters.port(port.into()).drop_one(Reason::NeighbourQueueFull);
+                }
+            }
+            Verdict::Drop(reason) => self.counters.port(port.into()).drop_one(reason),
+        }
+    }
+
+    fn give_to_twin(&self, port: u8, mbuf: Mbuf) {
+        let counters = self.counters.port(port.into());
+        let path = &self.paths.ports[usize::from(port)];
+        if !path.has_twin {
+            counters.drop_one(Reason::NoTwin);
+        } else if path.to_twin.push(mbuf).is_err() {
+            counters.drop_one(Reason::TwinFull);
+        } else {
+            add(&counters.to_twin, 1);
+        }
+    }
+
+    /// Sends a frame on a port, or has it sent.
+    #[inline]
+    fn send(&mut self, port: usize, frame: Outgoing) {
+        match self.outputs.get_mut(port) {
+            Some(Some(output)) => {
+                let place = output.waiting.slots();
+                output.own |= u32::from(frame.own) << place;
+                if output.waiting.push(frame.mbuf).is_ok() && output.waiting.is_full() {
+                    self.flush(port);
+                }
+            }
+            Some(None) => self.hand_off(port, frame),
+            None => self.dropped(&frame.mbuf, frame.own, Reason::NoRoute),
+        }
+    }
+
+    #[cold]
+    fn hand_off(&self, port: usize, frame: Outgoing) {
+        let path = &self.paths.ports[port];
+        let owner = path.sender[self.worker.id()];
+        if let Err(frame) = path.handoff[owner].push(frame) {
+            self.dropped(&frame.mbuf, frame.own, Reason::HandoffFull);
+        }
+    }
+
+    /// Counts a frame that is dropped on its way out, for the port it came in on.
+    #[cold]
+    fn dropped(&self, mbuf: &Mbuf, own: bool, reason: Reason) {
+        if !own {
+            let port = self.port_numbers.get(usize::from(mbuf.port())).copied().unwrap_or(0);
+            self.counters.port(port).drop_one(reason);
+        }
+    }
+
+    /// Sends what waits for a port.
+    fn flush(&mut self, port: usize) {
+        let Some(Some(output)) = self.outputs.get_mut(port) else { return };
+        if output.waiting.is_empty() {
+            return;
+        }
+        let counters = self.counters.port(port);
+        let mut own = std::mem::take(&mut output.own);
+        let mut tries = SEND_TRIES;
+        let mut lengths = [0; BURST];
+        for (length, mbuf) in lengths.iter_mut().zip(output.waiting.iter()) {
+            *length = mbuf.len() as u64;
+        }
+        let mut from = 0;
+        loop {
+            let sent = output.queue.send(&mut output.waiting);
+            for length in &lengths[from..from + sent] {
+                let traffic = if own & 1 == 0 { &counters.tx } else { &counters.own };
+                traffic.add(1, *length);
+                own >>= 1;
+            }
+            from += sent;
+            tries -= 1;
+            if output.waiting.is_empty() || tries == 0 {
+                break;
+            }
+        }
+        for mbuf in output.waiting.drain() {
+            if own & 1 == 0 {
+                let port = self.port_numbers.get(usize::from(mbuf.port())).copied().unwrap_or(0);
+                self.counters.port(port).drop_one(Reason::TransmitFull);
+            }
+            own >>= 1;
+        }
+    }
+
+    /// Sends what other threads have for the transmit queues of this one; the control core's first.
+    fn send_for_others(&mut self) -> usize {
+        let me = self.worker.id();
+        let paths = self.paths.clone();
+        let mut sent = 0;
+        for (port, path) in paths.ports.iter().enumerate() {
+            for ring in [&path.control[me], &path.handoff[me]] {
+                for _ in 0..RING_BUDGET {
+                    let Some(frame) = ring.pop() else { break };
+                    self.send(port, frame);
+                    sent += 1;
+                }
+            }
+        }
+        sent
+    }
+
+    /// Sends the ICMP errors of the last burst.
+    fn send_replies(&mut self) {
+        for at in 0..self.worker.replies().len() {
+            let reply = &self.worker.replies()[at];
+            let port = usize::from(reply.port);
+            if let Ok(mbuf) = self.pool.copy_from_slice(reply.frame()) {
+                self.send(port, Outgoing { mbuf, own: true });
+            }
+        }
+    }
+}
