@@ -1,0 +1,62 @@
+#!/usr/bin/env bash
+# keepalived manages the director as it does the kernel: it adds what is healthy, takes out what dies, puts it back.
+# timeout: 180
+source "$(dirname "$0")/../lib/e2e.sh"
+
+up
+real_server() {
+    cat <<END
+    real_server 192.168.2.7$1 9999 {
+        weight 1
+        HTTP_GET {
+            url {
+                path /
+                status_code 200
+            }
+            connect_timeout 2
+            retry 1
+            delay_before_retry 1
+        }
+    }
+END
+}
+cat >"$WORK/keepalived.conf" <<END
+global_defs {
+    router_id lab
+    lvs_timeouts tcp 800 tcpfin 110 udp 200
+}
+virtual_server $VIP 8888 {
+    delay_loop 1
+    lvs_sched rr
+    lvs_method NAT
+    protocol TCP
+$(real_server 1)
+$(real_server 2)
+}
+END
+
+lab ctl exec -- keepalived --check --dont-fork --log-console --log-detail --use-file "$WORK/keepalived.conf" \
+    --pid /run/keepalived.pid --checkers_pid /run/checkers.pid </dev/null >"$WORK/keepalived.log" 2>&1 &
+servers() { ipvsadm -Ln -t $SERVICE 2>/dev/null | sed -n 's/.*-> 192.168.2.\(7[0-9]\):9999 .*/\1/p' | paste -sd' '; }
+servers_are() { [ "$(servers)" = "$1" ]; }
+expect_servers() {
+    wait_until 20 servers_are "$2" || fail "$1: the servers are '$(servers)', not '$2': $(tail -n 20 "$WORK/keepalived.log")"
+}
+
+expect_servers "at the start" "71 72"
+same "its timeouts" "Timeout (tcp tcpfin udp): 800 110 200" "$(ipvsadm -L --timeout)"
+same "both serve" "71 72" "$(get 2 | tr ' ' '\n' | sort | paste -sd' ')"
+
+lab stop server1
+expect_servers "a dead server is taken out" "72"
+same "only the living one serves" "72 72 72" "$(get 3)"
+
+lab start server1
+expect_servers "and put back" "71 72"
+same "both serve again" "71 72" "$(get 2 | tr ' ' '\n' | sort | paste -sd' ')"
+
+kill -TERM "$(cat "$STATE/director/run/keepalived.pid")"
+gone() { [ -z "$(ipvsadm -S -n)" ]; }
+wait_until 10 gone || fail "keepalived ended, its service did not: $(ipvsadm -Ln)"
+wait $!
+same "the timeouts it found" "Timeout (tcp tcpfin udp): 900 120 300" "$(ipvsadm -L --timeout)"

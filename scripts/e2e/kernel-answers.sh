@@ -1,0 +1,60 @@
+#!/usr/bin/env bash
+# What is no service's is answered by the kernel behind the twins, once: ping, closed ports, its own services.
+source "$(dirname "$0")/../lib/e2e.sh"
+
+up
+service tcp 2
+
+for address in $VIP $BACK; do
+    answer=$(client ping -c 5 -i 0.2 -W 2 "$address")
+    contains "ping of $address" "5 received, 0% packet loss" "$answer"
+    if [[ $answer == *duplicate* ]]; then fail "ping was answered twice: $answer"; fi
+done
+contains "ping of the back address from a server" "0% packet loss" "$(server 1 ping -c 2 -i 0.2 -W 2 $BACK)"
+contains "a ping of full frames" "0% packet loss" "$(client ping -c 2 -i 0.2 -W 2 -M "do" -s 1472 $VIP)"
+contains "a ping in fragments" "0% packet loss" "$(client ping -c 2 -i 0.2 -W 2 -s 4000 $VIP)"
+
+contains "a closed TCP port" "Connection refused" "$(client nc -nvz -w 3 $VIP 81 2>&1 || true)"
+same "a closed UDP port" refused "$(client /usr/bin/python3 - <<END
+import socket
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+s.settimeout(3)
+s.connect(("$VIP", 81))
+try:
+    s.send(b"x")
+    s.recv(100)
+except ConnectionRefusedError:
+    print("refused")
+END
+)"
+
+# No usable server: ICMP port unreachable for TCP too, so the client need not wait.
+ipvsadm -A -t $VIP:82 -s rr
+contains "a service without a server" "Connection refused" "$(client nc -nvz -w 3 $VIP 82 2>&1 || true)"
+ipvsadm -a -t $VIP:82 -r 192.168.2.71:9999 -m -w 0
+sleep 1.1 # the kernel's icmp_ratelimit: one a second
+contains "all servers at weight 0" "Connection refused" "$(client nc -nvz -w 3 $VIP 82 2>&1 || true)"
+
+# A daemon in the director's own namespace, as sshd would be.
+director sh -c 'echo "hello from the director" | timeout 10 nc -nl 22' &
+listens() { director ss -Hltn 'sport = 22' | grep -q .; }
+wait_until 5 listens || fail "nothing listens on port 22"
+same "the director's own port 22" "hello from the director" "$(client timeout 5 nc -n $VIP 22 </dev/null)"
+wait
+
+# A datagram or segment that finds its time to live at an end is answered from the VIP.
+contains "TTL 1 to the service" "$VIP" "$(client /usr/bin/python3 - <<END
+import socket
+IP_RECVERR, MSG_ERRQUEUE = 11, 0x2000
+s = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+s.setsockopt(socket.IPPROTO_IP, socket.IP_TTL, 1)
+s.setsockopt(socket.IPPROTO_IP, IP_RECVERR, 1)
+s.settimeout(3)
+try:
+    s.connect(("$VIP", 8888))
+except OSError as error:
+    _, messages, _, _ = s.recvmsg(500, 500, MSG_ERRQUEUE)
+    for _, _, data in messages:
+        print("icmp type", data[5], "from", socket.inet_ntoa(data[20:24]))
+END
+)"

@@ -1,0 +1,47 @@
+#!/usr/bin/env bash
+# A full table: new connections are dropped as table_full, existing ones are untouched, and room that comes free is used.
+source "$(dirname "$0")/../lib/e2e.sh"
+
+up_with 's/^capacity = .*/capacity = 64/'
+service tcp 2
+capacity=$(status .connections.capacity)
+[ "$capacity" -le 1024 ] || fail "a capacity of 64 became $capacity"
+
+session
+request
+first=$ANSWER
+
+# More connections than there is room for, all held open.
+client /usr/bin/python3 - "$capacity" >"$WORK/connected" <<END
+import socket, sys, time
+wanted = int(sys.argv[1]) + 50
+sockets = []
+for _ in range(wanted):
+    s = socket.socket()
+    s.setblocking(False)
+    s.connect_ex(("$VIP", 8888))
+    sockets.append(s)
+time.sleep(1.5)
+connected = 0
+for s in sockets:
+    try:
+        s.getpeername()
+        connected += 1
+    except OSError:
+        pass
+print(connected, flush=True)
+time.sleep(2)
+END
+same "connections that got room" $((capacity - 1)) "$(cat "$WORK/connected")"
+drops=$(status .drops.table_full)
+[ "$drops" -ge 50 ] || fail "table_full counts $drops, of at least 50 refused"
+same "entries" "$capacity" "$(status .connections.active)"
+request
+same "the connection that was there before" "$first" "$ANSWER"
+
+# Those were reset or closed by their client's end: CLOSE after 10 s, TIME_WAIT after 120; zero both at once.
+ipvsadm --set 900 1 300
+room() { [ -n "$(get 1)" ]; }
+wait_until 90 room || fail "no room after the others' end: $(status .connections)"
+request
+same "and still" "$first" "$ANSWER"

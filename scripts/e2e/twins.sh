@@ -1,0 +1,65 @@
+#!/usr/bin/env bash
+# The kernel twins configure the director: addresses, routes, neighbours, MTU and link, heard within a second.
+source "$(dirname "$0")/../lib/e2e.sh"
+
+up
+service tcp 2
+
+contains "front's address" "192.168.18.58/24" "$(director ip -brief address show front)"
+contains "back's address" "192.168.2.90/24" "$(director ip -brief address show back)"
+for port in front back; do
+    same "the twin of $port has the port's MAC" "$(director cat "/sys/class/net/veth-$port/address")" \
+        "$(director cat /sys/class/net/$port/address)"
+done
+
+# A second VIP, given and taken by ip.
+director ip address add 192.168.18.59/24 dev front
+sleep 1
+ipvsadm -A -t 192.168.18.59:80 -s rr
+ipvsadm -a -t 192.168.18.59:80 -r 192.168.2.71:9999 -m
+same "a VIP added by ip" "This is 192.168.2.71." "$(client curl -s --max-time 5 http://192.168.18.59/)"
+director ip address delete 192.168.18.59/24 dev front
+sleep 1
+refused client curl -s --max-time 2 http://192.168.18.59/
+same "the other VIP" "72 71" "$(get 2)"
+
+# A route: an address of server1 in a network that is not the director's own.
+server 1 ip address add 10.9.9.71/32 dev lo
+director ip route add 10.9.9.0/24 via 192.168.2.71
+sleep 1
+ipvsadm -A -t $VIP:82 -s rr
+ipvsadm -a -t $VIP:82 -r 10.9.9.71:9999 -m
+same "a server behind a route added by ip" "This is 192.168.2.71." "$(client curl -s --max-time 5 http://$VIP:82/)"
+director ip route delete 10.9.9.0/24
+sleep 1
+refused client curl -s --max-time 2 http://$VIP:82/
+ipvsadm -D -t $VIP:82
+
+# A neighbour: a wrong MAC set by hand is used, and the right one again after it is gone.
+ipvsadm -e -t $SERVICE -r 192.168.2.72:9999 -m -w 0
+director ip neigh replace 192.168.2.71 lladdr 02:00:00:00:00:99 nud permanent dev back
+sleep 1
+refused client curl -s --max-time 2 "$URL/"
+director ip neigh delete 192.168.2.71 dev back
+sleep 1
+same "a wrong neighbour taken back" 71 "$(get 1)"
+
+# MTU: a smaller one on the servers' side turns large packets back with ICMP "fragmentation needed".
+director ip link set back mtu 1000
+sleep 1
+same "the director's own report of the MTU" 1000 "$(status '.ports[] | select(.name == "back").mtu')"
+head --bytes=1MB /dev/zero >"$STATE/files/zeros"
+same "an upload through a smaller MTU" "" "$(client curl -sS --max-time 20 -T "$STATE/files/zeros" "$URL/uploads/zeros")"
+same "all of it" 1000000 "$(stat -c %s "$STATE/server1/uploads/zeros")"
+contains "path MTU the client learnt, from the VIP" "mtu 1000" "$(client ip route get $VIP)"
+director ip link set back mtu 1500
+sleep 1
+
+# Link: a twin set down stops its port, and up again it goes on.
+director ip link set back down
+sleep 1
+refused client curl -s --max-time 2 "$URL/"
+director ip link set back up
+sleep 1
+serves() { [ "$(get 1)" = 71 ]; }
+wait_until 5 serves || fail "the port does not come back with its twin"
