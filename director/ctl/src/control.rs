@@ -6,7 +6,7 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
 
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow, bail};
 use director_api::{Answer, IPVS_SOCKET, Request, SOCKET, Status};
 use director_ipvs::{Header, client};
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketAddrUnix, SocketFlags, SocketType, sockopt};
@@ -17,7 +17,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// Asks for the whole state.
 pub(crate) fn status(directory: &Path) -> anyhow::Result<Status> {
     let path = directory.join(SOCKET);
-    let answer = ask(&path, &Request::Status).with_context(|| no_director(&path))?;
+    let answer = ask(&path, &Request::Status).map_err(|error| no_director(&path, &error))?;
     let answer: Answer = serde_json::from_slice(&answer)
         .with_context(|| format!("what answers at {} is no director of this version", path.display()))?;
     match answer {
@@ -41,7 +41,7 @@ fn ask(path: &Path, request: &Request) -> io::Result<Vec<u8>> {
 /// Asks the IPVS socket for its family, the first thing every LVS tool asks.
 pub(crate) fn check_ipvs(directory: &Path) -> anyhow::Result<()> {
     let path = directory.join(IPVS_SOCKET);
-    let answer = ask_family(&path).with_context(|| no_director(&path))?;
+    let answer = ask_family(&path).map_err(|error| no_director(&path, &error))?;
     if answer == 0 {
         bail!("the director closed {} without an answer; its log says why", path.display());
     }
@@ -73,9 +73,10 @@ fn late(error: io::Error) -> io::Error {
     error
 }
 
-fn no_director(path: &Path) -> String {
-    format!(
-        "no director answers at {} (is it running, as root, with this `[control] directory`?)",
-        path.display()
-    )
+fn no_director(path: &Path, error: &io::Error) -> anyhow::Error {
+    let hint = match error.kind() {
+        io::ErrorKind::PermissionDenied => "you must be root",
+        _ => "is it running, with this `[control] directory`?",
+    };
+    anyhow!("no director answers at {}: {error} ({hint})", path.display())
 }

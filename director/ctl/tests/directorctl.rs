@@ -42,9 +42,12 @@ fn without_a_director_nothing_is_run() {
     let done = run(command, "");
     assert_eq!((done.stdout.as_str(), done.code), ("", 2));
     let socket = directory.path().join("ipvs.sock");
-    let start = format!("directorctl: no director answers at {} (is it running", socket.display());
-    assert!(done.stderr.starts_with(&start), "{done:?}");
-    assert!(done.stderr.ends_with("No such file or directory (os error 2)\n"), "{done:?}");
+    let expected = format!(
+        "directorctl: no director answers at {}: No such file or directory (os error 2) \
+         (is it running, with this `[control] directory`?)\n",
+        socket.display()
+    );
+    assert_eq!(done.stderr, expected);
 
     let mut command = ctl();
     command.arg("status").env("DIRECTOR_DIRECTORY", directory.path());

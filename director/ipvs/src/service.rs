@@ -1,7 +1,7 @@
 //! Virtual services: what names one, what a client sets and what it is shown.
 
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::num::NonZeroU32;
 use std::ops::BitOr;
 
@@ -113,6 +113,13 @@ impl Family {
         match address {
             IpAddr::V4(_) => Self::Inet,
             IpAddr::V6(_) => Self::Inet6,
+        }
+    }
+
+    fn unspecified(self) -> IpAddr {
+        match self {
+            Self::Inet => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+            Self::Inet6 => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
         }
     }
 
@@ -230,15 +237,6 @@ impl ServiceKey {
     }
 }
 
-impl Family {
-    fn unspecified(self) -> IpAddr {
-        match self {
-            Self::Inet => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
-            Self::Inet6 => IpAddr::V6(std::net::Ipv6Addr::UNSPECIFIED),
-        }
-    }
-}
-
 impl ServiceSpec {
     pub(crate) fn decode(service: &Attributes<13>, family: Family) -> Result<Self, Malformed> {
         let scheduler = service.need(SVC_ATTR_SCHED_NAME)?;
@@ -316,7 +314,7 @@ impl fmt::Display for ServiceKey {
                     132 => f.write_str("SCTP ")?,
                     other => write!(f, "protocol {other} ")?,
                 }
-                std::net::SocketAddr::new(*address, *port).fmt(f)
+                SocketAddr::new(*address, *port).fmt(f)
             }
             Self::Mark { family: Family::Inet, mark } => write!(f, "FWM {mark}"),
             Self::Mark { family: Family::Inet6, mark } => write!(f, "FWM {mark} IPv6"),

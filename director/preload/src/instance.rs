@@ -147,5 +147,5 @@ pub(crate) fn complain(socket: Socket, what: &[u8], errno: c_int) {
         parts.map(|part| libc::iovec { iov_base: part.as_ptr().cast_mut().cast(), iov_len: part.len() });
     // SAFETY: every part points to its bytes, which writev(2) only reads. One call, one line; if standard
     // error is closed, there is no one to tell.
-    unsafe { libc::writev(libc::STDERR_FILENO, parts.as_ptr(), parts.len() as c_int) };
+    unsafe { real::writev(libc::STDERR_FILENO, parts.as_ptr(), parts.len() as c_int) };
 }

@@ -4,21 +4,24 @@
 //! tool's process
 //!
 //! - a generic-netlink socket is the kernel's until the tool asks it for the family `IPVS`; then the
-//!   director's socket takes its place under the same descriptor ([`switch`]). What is no business of
+//!   director's socket takes its place under the same descriptor (`switch`). What is no business of
 //!   IPVS, `ethtool` or VRRP's route sockets, never notices the library;
-//! - the older socket options of IPVS answer as a kernel without IPVS does ([`sockets`]);
-//! - `/proc/net/ip_vs`, `ip_vs_conn` and `ip_vs_stats` open as the director's ([`proc`]).
+//! - the older socket options of IPVS answer as a kernel without IPVS does (`sockets`);
+//! - `/proc/net/ip_vs`, `ip_vs_conn` and `ip_vs_stats` open as the director's (`proc`).
 //!
 //! Where no director answers, the tool fails as it does on a kernel without IPVS, and a line on standard
 //! error says which socket is silent. Nothing of IPVS ever reaches the kernel.
 //!
 //! The library keeps no list of descriptors. A descriptor handed over carries its mark in the kernel: the
-//! socket is bound to an abstract address of ours ([`netlink::Mark`]). So `close`, `dup`, `fork`,
-//! `posix_spawn` and descriptors passed around need no bookkeeping and cannot make it wrong, and nothing
-//! here allocates, locks, or depends on what a signal handler has interrupted.
+//! socket is bound to an abstract address of ours (`netlink::Mark`). So `close`, `dup`, `fork` and
+//! `posix_spawn` need no bookkeeping and cannot make it wrong, and nothing here allocates, locks, or depends
+//! on what a signal handler has interrupted.
 //!
-//! Two limits: a descriptor that waits in an epoll set while it is handed over leaves that set, since it is
-//! another socket then; and `LD_PRELOAD` is ignored for set-user-id programs.
+//! A director that is started anew is found again at the tool's next request.
+//!
+//! Limits: a descriptor that waits in an epoll set while it is handed over leaves that set, since it is
+//! another socket then; a program that inherits one over `exec` sees the AF_UNIX socket it is, as recvmmsg(2)
+//! does; `LD_PRELOAD` is ignored for set-user-id programs.
 
 // `open` and `openat` are variadic in C; here they are defined, and called, with a fixed list of arguments.
 // That is the same call where variadic integers travel in the same registers as named ones: in the System V

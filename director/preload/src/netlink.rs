@@ -173,7 +173,7 @@ mod tests {
         set_port(&mut both, 0x0102_0304);
         assert_eq!(both[12..16], 0x0102_0304_u32.to_ne_bytes());
         assert_eq!(both[first + 12..first + 16], 0x0102_0304_u32.to_ne_bytes());
-        set_port(&mut both, 0);
+        set_port(&mut both, 7);
         assert_eq!(both, before);
         set_port(&mut both[..10], 7);
     }

@@ -1,10 +1,10 @@
 //! The functions this library stands in front of.
 
-use std::ffi::{CStr, c_char, c_int, c_void};
+use std::ffi::{CStr, c_char, c_int, c_uint, c_void};
 use std::ptr::null_mut;
 use std::sync::atomic::{AtomicPtr, Ordering};
 
-use libc::{FILE, mode_t, msghdr, size_t, sockaddr, socklen_t, ssize_t};
+use libc::{FILE, iovec, mmsghdr, mode_t, msghdr, size_t, sockaddr, socklen_t, ssize_t};
 
 /// A function of the libraries behind this one.
 struct Next {
@@ -111,6 +111,8 @@ next! {
         to: *const sockaddr, to_length: socklen_t
     ) -> ssize_t;
     fn sendmsg(fd: c_int, message: *const msghdr, flags: c_int) -> ssize_t;
+    fn writev(fd: c_int, vectors: *const iovec, count: c_int) -> ssize_t;
+    fn sendmmsg(fd: c_int, messages: *mut mmsghdr, count: c_uint, flags: c_int) -> c_int;
     fn recv(fd: c_int, buffer: *mut c_void, length: size_t, flags: c_int) -> ssize_t;
     fn recvfrom(
         fd: c_int, buffer: *mut c_void, length: size_t, flags: c_int,

@@ -4,14 +4,14 @@
 //! netlink's, options of netlink succeed, a director that is gone is an error and neither an end of file
 //! nor a signal. Peeking (`MSG_PEEK | MSG_TRUNC`), polling, dumping: AF_UNIX does these as netlink does.
 
-use std::ffi::{c_int, c_void};
+use std::ffi::{c_int, c_uint, c_void};
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use libc::{iovec, msghdr, size_t, sockaddr, sockaddr_nl, socklen_t, ssize_t};
+use libc::{iovec, mmsghdr, msghdr, size_t, sockaddr, sockaddr_nl, socklen_t, ssize_t};
 
 use crate::netlink;
 use crate::real::{self, fail};
 use crate::switch::{self, Route};
-use std::sync::atomic::{AtomicBool, Ordering};
 
 /// `IP_VS_BASE_CTL` and what follows it: the socket options of IPVS, the interface before netlink.
 const IPVS_OPTIONS: std::ops::RangeInclusive<c_int> = 1152..=1167;
@@ -70,14 +70,65 @@ unsafe extern "C" fn sendto(
 unsafe extern "C" fn sendmsg(fd: c_int, message: *const msghdr, flags: c_int) -> ssize_t {
     // SAFETY: the caller promises a message whose vectors point to readable bytes, or passes null and gets
     // EFAULT; its arguments are passed on.
+    unsafe { dispatch(fd, vectors(message), flags, || real::sendmsg(fd, message, flags)) }
+}
+
+/// The vectors of a message; none where the kernel will refuse it.
+///
+/// # Safety
+/// `message` is null or one whose vectors outlive the result.
+unsafe fn vectors<'a>(message: *const msghdr) -> &'a [iovec] {
+    // SAFETY: as the caller promises.
+    match unsafe { message.as_ref() } {
+        Some(message) if !message.msg_iov.is_null() && message.msg_iovlen <= MAX_VECTORS => {
+            // SAFETY: as the caller promises.
+            unsafe { std::slice::from_raw_parts(message.msg_iov, message.msg_iovlen) }
+        }
+        _ => &[],
+    }
+}
+
+/// writev(2).
+#[unsafe(no_mangle)]
+unsafe extern "C" fn writev(fd: c_int, vectors: *const iovec, count: c_int) -> ssize_t {
+    let length = usize::try_from(count).unwrap_or(0);
+    if !GENERIC.load(Ordering::Relaxed) || vectors.is_null() || length > MAX_VECTORS {
+        // SAFETY: the caller's arguments as they are.
+        return unsafe { real::writev(fd, vectors, count) };
+    }
+    // SAFETY: the caller promises `count` vectors that point to readable bytes; they are passed on.
     unsafe {
-        let vectors: &[iovec] = match message.as_ref() {
-            Some(message) if !message.msg_iov.is_null() && message.msg_iovlen <= MAX_VECTORS => {
-                std::slice::from_raw_parts(message.msg_iov, message.msg_iovlen)
+        let all = std::slice::from_raw_parts(vectors, length);
+        dispatch(fd, all, 0, || real::writev(fd, vectors, count))
+    }
+}
+
+/// sendmmsg(2). Several messages go one by one if the first looks like netlink's, else as they are: on one
+/// socket they are all of a kind.
+#[unsafe(no_mangle)]
+unsafe extern "C" fn sendmmsg(fd: c_int, messages: *mut mmsghdr, count: c_uint, flags: c_int) -> c_int {
+    let length = (count as usize).min(MAX_VECTORS);
+    // SAFETY: the caller promises `count` messages, or passes null and gets EFAULT; they are passed on.
+    unsafe {
+        let all = if messages.is_null() { &mut [] } else { std::slice::from_raw_parts_mut(messages, length) };
+        let mut header = [0; netlink::HEADER];
+        let looks_like_netlink = all.first().is_some_and(|first| {
+            let length = gather(vectors(&raw const first.msg_hdr), &mut header);
+            netlink::plausible(&header, length)
+        });
+        if !looks_like_netlink {
+            return real::sendmmsg(fd, messages, count, flags);
+        }
+        let mut done = 0;
+        for message in all {
+            match sendmsg(fd, &raw const message.msg_hdr, flags) {
+                sent @ 0.. => message.msg_len = sent as c_uint, // of a datagram, which has less than 4 GiB
+                _ if done > 0 => break,
+                _ => return -1,
             }
-            _ => &[],
-        };
-        dispatch(fd, vectors, flags, || real::sendmsg(fd, message, flags))
+            done += 1;
+        }
+        done
     }
 }
 
@@ -127,9 +178,19 @@ unsafe fn consider(fd: c_int, vectors: &[iovec], flags: c_int) -> Option<ssize_t
         Route::Director(_) if length > MAX_REQUEST => None,
         Route::Director(port) => {
             netlink::set_port(bytes, port);
-            let flags = flags | libc::MSG_NOSIGNAL; // netlink never raises SIGPIPE
-            // SAFETY: the bytes and their length.
-            Some(unsafe { real::send(fd, bytes.as_ptr().cast(), bytes.len(), flags) })
+            let send = || {
+                let flags = flags | libc::MSG_NOSIGNAL; // netlink never raises SIGPIPE
+                // SAFETY: the bytes and their length.
+                unsafe { real::send(fd, bytes.as_ptr().cast(), bytes.len(), flags) }
+            };
+            let sent = send();
+            if sent >= 0 || !matches!(real::errno(), libc::EPIPE | libc::ECONNRESET) {
+                return Some(sent);
+            }
+            Some(match switch::replace(fd, port) {
+                Ok(()) => send(),
+                Err(errno) => fail(errno),
+            })
         }
         Route::Straight => None,
         Route::Refused(errno) => Some(fail(errno)),

@@ -65,10 +65,20 @@ fn option(fd: c_int, name: c_int) -> Option<c_int> {
     (known == 0).then_some(value)
 }
 
-/// Puts a connection to the director in the place of the netlink socket `fd`, of which descriptor flags,
-/// status flags, timeouts and port id stay. Gives the port id.
+/// Puts a connection to the director in the place of the netlink socket `fd`. Gives its port id.
 fn hand_over(fd: c_int) -> Result<u32, c_int> {
     let port = netlink_port(fd);
+    replace(fd, port)?;
+    SWITCHED.store(true, Ordering::Relaxed);
+    Ok(port)
+}
+
+/// Puts a new connection to the director in the place of `fd`, of which descriptor flags, status flags and
+/// timeouts stay.
+///
+/// That is also what brings a long-lived tool together with a director that was started anew: no request
+/// depends on an earlier one, so one that could not be sent can go to the next director.
+pub(crate) fn replace(fd: c_int, port: u32) -> Result<(), c_int> {
     let new = Socket::Ipvs.connect(|new| mark(new, port))?;
     for timeout in [libc::SO_RCVTIMEO, libc::SO_SNDTIMEO] {
         copy_timeout(fd, new, timeout);
@@ -85,12 +95,8 @@ fn hand_over(fd: c_int) -> Result<u32, c_int> {
         let replaced = libc::dup3(new, fd, close_on_exec);
         let errno = real::errno();
         libc::close(new);
-        if replaced < 0 {
-            return Err(errno);
-        }
+        if replaced < 0 { Err(errno) } else { Ok(()) }
     }
-    SWITCHED.store(true, Ordering::Relaxed);
-    Ok(port)
 }
 
 /// The port id of a netlink socket. One that is not bound yet is bound, as the kernel does when it sends.

@@ -90,7 +90,7 @@ fn child_switches() {
     let length = receive_into(&fd, &mut start, flags).unwrap().0;
     assert_eq!(length, question.len());
     let (echo, from) = receive(&fd, 0).unwrap();
-    assert_eq!(echo, question);
+    assert_eq!(echo, with_port(&question, port));
     assert_eq!((from.nl_family, from.nl_pid), (libc::AF_NETLINK as u16, 0));
     assert_eq!(receive(&fd, 0).unwrap_err().raw_os_error(), Some(libc::EAGAIN));
 
@@ -179,20 +179,35 @@ fn child_sends_in_pieces() {
     // SAFETY: the vectors point to the pieces.
     let sent = unsafe { libc::sendmsg(fd.as_raw_fd(), &raw const message, 0) };
     assert_eq!(sent, question.len().cast_signed());
-    assert_eq!(receive(&fd, 0).unwrap().0, question);
-    // With send(2) and write(2) likewise.
-    for write in [false, true] {
+    assert_eq!(receive(&fd, 0).unwrap().0, with_port(&question, address_of(&fd).unwrap().nl_pid));
+    // Likewise with the other calls.
+    for call in ["send", "write", "writev", "sendmmsg"] {
         let fd = netlink_socket();
         let (bytes, length) = (question.as_ptr().cast(), question.len());
-        // SAFETY: the buffer and its length.
+        let mut vector = iovec { iov_base: question.as_ptr().cast_mut().cast(), iov_len: length };
+        // SAFETY: the buffer and its length, or a vector or messages that point to it; all zeros are an
+        // empty message.
         let sent = unsafe {
-            match write {
-                true => libc::write(fd.as_raw_fd(), bytes, length),
-                false => libc::send(fd.as_raw_fd(), bytes, length, 0),
+            match call {
+                "send" => libc::send(fd.as_raw_fd(), bytes, length, 0),
+                "write" => libc::write(fd.as_raw_fd(), bytes, length),
+                "writev" => libc::writev(fd.as_raw_fd(), &raw const vector, 1),
+                _ => {
+                    let mut messages: [libc::mmsghdr; 2] = zeroed();
+                    for message in &mut messages {
+                        message.msg_hdr.msg_iov = &raw mut vector;
+                        message.msg_hdr.msg_iovlen = 1;
+                    }
+                    assert_eq!(libc::sendmmsg(fd.as_raw_fd(), messages.as_mut_ptr(), 2, 0), 2);
+                    assert_eq!(messages[0].msg_len, messages[1].msg_len);
+                    receive(&fd, 0).unwrap();
+                    messages[1].msg_len as libc::ssize_t
+                }
             }
         };
-        assert_eq!(sent, question.len().cast_signed());
-        assert_eq!(receive(&fd, 0).unwrap().0, question);
+        assert_eq!(sent, question.len().cast_signed(), "{call}");
+        let port = address_of(&fd).unwrap().nl_pid;
+        assert_eq!(receive(&fd, 0).unwrap().0, with_port(&question, port), "{call}");
     }
 }
 
@@ -209,7 +224,16 @@ fn child_sees_the_end() {
     // SAFETY: room for a byte.
     let received = unsafe { libc::recv(fd.as_raw_fd(), (&raw mut byte).cast(), 1, 0) };
     assert_eq!((received, io::Error::last_os_error().raw_os_error()), (-1, Some(libc::ECONNRESET)));
-    assert_eq!(send(&fd, GO_AWAY).unwrap_err().raw_os_error(), Some(libc::EPIPE));
+    // The next request goes to the next director, from the same port.
+    let port = address_of(&fd).unwrap().nl_pid;
+    exchange(&fd, &get_family("IPVS"));
+    assert_eq!(address_of(&fd).unwrap().nl_pid, port);
+    // Where there is none, that is an error.
+    send(&fd, GO_AWAY).unwrap();
+    assert_eq!(receive(&fd, 0).unwrap_err().raw_os_error(), Some(libc::ECONNRESET));
+    std::fs::remove_file(Path::new(&std::env::var_os("DIRECTOR_DIRECTORY").unwrap()).join("ipvs.sock"))
+        .unwrap();
+    assert_eq!(send(&fd, GO_AWAY).unwrap_err().raw_os_error(), Some(libc::ENOENT));
 }
 
 #[test]
@@ -290,7 +314,7 @@ fn child_reads_files() {
     }
     assert_eq!(lines, CONNECTIONS);
     let grown = most_memory() - before;
-    assert!(grown < 8 << 10, "{grown} KiB for {} KiB of text", CONNECTIONS * LINE.len() >> 10);
+    assert!(grown < 8 << 10, "{grown} KiB for {} KiB of text", (CONNECTIONS * LINE.len()) >> 10);
 }
 
 #[test]
@@ -310,7 +334,8 @@ fn child_without_director() {
 
 // ---- a director that sends back what it gets
 
-/// To this it answers by closing the connection. (The length at its start makes it netlink's.)
+/// To this it answers by closing the connection. (The length at its start makes it netlink's; the last four
+/// bytes become the port id.)
 const GO_AWAY: &[u8] = b"\x10\0\0\0 go away now";
 /// Lines of its `/proc/net/ip_vs_conn`.
 const CONNECTIONS: usize = 300_000;
@@ -344,7 +369,7 @@ fn start_director(directory: &Path) {
                     }
                 }
                 "{\"command\":\"proc\",\"file\":\"ip_vs\"}\n" => {
-                    stream.write_all(b"the text of ip_vs\n").unwrap()
+                    stream.write_all(b"the text of ip_vs\n").unwrap();
                 }
                 "{\"command\":\"proc\",\"file\":\"ip_vs_stats\"}\n" => {
                     stream.write_all(b"the text of ip_vs_stats\n").unwrap();
@@ -360,7 +385,7 @@ fn echo(client: &OwnedFd) {
     loop {
         // SAFETY: the buffer and its length.
         let length = unsafe { libc::recv(client.as_raw_fd(), buffer.as_mut_ptr().cast(), buffer.len(), 0) };
-        if length <= 0 || buffer.starts_with(GO_AWAY) {
+        if length <= 0 || buffer.starts_with(&GO_AWAY[..12]) {
             return;
         }
         // SAFETY: the buffer and as many bytes of it as came.
@@ -453,7 +478,14 @@ fn switched() -> OwnedFd {
 
 fn exchange(fd: &OwnedFd, message: &[u8]) {
     send(fd, message).unwrap();
-    assert_eq!(receive(fd, 0).unwrap().0, message);
+    assert_eq!(receive(fd, 0).unwrap().0, with_port(message, address_of(fd).unwrap().nl_pid));
+}
+
+/// What the director gets: the header names the socket's port id, as the kernel would know it.
+fn with_port(message: &[u8], port: u32) -> Vec<u8> {
+    let mut message = message.to_vec();
+    message[12..16].copy_from_slice(&port.to_ne_bytes());
+    message
 }
 
 /// `CTRL_CMD_GETFAMILY`, as libnl sends it.

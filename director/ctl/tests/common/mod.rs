@@ -10,7 +10,7 @@ use std::process::{Command, Output, Stdio};
 use std::sync::{Arc, Mutex, Once};
 use std::thread;
 
-use director_api::{Answer as ControlAnswer, ProcFile, Request as ControlRequest, Status};
+use director_api::{Answer as ControlAnswer, Request as ControlRequest, Status};
 use director_ipvs::Messages;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketAddrUnix, SocketFlags, SocketType};
@@ -34,8 +34,6 @@ pub(crate) struct State {
     pub(crate) status: Mutex<Status>,
     /// Every datagram that came over the IPVS socket.
     pub(crate) received: Mutex<Vec<Vec<u8>>>,
-    /// Texts of `/proc/net/ip_vs*`.
-    pub(crate) proc: Mutex<fn(ProcFile, &mut dyn Write) -> std::io::Result<()>>,
     /// Closes connections instead of answering anything but the family.
     pub(crate) mute: Mutex<bool>,
     stopped: OwnedFd,
@@ -49,7 +47,6 @@ impl Director {
             model: Mutex::default(),
             status: Mutex::default(),
             received: Mutex::default(),
-            proc: Mutex::new(model::proc_file),
             mute: Mutex::new(false),
             stopped: stopped.into(),
         });
@@ -155,10 +152,7 @@ impl State {
         let mut client = reader.into_inner();
         // The clients under test may go at any time.
         let _ = match serde_json::from_str(&line) {
-            Ok(ControlRequest::Proc { file }) => {
-                let text = *self.proc.lock().unwrap();
-                text(file, &mut client)
-            }
+            Ok(ControlRequest::Proc { file }) => client.write_all(model::proc_file(file)),
             Ok(ControlRequest::Status) => {
                 let status = self.status.lock().unwrap().clone();
                 let answer = ControlAnswer::Status(Box::new(status));
@@ -246,8 +240,9 @@ pub(crate) fn tool(name: &str) -> &'static str {
 
 fn package(tool: &str) -> &str {
     match tool {
-        "ip" => "iproute2",
-        "cat" => "coreutils",
+        "ip" | "genl" => "iproute2",
+        "head" => "coreutils",
+        "sh" => "dash",
         other => other,
     }
 }

@@ -1,6 +1,5 @@
 //! Services and servers as the kernel keeps them, with its refusals.
 
-use std::io::{self, Write};
 use std::net::IpAddr;
 
 use director_api::ProcFile;
@@ -148,7 +147,6 @@ fn new_service(key: ServiceKey, spec: &ServiceSpec, flags: ServiceFlags) -> Resu
     })
 }
 
-/// A server; its counters tell which listing shows them.
 fn new_dest(key: DestKey, spec: DestSpec) -> Dest {
     Dest { key, spec, active: 0, inactive: 0, persistent: 0, stats: Stats::default() }
 }
@@ -165,8 +163,8 @@ fn unicast(address: IpAddr) -> bool {
 }
 
 /// `/proc/net/ip_vs*` with a few lines each.
-pub(crate) fn proc_file(file: ProcFile, out: &mut dyn Write) -> io::Result<()> {
-    out.write_all(match file {
+pub(crate) fn proc_file(file: ProcFile) -> &'static [u8] {
+    match file {
         ProcFile::IpVs => {
             b"IP Virtual Server version 1.2.1 (size=4096)\n\
               Prot LocalAddress:Port Scheduler Flags\n  \
@@ -184,5 +182,5 @@ pub(crate) fn proc_file(file: ProcFile, out: &mut dyn Write) -> io::Result<()> {
               Conns  Packets  Packets            Bytes            Bytes\n       \
               6       11        D              2A8              208\n"
         }
-    })
+    }
 }

@@ -176,10 +176,9 @@ fn role(master: bool) -> DaemonRole {
 impl Key {
     fn key(&self) -> ServiceKey {
         match self {
-            Self::Mark(inet, mark) => ServiceKey::Mark {
-                family: if *inet { Family::Inet } else { Family::Inet6 },
-                mark: *mark,
-            },
+            Self::Mark(inet, mark) => {
+                ServiceKey::Mark { family: if *inet { Family::Inet } else { Family::Inet6 }, mark: *mark }
+            }
             Self::Address(protocol, address, port) => {
                 ServiceKey::Address { protocol: *protocol, address: address.address(), port: *port }
             }

@@ -130,7 +130,7 @@ fn values_without_sense_are_refused() {
         assert_eq!(errno(&service_with(kind, value)), expected, "{kind} {value:?}");
     }
     let family = request(&service_with(SVC_ATTR_AF, &1_u16.to_ne_bytes())).unwrap_err().to_string();
-    assert_eq!(family, "IPVS_SVC_ATTR_AF at byte 104 is 1; the families are 2 (IPv4) and 10 (IPv6)");
+    assert_eq!(family, "IPVS_SVC_ATTR_AF at byte 92 is 1; the families are 2 (IPv4) and 10 (IPv6)");
 
     let daemon = |kind, value: &[u8]| {
         message(CMD_NEW_DAEMON, 0, |writer| {
@@ -152,9 +152,8 @@ fn values_without_sense_are_refused() {
     ] {
         assert_eq!(errno(&daemon(kind, value)), Errno::EINVAL, "{kind} {value:?}");
     }
-    let timeout = |value: &[u8]| {
-        message(CMD_SET_CONFIG, 0, |writer| writer.attribute(CMD_ATTR_TIMEOUT_TCP, value))
-    };
+    let timeout =
+        |value: &[u8]| message(CMD_SET_CONFIG, 0, |writer| writer.attribute(CMD_ATTR_TIMEOUT_TCP, value));
     assert_eq!(errno(&timeout(&(-1_i32).to_ne_bytes())), Errno::EINVAL);
     assert_eq!(errno(&timeout(&8_589_935_u32.to_ne_bytes())), Errno::EINVAL);
     assert!(request(&timeout(&8_589_934_u32.to_ne_bytes())).is_ok());
