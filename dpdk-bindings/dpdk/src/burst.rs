@@ -130,8 +130,9 @@ impl Burst {
     /// The mbufs in order, to be changed; holes are skipped.
     pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut Mbuf> {
         let slots = self.slots();
+        let in_use = self.mbufs.get_mut(..slots).unwrap_or_default();
         // SAFETY: as in `get`.
-        self.mbufs.iter_mut().take(slots).filter_map(|slot| unsafe { Mbuf::borrow_mut(slot) })
+        in_use.iter_mut().filter_map(|slot| unsafe { Mbuf::borrow_mut(slot) })
     }
 
     /// Takes all mbufs out, in order. Those not asked for are freed.
@@ -281,5 +282,91 @@ impl Iterator for Drain<'_> {
 impl Drop for Drain<'_> {
     fn drop(&mut self) {
         self.by_ref().for_each(drop);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::mem::{self, ManuallyDrop};
+
+    use super::*;
+    use crate::mbuf::fake::Fake;
+
+    fn fakes() -> Vec<Fake> {
+        (0..40).map(|number| Fake::new(&[number])).collect()
+    }
+
+    fn push(burst: &mut Burst, fake: &mut Fake) -> bool {
+        // The burst owns it now; the tests take all out before it is dropped.
+        burst.push(ManuallyDrop::into_inner(fake.packet())).map_err(mem::forget).is_ok()
+    }
+
+    fn numbers(burst: &Burst) -> Vec<u8> {
+        burst.iter().map(|packet| packet.data()[0]).collect()
+    }
+
+    #[test]
+    fn holes_keep_places_until_room_is_needed() {
+        let mut fakes = fakes();
+        let mut burst = Burst::new();
+        let pushed = fakes.iter_mut().map(|fake| push(&mut burst, fake)).filter(|&fits| fits).count();
+        assert_eq!((pushed, burst.len(), burst.is_full()), (32, 32, true));
+
+        for index in 0..30 {
+            mem::forget(burst.take(index));
+        }
+        assert_eq!((burst.len(), burst.slots()), (2, 32));
+        assert!(burst.get(0).is_none() && burst.take(40).is_none());
+        burst.get_mut(30).unwrap().data_mut().unwrap()[0] = 130;
+        for packet in burst.iter_mut() {
+            packet.data_mut().unwrap()[0] += 1;
+        }
+        assert_eq!(numbers(&burst), [131, 32]);
+
+        assert!(push(&mut burst, &mut fakes[35]));
+        assert_eq!((burst.len(), burst.slots()), (3, 3));
+        assert_eq!(numbers(&burst), [131, 32, 35]);
+        burst.drain().for_each(mem::forget);
+        assert!(burst.is_empty() && burst.slots() == 0);
+    }
+
+    #[test]
+    fn a_burst_takes_what_fits_of_another() {
+        let mut fakes = fakes();
+        let (mut one, mut other) = (Burst::new(), Burst::new());
+        for (number, fake) in fakes.iter_mut().enumerate() {
+            assert!(push(if number < 20 { &mut one } else { &mut other }, fake));
+        }
+        mem::forget(one.take(0));
+        mem::forget(other.take(1));
+        one.append(&mut other);
+        assert_eq!((one.len(), numbers(&one)[18..21].to_vec()), (32, vec![19, 20, 22]));
+        assert_eq!(numbers(&other), [34, 35, 36, 37, 38, 39]);
+        one.append(&mut other);
+        assert_eq!(other.len(), 6);
+        one.drain().chain(other.drain()).for_each(mem::forget);
+    }
+
+    /// As drivers do: what they write behind what they return is not ours.
+    #[test]
+    fn what_lies_behind_the_mbufs_is_no_ones() {
+        let mut fakes = fakes();
+        let mut burst = Burst::new();
+        assert!(push(&mut burst, &mut fakes[0]));
+        let room = burst.room();
+        assert_eq!(room.len(), 31);
+        room.fill(ptr::dangling_mut());
+        room[0] = ManuallyDrop::into_inner(fakes[1].packet()).into_raw();
+        // SAFETY: one mbuf was put into the room, and is the burst's.
+        unsafe { burst.filled(1) };
+        assert_eq!(numbers(&burst), [0, 1]);
+        assert!(burst.get(2).is_none());
+
+        // The first is sent, the second stays.
+        assert_eq!(burst.dense().len(), 2);
+        // SAFETY: nobody frees a fake but its owner, the test.
+        unsafe { burst.gone(1) };
+        assert_eq!(numbers(&burst), [1]);
+        mem::forget(burst.take(0));
     }
 }

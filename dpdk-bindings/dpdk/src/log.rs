@@ -7,6 +7,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::ffi::CString;
 use std::fmt;
+use std::io::{self, Write};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::thread::{self, ThreadId};
 
@@ -233,7 +234,8 @@ pub(crate) fn publish(level: Level, message: &str) {
     let sink = SINK.read().unwrap_or_else(PoisonError::into_inner).clone();
     match sink {
         Some(sink) => sink(&Record { level, message }),
-        None => eprintln!("{message}"),
+        // With no standard error there is nobody to tell.
+        None => drop(writeln!(io::stderr(), "{message}")),
     }
     let _ = IN_SINK.try_with(|inside| inside.set(false));
 }
@@ -261,6 +263,7 @@ mod tests {
 
     #[test]
     fn an_operation_is_told_the_warnings_of_its_own_thread() {
+        set_sink(|_| ());
         let mark = Mark::now();
         publish(Level::Info, "probing");
         assert_eq!(mark.said(), ["probing"]);
@@ -276,6 +279,7 @@ mod tests {
 
     #[test]
     fn a_line_may_come_in_pieces() {
+        set_sink(|_| ());
         let mark = Mark::now();
         take_text(Level::Error, "half a ");
         assert!(mark.said().is_empty());

@@ -1,6 +1,8 @@
 //! Mbufs: packets, in one segment or several, as checked byte slices.
 
 mod edit;
+#[cfg(test)]
+pub(crate) mod fake;
 mod metadata;
 mod raw;
 
@@ -249,4 +251,113 @@ fn prefetch(address: *const u8) {
     // Elsewhere std has no stable prefetch: the load comes when it comes.
     #[cfg(not(target_arch = "x86_64"))]
     let _ = address;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::fake::Fake;
+    use super::*;
+
+    #[test]
+    fn a_packet_alone_in_its_data_may_be_changed() {
+        let mut fake = Fake::new(b"abc");
+        let mut packet = fake.packet();
+        packet.data_mut().unwrap()[0] = b'A';
+        packet.append(2).unwrap().copy_from_slice(b"de");
+        packet.prepend(1).unwrap()[0] = b'^';
+        packet.write(2, b"BC").unwrap();
+        packet.adj(1).unwrap();
+        let mut read = [0; 4];
+        packet.read(1, &mut read).unwrap();
+        assert_eq!((packet.data(), &read, packet.is_shared()), (&b"ABCde"[..], b"BCde", false));
+    }
+
+    #[test]
+    fn data_with_other_owners_is_never_lent_to_be_changed() {
+        type Share = fn(&mut Fake);
+        let ways: [(&str, Share); 4] = [
+            ("another owner of the mbuf", |fake| fake.set_owners(2)),
+            ("the data of another mbuf", |fake| fake.make_indirect()),
+            ("an external buffer with another owner", |fake| fake.make_external(2)),
+            ("an external buffer that no count is known of", |fake| fake.make_uncounted()),
+        ];
+        for (way, share) in ways {
+            let mut fake = Fake::new(b"abc");
+            share(&mut fake);
+            let mut packet = fake.packet();
+            assert!(packet.is_shared(), "{way}");
+            assert_eq!(packet.data_mut().unwrap_err(), Shared, "{way}");
+            assert_eq!(packet.write(0, b"x").unwrap_err(), EditError::Shared(Shared), "{way}");
+            assert_eq!(packet.append(1).unwrap_err(), EditError::Shared(Shared), "{way}");
+            assert_eq!(packet.prepend(1).unwrap_err(), EditError::Shared(Shared), "{way}");
+            assert_eq!(packet.data(), b"abc", "{way}");
+        }
+
+        let mut fake = Fake::new(b"abc");
+        fake.make_external(1);
+        assert!(fake.packet().data_mut().is_ok(), "an external buffer of its own");
+    }
+
+    #[test]
+    fn an_mbuf_with_another_owner_keeps_its_shape() {
+        let (mut fake, mut other) = (Fake::new(b"abc"), Fake::new(b"de"));
+        fake.set_owners(2);
+        let mut packet = fake.packet();
+        assert_eq!(packet.adj(1).unwrap_err(), EditError::Shared(Shared));
+        assert_eq!(packet.trim(1).unwrap_err(), EditError::Shared(Shared));
+        let tail = std::mem::ManuallyDrop::into_inner(other.packet());
+        let (tail, error) = packet.chain(tail).unwrap_err();
+        std::mem::forget(tail);
+        assert_eq!((packet.len(), error), (3, EditError::Shared(Shared)));
+    }
+
+    #[test]
+    fn requests_of_offload_end_where_the_headers_change() {
+        let mut fake = Fake::new(&[0; 60]);
+        let mut packet = fake.packet();
+        let offload = TxOffload {
+            version: IpVersion::V4,
+            l2_len: 14,
+            l3_len: 20,
+            ipv4_checksum: true,
+            l4_checksum: Some(L4Protocol::Udp),
+        };
+        let changes: [fn(&mut Mbuf); 3] = [
+            |packet| packet.adj(1).unwrap(),
+            |packet| packet.trim(1).unwrap(),
+            |packet| {
+                packet.prepend(1).unwrap();
+            },
+        ];
+        for change in changes {
+            packet.set_tx_offload(offload).unwrap();
+            packet.insert_vlan(7);
+            change(&mut packet);
+            assert_eq!(packet.0.flags(), sys::DPDK_RTE_MBUF_F_TX_VLAN);
+        }
+        packet.set_tx_offload(offload).unwrap();
+        let flags = sys::DPDK_RTE_MBUF_F_TX_VLAN
+            | sys::DPDK_RTE_MBUF_F_TX_IPV4
+            | sys::DPDK_RTE_MBUF_F_TX_IP_CKSUM
+            | sys::DPDK_RTE_MBUF_F_TX_UDP_CKSUM;
+        assert_eq!(packet.0.flags(), flags);
+    }
+
+    #[test]
+    fn what_the_device_reports_is_read() {
+        let mut fake = Fake::new(b"abc");
+        let packet = fake.packet();
+        let checksums = |ip, l4| RxChecksums { ip, l4 };
+        assert_eq!(packet.rx_checksums(), checksums(Checksum::Unknown, Checksum::Unknown));
+        packet.0.set_flags(sys::DPDK_RTE_MBUF_F_RX_IP_CKSUM_GOOD | sys::DPDK_RTE_MBUF_F_RX_L4_CKSUM_BAD);
+        assert_eq!(packet.rx_checksums(), checksums(Checksum::Good, Checksum::Bad));
+        packet.0.set_flags(sys::DPDK_RTE_MBUF_F_RX_IP_CKSUM_BAD | sys::DPDK_RTE_MBUF_F_RX_L4_CKSUM_NONE);
+        assert_eq!(packet.rx_checksums(), checksums(Checksum::Bad, Checksum::Absent));
+        packet.0.set_flags(sys::DPDK_RTE_MBUF_F_RX_RSS_HASH | sys::DPDK_RTE_MBUF_F_RX_VLAN_STRIPPED);
+        packet.0.set_rss_hash(0xdead_beef);
+        packet.0.set_vlan_tci(0x2005);
+        assert_eq!((packet.rss_hash(), packet.stripped_vlan()), (Some(0xdead_beef), Some(0x2005)));
+        packet.0.set_flags(0);
+        assert_eq!((packet.rss_hash(), packet.stripped_vlan()), (None, None));
+    }
 }

@@ -126,3 +126,26 @@ impl fmt::Debug for TxQueue {
         write!(f, "TxQueue({}:{})", self.port(), self.index())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Two impls for what is Sync: naming neither is ambiguous then, and does
+    /// not compile.
+    trait NotSync<Which> {
+        fn holds() {}
+    }
+    impl<T> NotSync<()> for T {}
+    impl<T: Sync> NotSync<u8> for T {}
+
+    fn is_send<T: Send>() {}
+
+    #[test]
+    fn a_queue_is_for_one_thread_at_a_time() {
+        is_send::<RxQueue>();
+        is_send::<TxQueue>();
+        <RxQueue as NotSync<_>>::holds();
+        <TxQueue as NotSync<_>>::holds();
+    }
+}

@@ -11,7 +11,7 @@ use std::thread;
 use std::time::Duration;
 
 use dpdk::{Burst, Eal, LaunchError, StartError, clock, log};
-use support::{arguments, attach, eal, pool, start};
+use support::{arguments, attach, pool, start};
 
 #[test]
 fn eal_starts_once_runs_jobs_and_stops_when_all_is_back() {
@@ -19,7 +19,9 @@ fn eal_starts_once_runs_jobs_and_stops_when_all_is_back() {
     let sink = Arc::clone(&lines);
     log::set_sink(move |record| sink.lock().unwrap().push((record.level, record.message.to_owned())));
 
-    let eal = eal("lifecycle", 2);
+    let mut with_device = arguments("lifecycle", 2);
+    with_device.push("--vdev=net_null0,size=64".to_owned());
+    let eal = Eal::start(with_device).unwrap();
     assert!(!lines.lock().unwrap().is_empty(), "EAL logs as it starts");
     assert!(matches!(Eal::start(arguments("lifecycle", 1)), Err(StartError::AlreadyStarted)));
 
@@ -74,15 +76,16 @@ fn eal_starts_once_runs_jobs_and_stops_when_all_is_back() {
     // The lcore is as good as before.
     assert_eq!(eal.launch(workers[0], || 1).unwrap().join().unwrap(), 1);
 
-    // Everything goes, on several threads, and EAL stops.
+    // The device that EAL made is taken over by its name. Everything goes, on several threads, and EAL stops.
     let packets = pool(&eal, "packets");
-    let (port, mut rx, tx) = start(attach(&eal, "net_null0,size=64"), &packets);
+    let (port, mut rx, tx) = start(attach(&eal, "net_null0"), &packets);
     let handle = eal.handle();
     let job = eal.launch(workers[0], move || drop(tx)).unwrap();
     thread::spawn(move || {
         // No lcore: it has no cache in the pool, and works all the same.
         let mut burst = Burst::new();
         assert_eq!(rx.receive(&mut burst), Burst::CAPACITY);
+        assert!(burst.iter().all(|packet| packet.len() == 64));
         drop((rx, burst, handle));
     })
     .join()

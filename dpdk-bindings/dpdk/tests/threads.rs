@@ -112,10 +112,13 @@ fn packets_go_from_thread_to_thread() {
         thread::yield_now();
     }
     drop(pool);
-    while eal.launch(workers[0], || ()).is_err() {
-        thread::yield_now();
-    }
-    thread::sleep(Duration::from_millis(50));
+    let last = loop {
+        match eal.launch(workers[0], || ()) {
+            Ok(job) => break job,
+            Err(_) => thread::yield_now(),
+        }
+    };
+    last.join().unwrap();
     eal.stop().unwrap();
 }
 

@@ -65,10 +65,10 @@ pub struct TxOffload {
     pub l4_checksum: Option<L4Protocol>,
 }
 
-const REQUESTS: u64 = sys::DPDK_RTE_MBUF_F_TX_IPV4
-    | sys::DPDK_RTE_MBUF_F_TX_IPV6
-    | sys::DPDK_RTE_MBUF_F_TX_IP_CKSUM
-    | sys::DPDK_RTE_MBUF_F_TX_L4_MASK;
+/// Everything a device may be asked for that has to do with the headers, and
+/// so all but a VLAN tag: a driver that delivered the packet may have set what
+/// nothing here does.
+const REQUESTS: u64 = sys::DPDK_RTE_MBUF_F_TX_OFFLOAD_MASK & !sys::DPDK_RTE_MBUF_F_TX_VLAN;
 
 impl Mbuf {
     /// The port the packet came from; 65535 for one made here.
@@ -160,7 +160,8 @@ impl Mbuf {
         Ok(())
     }
 
-    /// Takes back what [`set_tx_offload`](Self::set_tx_offload) asked for.
+    /// Takes back what [`set_tx_offload`](Self::set_tx_offload), or the driver
+    /// that delivered the packet, asked for.
     #[inline]
     pub fn clear_tx_offload(&mut self) {
         let flags = self.0.flags();
