@@ -75,6 +75,8 @@ pub struct Status {
     pub connections: Connections,
     /// Packets dropped, by reason; every reason is listed.
     pub drops: BTreeMap<String, u64>,
+    /// The control core's loop.
+    pub control: ControlCore,
     /// Where the received packets went.
     pub totals: Totals,
     /// The virtual services.
@@ -130,7 +132,7 @@ pub struct Worker {
     pub rx_packets: u64,
     /// Bytes it received.
     pub rx_bytes: u64,
-    /// Packets it received that were sent on.
+    /// Packets it sent on, those that other workers received and handed to it among them.
     pub tx_packets: u64,
     /// Bytes sent on.
     pub tx_bytes: u64,
@@ -153,6 +155,19 @@ pub struct Connections {
     pub bytes_per_connection: f64,
     /// The pages the table lies on, in bytes (4096, 2 MiB or 1 GiB).
     pub page_size: u64,
+}
+
+/// The control core's loop: how long it took to serve the timers, the twins and the neighbours once.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct ControlCore {
+    /// How often it went round since the start.
+    pub turns: u64,
+    /// The median of a turn.
+    pub turn_microseconds_p50: u64,
+    /// Of a hundred turns 99 were as short as this.
+    pub turn_microseconds_p99: u64,
+    /// The longest turn.
+    pub turn_microseconds_max: u64,
 }
 
 /// `received = sent + to_twin + dropped + held`, always.

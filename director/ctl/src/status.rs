@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use director_api::{Connections, Status};
+use director_api::{Connections, ControlCore, Status};
 
 use crate::table::{Cell, Table};
 
@@ -20,7 +20,9 @@ pub(crate) fn render(status: &Status) -> String {
     if !status.workers.is_empty() {
         sections.push(workers(status));
     }
-    sections.push(connections(&status.connections) + &drops(status) + &totals(status));
+    sections.push(
+        connections(&status.connections) + &control(&status.control) + &drops(status) + &totals(status),
+    );
     if !status.services.is_empty() {
         sections.push(services(status));
     }
@@ -105,6 +107,13 @@ fn connections(connections: &Connections) -> String {
         connections.capacity,
         connections.bytes_per_connection,
         page_size(connections.page_size),
+    )
+}
+
+fn control(control: &ControlCore) -> String {
+    format!(
+        "Control      turns of {} us (median), {} us (99 %), {} us (longest)\n",
+        control.turn_microseconds_p50, control.turn_microseconds_p99, control.turn_microseconds_max,
     )
 }
 
@@ -220,6 +229,12 @@ mod tests {
                 page_size: 2 << 20,
             },
             drops: [("table_full".into(), 2), ("bad_header".into(), 10), ("no_route".into(), 0)].into(),
+            control: ControlCore {
+                turns: 5000,
+                turn_microseconds_p50: 12,
+                turn_microseconds_p99: 90,
+                turn_microseconds_max: 3000,
+            },
             totals: Totals { received: 1000, sent: 950, to_twin: 30, dropped: 12, held: 8 },
             services: vec![Service {
                 protocol: "tcp".into(),
@@ -252,6 +267,7 @@ Worker  RxPackets  RxBytes  TxPackets  TxBytes  Drops  ToTwin  Queues
      1       1000    64000        950    60800     12      30  front:0 back:0
 
 Connections  42 of 1000000, 81.2 bytes each, on pages of 2 MiB
+Control      turns of 12 us (median), 90 us (99 %), 3000 us (longest)
 Drops        10 bad_header
               2 table_full
 Packets      1000 received = 950 sent + 30 to twins + 12 dropped + 8 held
@@ -272,6 +288,7 @@ tcp 192.168.18.58:8888  rr
 director 0.1.0, up 00:00:00, NOT forwarding
 
 Connections  0 of 0, 0.0 bytes each, on pages of 0 bytes
+Control      turns of 0 us (median), 0 us (99 %), 0 us (longest)
 Drops        none
 Packets      0 received = 0 sent + 0 to twins + 0 dropped + 0 held
 "

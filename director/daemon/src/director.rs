@@ -7,16 +7,16 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
-use director_api::{Connections, Status, Totals};
 use director_config::Config;
+use director_engine::Control;
 use director_engine::adjacency::Adjacency;
 use director_engine::control::Network;
 use director_engine::estimator;
 use director_engine::fib::{Fib, Hop, Route};
 use director_engine::snapshot::PortView;
-use director_engine::{Control, PageSize, Reason};
 use director_packet::Mac;
 use futures_util::StreamExt;
+use hdrhistogram::Histogram;
 use netlink_packet_core::NetlinkPayload;
 use netlink_packet_route::RouteNetlinkMessage;
 use rtnetlink::{Handle, MulticastGroup};
@@ -55,9 +55,11 @@ pub(crate) struct WorkerInfo {
 pub(crate) struct State {
     pub(crate) control: Control,
     pub(crate) pump: Pump,
-    seen: Seen,
+    pub(crate) seen: Seen,
     stale: HashMap<(u32, Ipv4Addr), bool>,
-    problems: Vec<String>,
+    pub(crate) problems: Vec<String>,
+    /// How long each turn of the control core took, in microseconds.
+    pub(crate) turns: Histogram<u64>,
 }
 
 /// A running director.
@@ -69,7 +71,7 @@ pub(crate) struct Director {
     /// The workers' counters, and last the control core's.
     pub(crate) counters: Vec<Arc<ThreadCounters>>,
     pub(crate) state: RefCell<State>,
-    started: Instant,
+    pub(crate) started: Instant,
 }
 
 impl Director {
@@ -81,10 +83,19 @@ impl Director {
         counters: Vec<Arc<ThreadCounters>>,
         control: Control,
         pump: Pump,
-    ) -> Self {
-        let state =
-            State { control, pump, seen: Seen::default(), stale: HashMap::new(), problems: Vec::new() };
-        Self { config, clock, ports, workers, counters, state: RefCell::new(state), started: Instant::now() }
+    ) -> Result<Self> {
+        // From a microsecond to a minute, to two digits.
+        let turns = Histogram::new_with_max(60_000_000, 2)?;
+        let state = State {
+            control,
+            pump,
+            seen: Seen::default(),
+            stale: HashMap::new(),
+            problems: Vec::new(),
+            turns,
+        };
+        let state = RefCell::new(state);
+        Ok(Self { config, clock, ports, workers, counters, state, started: Instant::now() })
     }
 
     /// Runs the timers and moves the frames of the twins, for ever.
@@ -95,7 +106,8 @@ impl Director {
             let (tick, _) = self.clock.read();
             let now = self.clock.milliseconds();
             let (moved, behind) = {
-                let State { control, pump, .. } = &mut *self.state.borrow_mut();
+                let State { control, pump, turns, .. } = &mut *self.state.borrow_mut();
+                let began = Instant::now();
                 let moved = pump.turn(control, now, &mut asked);
                 let progress = control.poll(tick, BUDGET);
                 if now >= next_estimate {
@@ -105,6 +117,7 @@ impl Director {
                 for way in pump.overdue(now) {
                     pump.failed(way, control, now);
                 }
+                turns.saturating_record(began.elapsed().as_micros() as u64);
                 (moved, progress.behind)
             };
             for way in asked.drain(..) {
@@ -274,12 +287,29 @@ impl Director {
     /// Reads the kernel's network and tells the workers.
     pub(crate) async fn read_network(&self, handle: &Handle) -> Result<()> {
         let seen = mirror::read(handle).await?;
+        self.follow_mtu(&seen);
         let network = self.network(&seen);
         let mut state = self.state.borrow_mut();
         state.problems = self.problems(&seen);
         state.seen = seen;
         state.control.set_network(network);
         Ok(())
+    }
+
+    /// Sets on the devices the MTUs that were set on their twins.
+    fn follow_mtu(&self, seen: &Seen) {
+        for port in self.ports.iter().filter(|port| port.configuration.twin) {
+            let name = port.configuration.name.as_str();
+            let Some(interface) = seen.interfaces.values().find(|interface| interface.name == name) else {
+                continue;
+            };
+            let wanted = u16::try_from(interface.mtu).unwrap_or(u16::MAX);
+            if port.port.mtu().is_ok_and(|mtu| mtu != wanted)
+                && let Err(error) = port.port.set_mtu(wanted)
+            {
+                tracing::warn!("port {name} does not take its twin's MTU of {wanted} bytes: {error}");
+            }
+        }
     }
 
     fn problems(&self, seen: &Seen) -> Vec<String> {
@@ -306,7 +336,8 @@ impl Director {
             match interface.filter(|_| port.configuration.twin) {
                 Some((index, interface)) => PortView {
                     mac: port.mac,
-                    mtu: u16::try_from(interface.mtu).unwrap_or(u16::MAX),
+                    // What the device refused it cannot send.
+                    mtu: u16::try_from(interface.mtu).unwrap_or(u16::MAX).min(own_mtu),
                     up: interface.up,
                     twin: true,
                     address: seen
@@ -334,9 +365,12 @@ impl Director {
                 fib.insert((address & mask, length), Route::Link { port: at as u8 });
             }
         }
+        // Of several routes to one prefix the one of the lowest metric counts, so it is set last.
+        let mut routes: Vec<_> = self.config.routes.iter().collect();
+        routes.sort_by_key(|route| route.metric.unwrap_or(0));
         for (at, port) in static_ports() {
             static_addresses(port).for_each(|(address, _)| fib.insert((address, 32), Route::Local));
-            for route in &self.config.routes {
+            for route in routes.iter().rev() {
                 let on = match (&route.port, route.gateway) {
                     (Some(name), _) => name.as_str() == port.configuration.name.as_str(),
                     (None, Some(gateway)) => self
@@ -386,121 +420,6 @@ impl Director {
             }
         }
     }
-
-    /// What `directorctl status` shows.
-    pub(crate) fn status(&self) -> Status {
-        let state = self.state.borrow();
-        let tick = self.clock.read().0;
-        let mut problems = state.problems.clone();
-        for worker in state.control.stalled(tick, 50) {
-            problems.push(format!("worker {worker} has not passed its loop for 5 s"));
-        }
-        let sum = |of: &dyn Fn(&ThreadCounters) -> u64| self.counters.iter().map(|c| of(c)).sum::<u64>();
-        let drops = Reason::ALL.iter().map(|reason| {
-            let dropped = |c: &ThreadCounters| c.ports().iter().map(|port| port.drops_for(*reason)).sum();
-            (reason.name().to_owned(), sum(&dropped))
-        });
-        let ports: Vec<_> = (0..self.ports.len()).map(|at| self.port_status(&state, at)).collect();
-        for port in ports.iter().filter(|port| !port.link_up) {
-            problems.push(format!("port {} has no link", port.name));
-        }
-        let received = ports.iter().map(|port| port.rx_packets).sum();
-        let sent = sum(&|c| c.ports().iter().map(|port| port.tx.read().0).sum());
-        let to_twin = ports.iter().map(|port| port.to_twin).sum();
-        let dropped = ports.iter().map(|port| port.drops).sum();
-        let table = state.control.table();
-        Status {
-            version: env!("CARGO_PKG_VERSION").into(),
-            uptime_seconds: self.started.elapsed().as_secs_f64(),
-            forwarding: problems.is_empty(),
-            problems,
-            ports,
-            workers: self.worker_status(),
-            connections: Connections {
-                active: state.control.active(),
-                capacity: table.capacity().into(),
-                bytes_per_connection: table.bytes_per_entry(),
-                page_size: page_bytes(table.page_size()),
-            },
-            drops: drops.collect(),
-            totals: Totals {
-                received,
-                sent,
-                to_twin,
-                dropped,
-                // Everything is counted where it leaves, so what has not left is still here.
-                held: u64::saturating_sub(received, sent + to_twin + dropped),
-            },
-            services: state
-                .control
-                .catalog
-                .services()
-                .map(|service| service_status(&state, service))
-                .collect(),
-        }
-    }
-
-    fn worker_status(&self) -> Vec<director_api::Worker> {
-        let workers = self.workers.iter().zip(&self.counters).map(|(worker, counters)| {
-            let ports = counters.ports();
-            let sum = |of: &dyn Fn(&crate::counters::PortCounters) -> u64| ports.iter().map(of).sum::<u64>();
-            director_api::Worker {
-                lcore: worker.lcore,
-                rx_packets: sum(&|port| port.rx.read().0),
-                rx_bytes: sum(&|port| port.rx.read().1),
-                tx_packets: sum(&|port| port.tx.read().0),
-                tx_bytes: sum(&|port| port.tx.read().1),
-                drops: sum(&crate::counters::PortCounters::drops),
-                to_twin: sum(&|port| port.to_twin.load(std::sync::atomic::Ordering::Relaxed)),
-                queues: worker.queues.clone(),
-            }
-        });
-        workers.collect()
-    }
-
-    fn port_status(&self, state: &State, at: usize) -> director_api::Port {
-        let port = &self.ports[at];
-        let counters = || self.counters.iter().map(|counters| counters.port(at));
-        let load =
-            |counter: &std::sync::atomic::AtomicU64| counter.load(std::sync::atomic::Ordering::Relaxed);
-        let control = self.counters.last().map(|counters| counters.port(at));
-        let sum = |of: &dyn Fn(&crate::counters::PortCounters) -> u64| counters().map(of).sum::<u64>();
-        let statistics = port.port.stats().ok();
-        director_api::Port {
-            name: port.configuration.name.as_str().into(),
-            device: port.configuration.device.as_str().into(),
-            driver: port.driver.clone(),
-            mac: port.mac.to_string(),
-            link_up: port.port.link().is_ok_and(|link| link.up),
-            mtu: state.control.network().ports.get(at).map_or(0, |view| view.mtu.into()),
-            rx_queues: port.rx_queues.into(),
-            tx_queues: port.tx_queues.into(),
-            twin: state.pump.twin(at).map(|twin| twin.port.driver().to_owned()),
-            rx_packets: sum(&|c| c.rx.read().0),
-            rx_bytes: sum(&|c| c.rx.read().1),
-            tx_packets: sum(&|c| c.tx.read().0 + c.own.read().0),
-            tx_bytes: sum(&|c| c.tx.read().1 + c.own.read().1),
-            drops: sum(&crate::counters::PortCounters::drops),
-            missed: statistics.map_or(0, |statistics| statistics.rx_missed + statistics.rx_no_mbuf),
-            to_twin: control.map_or(0, |control| load(&control.to_twin)),
-            from_twin: control.map_or(0, |control| load(&control.from_twin)),
-        }
-    }
-}
-
-fn service_status(state: &State, service: &director_engine::catalog::Service) -> director_api::Service {
-    let servers = state.control.catalog.servers(service).map(|server| director_api::Server {
-        address: server.address.to_string(),
-        weight: server.spec.weight,
-        active: server.load.active.into(),
-        inactive: server.load.inactive.into(),
-    });
-    director_api::Service {
-        protocol: service.key.protocol.name().into(),
-        address: service.key.address.to_string(),
-        scheduler: service.spec.scheduler.name().into(),
-        servers: servers.collect(),
-    }
 }
 
 /// The IPv4 addresses that the configuration gives a port: host order, prefix length.
@@ -509,15 +428,6 @@ fn static_addresses(port: &PortRuntime) -> impl Iterator<Item = (u32, u8)> {
         IpAddr::V4(own) => Some((u32::from(own), address.prefix_len())),
         IpAddr::V6(_) => None,
     })
-}
-
-/// The bytes of a page that the table lies on.
-const fn page_bytes(size: PageSize) -> u64 {
-    match size {
-        PageSize::Base | PageSize::Transparent => 4096,
-        PageSize::Huge2M => 2 << 20,
-        PageSize::Huge1G => 1 << 30,
-    }
 }
 
 /// The kernel's `net.ipv4.ip_forward`.

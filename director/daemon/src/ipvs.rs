@@ -171,10 +171,7 @@ fn find<'a>(control: &'a Control, key: &ServiceKey) -> Result<&'a CatalogService
 }
 
 fn has_server(control: &Control, key: Key, address: Endpoint4) -> bool {
-    control
-        .catalog
-        .service(key)
-        .is_some_and(|service| service.view().servers.iter().any(|server| server.address == address))
+    control.catalog.service(key).is_some_and(|service| service.has_server(address))
 }
 
 fn service_spec(spec: &ServiceSpec, before: u32) -> Result<Spec, Errno> {

@@ -35,6 +35,7 @@ mod procfs;
 mod pump;
 mod setup;
 mod sockets;
+mod status;
 mod worker;
 
 /// A layer-4 load balancer: what LVS-NAT does in the kernel, on DPDK.
@@ -203,7 +204,7 @@ fn forward(
     let pump_ports = ports.iter_mut().zip(control_tx).map(|(port, tx)| (port.twin.take(), tx, port.mac));
     let own = counters[lcores.len()].clone();
     let pump = Pump::new(pump_ports.collect(), paths, own, port_numbers, pool.clone());
-    let director = Rc::new(Director::new(config.clone(), clock, ports, infos, counters, control, pump));
+    let director = Rc::new(Director::new(config.clone(), clock, ports, infos, counters, control, pump)?);
 
     let local = tokio::task::LocalSet::new();
     let result = local.block_on(runtime, async {

@@ -4,7 +4,7 @@
 //! simple, and right also after the kernel has lost messages. Neighbours are followed one by one.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
@@ -29,6 +29,8 @@ const LOCAL_TABLE: u32 = 255;
 pub(crate) struct Interface {
     pub(crate) name: String,
     pub(crate) up: bool,
+    /// Whether its link carries frames.
+    pub(crate) carrier: bool,
     pub(crate) mtu: u32,
 }
 
@@ -68,8 +70,9 @@ pub(crate) async fn read(handle: &Handle) -> Result<Seen> {
     let mut seen = Seen::default();
     let mut links = handle.link().get().execute();
     while let Some(link) = links.try_next().await.context("reading the kernel's links")? {
-        let mut interface =
-            Interface { name: String::new(), up: link.header.flags.contains(LinkFlags::Up), mtu: 0 };
+        let flags = link.header.flags;
+        let (up, carrier) = (flags.contains(LinkFlags::Up), flags.contains(LinkFlags::LowerUp));
+        let mut interface = Interface { name: String::new(), up, carrier, mtu: 0 };
         for attribute in link.attributes {
             match attribute {
                 LinkAttribute::IfName(name) => interface.name = name,
@@ -278,23 +281,30 @@ pub(crate) async fn set_up(
         let port = port.or_else(|| Some(config.port_of(route.gateway?)?.name.as_str()));
         let Some(index) = port.and_then(|port| interface_of.get(port)) else { continue };
         let (destination, length) = (route.destination.address(), route.destination.prefix_len());
-        let IpAddr::V4(destination) = destination else { continue };
-        let mut message = RouteMessageBuilder::<Ipv4Addr>::new()
-            .destination_prefix(destination, length)
-            .output_interface(*index);
-        if let Some(IpAddr::V4(gateway)) = route.gateway {
-            message = message.gateway(gateway);
-        }
-        if let Some(metric) = route.metric {
-            message = message.priority(metric);
-        }
-        handle
-            .route()
-            .add(message.build())
-            .replace()
-            .execute()
-            .await
-            .with_context(|| format!("setting the route to {destination}/{length}"))?;
+        let message = match destination {
+            IpAddr::V4(destination) => {
+                let message = RouteMessageBuilder::<Ipv4Addr>::new().destination_prefix(destination, length);
+                match route.gateway {
+                    Some(IpAddr::V4(gateway)) => message.gateway(gateway),
+                    _ => message,
+                }
+                .output_interface(*index)
+                .priority(route.metric.unwrap_or(0))
+                .build()
+            }
+            IpAddr::V6(destination) => {
+                let message = RouteMessageBuilder::<Ipv6Addr>::new().destination_prefix(destination, length);
+                match route.gateway {
+                    Some(IpAddr::V6(gateway)) => message.gateway(gateway),
+                    _ => message,
+                }
+                .output_interface(*index)
+                .priority(route.metric.unwrap_or(0))
+                .build()
+            }
+        };
+        let set = handle.route().add(message).replace().execute().await;
+        set.with_context(|| format!("setting the route to {destination}/{length}"))?;
     }
     Ok(())
 }

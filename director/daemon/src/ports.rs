@@ -11,9 +11,12 @@ use dpdk::{
 
 use crate::worker::{Input, Output};
 
-/// Buffers of the kernel twins' own pool: what the kernel sends is never short of them, whatever comes
-/// in on the ports.
-const TWIN_MBUFS: u32 = 4096;
+/// Buffers of the kernel twins' own pool, for each twin: what the kernel sends is never short of them,
+/// whatever comes in on the ports. A tap keeps as many as it has descriptors.
+const TWIN_MBUFS: u32 = 2048;
+
+/// Descriptors of a twin's queues.
+const TWIN_DESCRIPTORS: u16 = 512;
 
 /// Descriptors of a queue whose port's configuration gives none.
 const DESCRIPTORS: u16 = 1024;
@@ -75,8 +78,10 @@ pub(crate) fn bring_up(
     pool: &Pool,
     workers: u16,
 ) -> Result<Vec<(PortRuntime, Queues)>> {
-    let twin_pool = Pool::new(eal, "twins", &PoolConfig { mbufs: TWIN_MBUFS, ..PoolConfig::default() })
-        .context("no buffers for the kernel twins")?;
+    let twins = config.ports.iter().filter(|port| port.twin).count().max(1);
+    // A configuration has few ports.
+    let twin_config = PoolConfig { mbufs: TWIN_MBUFS * twins as u32, ..PoolConfig::default() };
+    let twin_pool = Pool::new(eal, "twins", &twin_config).context("no buffers for the kernel twins")?;
     let mut ports = Vec::new();
     for configuration in &config.ports {
         let name = configuration.name.as_str();
@@ -172,7 +177,10 @@ fn make_twin(eal: &Handle, name: &str, mac: Mac, pool: &Pool) -> Result<TwinPort
     } else {
         format!("net_tap_{name},iface={name},mac={mac}")
     };
-    let port = attach(eal, &devargs)?.configure(&PortConfig::new(1, pool))?;
+    let mut setup = PortConfig::new(1, pool);
+    setup.rx_descriptors = TWIN_DESCRIPTORS;
+    setup.tx_descriptors = TWIN_DESCRIPTORS;
+    let port = attach(eal, &devargs)?.configure(&setup)?;
     let (port, mut rx, mut tx) = port.start()?;
     match (rx.pop(), tx.pop()) {
         (Some(rx), Some(tx)) => Ok(TwinPort { port, rx, tx }),

@@ -120,10 +120,11 @@ impl Service {
 
     fn renew(&mut self) {
         let vip = self.key.address;
-        let servers = self.servers.iter().map(|server| ServerView {
-            slot: server.slot,
-            address: server.address,
-            change: Change::between(vip, server.address),
+        let servers = self.servers.iter().map(|server| {
+            // Port 0 keeps the port of the service.
+            let port = if server.address.port() == 0 { vip.port() } else { server.address.port() };
+            let address = Endpoint4::new(server.address.address(), port);
+            ServerView { slot: server.slot, address, change: Change::between(vip, address) }
         });
         self.view = Arc::new(ServiceView {
             key: self.key,
@@ -131,6 +132,12 @@ impl Service {
             servers: servers.collect(),
             turn: self.view.turn.clone(),
         });
+    }
+
+    /// Whether it has a server of this address and port.
+    #[must_use]
+    pub fn has_server(&self, address: Endpoint4) -> bool {
+        self.find(address).is_some()
     }
 
     fn find(&self, address: Endpoint4) -> Option<usize> {
@@ -499,6 +506,17 @@ mod tests {
         catalog.zero_all();
         assert_eq!(row(&catalog, 0).traffic, Traffic::default());
         assert_eq!(catalog.total().0, Traffic::default());
+    }
+
+    #[test]
+    fn port_0_keeps_the_port_of_the_service() {
+        let (mut catalog, _) = catalog();
+        let any = Endpoint4::new(B.address(), 0);
+        catalog.add_server(KEY, any, ServerSpec::default()).unwrap();
+        let service = catalog.service(KEY).unwrap();
+        assert_eq!(service.view().servers[0].address, Endpoint4::new(B.address(), 80));
+        assert!(service.has_server(any) && !service.has_server(Endpoint4::new(B.address(), 80)));
+        assert_eq!(row(&catalog, 0).address, any);
     }
 
     #[test]

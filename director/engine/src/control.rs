@@ -106,7 +106,7 @@ impl Control {
             timeouts: Timeouts::default(),
             sysctls: Sysctls::default(),
             network: Network::default(),
-            fib_epoch: 1,
+            fib_epoch: entry::FIRST_EPOCH,
             retired: Vec::new(),
             collecting: None,
             purging: None,
@@ -161,9 +161,7 @@ impl Control {
     /// Sets what is known of the network. Every connection finds its ways again where routes changed.
     pub fn set_network(&mut self, network: Network) {
         if !Arc::ptr_eq(&self.network.fib, &network.fib) {
-            // Epoch 0 is that of a way never found.
-            self.fib_epoch = (self.fib_epoch + 1) % entry::EPOCHS;
-            self.fib_epoch = self.fib_epoch.max(1);
+            self.fib_epoch = entry::next_epoch(self.fib_epoch);
         }
         self.network = network;
         self.publish();
@@ -203,7 +201,8 @@ impl Control {
                 self.keeper.remove(index, &mut expiry);
             }
         }
-        let progress = self.keeper.poll(now, budget, &mut expiry);
+        let mut progress = self.keeper.poll(now, budget, &mut expiry);
+        progress.behind |= self.purging.is_some();
         if self.collecting.is_none_or(|grace| self.keeper.passed(grace)) {
             self.catalog.collect();
             self.collecting = self.catalog.has_trash().then(|| self.keeper.grace());

@@ -35,8 +35,15 @@ const EPOCH: u32 = 40;
 const SLOT_MASK: u64 = (1 << ADJACENCY) - 1;
 const _: () = assert!(MAX_SERVERS <= 1 << ADJACENCY && Adjacencies::MAX <= 1 << (EPOCH - ADJACENCY));
 
-/// How many epochs of the routing table a way can tell apart. 0 is the epoch of a way never found.
-pub(crate) const EPOCHS: u32 = 1 << (64 - EPOCH);
+/// The first epoch of the routing table: 0 is that of a way never found.
+pub(crate) const FIRST_EPOCH: u32 = 1;
+
+/// The epoch after this one, of those that a way can tell apart. Only an entry without a packet during
+/// 16 million changes of the routing table would take an old way for a new one.
+pub(crate) const fn next_epoch(epoch: u32) -> u32 {
+    let next = (epoch + 1) % (1 << (64 - EPOCH));
+    if next == 0 { FIRST_EPOCH } else { next }
+}
 
 /// The client end of an endpoint.
 #[inline]
@@ -133,4 +140,61 @@ pub(crate) fn set_way(record: &Record<V4>, direction: Direction, epoch: u32, adj
     let slot = record.word(word_of(direction)) & SLOT_MASK;
     let way = u64::from(epoch) << EPOCH | u64::from(adjacency.number()) << ADJACENCY;
     record.set_word(word_of(direction), way | slot);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::scheduler::Turn;
+    use crate::service::{Protocol, SchedulerKind, ServiceKey};
+    use director_flow::{Clock, Inserted, Options, Table, Tick};
+
+    #[test]
+    fn epochs_pass_over_that_of_no_way() {
+        assert_eq!(next_epoch(FIRST_EPOCH), 2);
+        assert_eq!(next_epoch((1 << 24) - 2), (1 << 24) - 1);
+        assert_eq!(next_epoch((1 << 24) - 1), FIRST_EPOCH);
+    }
+
+    #[test]
+    fn every_field_keeps_to_itself() {
+        let (vip, address) = (Endpoint4::new(0xc0a8_123a, 80), Endpoint4::new(0xc0a8_0247, 8080));
+        let change = Change::between(vip, address);
+        let server = ServerView { slot: MAX_SERVERS as u32 - 1, address, change };
+        let service = ServiceView {
+            key: ServiceKey { protocol: Protocol::Tcp, address: vip },
+            scheduler: SchedulerKind::RoundRobin,
+            servers: vec![server],
+            turn: std::sync::Arc::new(Turn::default()),
+        };
+        let client = V4End::new(0xc0a8_120a, 2001, 6);
+        let (table, mut workers, _) = Table::<V4>::create(&Options::new(10, 1)).unwrap();
+        workers[0].quiescent();
+        let make = |_, record: &Record<V4>| {
+            fill(record, &service, &server);
+            Ok::<_, ()>(Clock::new(Tick(0), 0, 1))
+        };
+        let Ok(Inserted::New(index)) = workers[0].insert(client, |_| false, make) else { panic!("not made") };
+        let record = table.record(index);
+        let far = (1 << 24) - 1;
+        for direction in [Direction::In, Direction::Out] {
+            assert_eq!(way(record, direction, FIRST_EPOCH), None);
+        }
+        set_way(record, Direction::In, far, Adjacency::from_number(Adjacencies::MAX as u32 - 1));
+        assert_eq!(way(record, Direction::Out, far), None);
+        set_way(record, Direction::Out, far, Adjacency::from_number(7));
+        assert_eq!(way(record, Direction::In, far).unwrap().number(), Adjacencies::MAX as u32 - 1);
+        assert_eq!(way(record, Direction::Out, far).unwrap().number(), 7);
+        assert_eq!(way(record, Direction::In, far - 1), None);
+        assert_eq!(
+            (slot(record), super::service(record), super::server(record)),
+            (server.slot, vip, address)
+        );
+        assert_eq!(super::change(record, Direction::In), change);
+        assert_eq!(super::change(record, Direction::Out), change.opposite(vip));
+        assert!(
+            matches(record, client, Direction::In, vip) && matches(record, client, Direction::Out, address)
+        );
+        assert!(!matches(record, client, Direction::Out, vip));
+    }
 }

@@ -99,7 +99,7 @@ mod tests {
         let mut burst = Estimator::default();
         let traffic = Traffic { in_packets: 1500, in_bytes: 1500 * 1040, ..Traffic::default() };
         burst.tick(traffic);
-        assert_eq!(burst.rates().in_packets, 188);
+        assert_eq!(burst.rates().in_packets, 187);
         burst.tick(traffic);
         assert_eq!((burst.rates().in_packets, burst.rates().in_bytes), (141, 146_250));
     }

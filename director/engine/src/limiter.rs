@@ -1,10 +1,15 @@
-//! How many ICMP errors a host is sent: Linux's `icmp_ratelimit`.
+//! How many ICMP errors are sent: to one host, Linux's `icmp_ratelimit`, and in all, its
+//! `icmp_msgs_per_sec`.
 
 /// Milliseconds between two errors to one host (`net.ipv4.icmp_ratelimit`).
 const INTERVAL: u32 = 1000;
 
 /// A host that was sent nothing for a while may be sent this many at once, as Linux allows.
 const BURST: u32 = 6;
+
+/// Errors to all hosts together: one a millisecond (`net.ipv4.icmp_msgs_per_sec`), and so many at once
+/// (`net.ipv4.icmp_msgs_burst`). Packets with forged sources are not to be turned into as many errors.
+const ALL_AT_ONCE: u32 = 50;
 
 /// Hosts remembered; another host takes the place of the one that shares it.
 const PLACES: usize = 4096;
@@ -17,14 +22,20 @@ struct Place {
     last: u32,
 }
 
-/// A token bucket for each host, in a table of fixed size.
+/// A token bucket for each host, in a table of fixed size, and one for all of them.
 pub(crate) struct Limiter {
     places: Box<[Place]>,
+    all: u32,
+    last: u32,
 }
 
 impl Default for Limiter {
     fn default() -> Self {
-        Self { places: vec![Place { address: 0, credit: 0, last: 0 }; PLACES].into() }
+        Self {
+            places: vec![Place { address: 0, credit: 0, last: 0 }; PLACES].into(),
+            all: ALL_AT_ONCE,
+            last: 0,
+        }
     }
 }
 
@@ -39,9 +50,12 @@ impl Limiter {
         let passed = now.wrapping_sub(place.last);
         place.last = now;
         place.credit = place.credit.saturating_add(passed).min(BURST * INTERVAL);
-        let allowed = place.credit >= INTERVAL;
+        self.all = self.all.saturating_add(now.wrapping_sub(self.last)).min(ALL_AT_ONCE);
+        self.last = now;
+        let allowed = place.credit >= INTERVAL && self.all > 0;
         if allowed {
             place.credit -= INTERVAL;
+            self.all -= 1;
         }
         allowed
     }
@@ -60,5 +74,17 @@ mod tests {
         assert!(limiter.allows(7, 1005));
         assert!(limiter.allows(8, 1005), "another host");
         assert_eq!((0..20).filter(|_| limiter.allows(7, 60_000)).count(), 6);
+    }
+
+    #[test]
+    fn one_a_millisecond_to_all_hosts() {
+        let mut limiter = Limiter::default();
+        let mut hosts = 0..;
+        let mut told =
+            |now, count| hosts.by_ref().take(count).filter(|&host| limiter.allows(host, now)).count();
+        assert_eq!(told(0, 1000), 50);
+        assert_eq!(told(7, 1000), 7);
+        assert_eq!(told(1_000_000, 1000), 50);
+        assert_eq!(told(999_999, 1000), 50, "a clock that wraps, or goes back, does not stop it for good");
     }
 }

@@ -215,7 +215,7 @@ impl Default for Timeouts {
 
 impl Timeouts {
     /// The longest timeout, in seconds: 31 days, as ipvsadm has it.
-    pub const MAX: u32 = 2_678_400;
+    pub const MAX: u32 = director_flow::MAX_TIMEOUT;
 
     /// The timeout of a state, in seconds.
     #[inline]

@@ -20,7 +20,7 @@ use director_packet::nat::{End, set_macs};
 use director_packet::tcp_flag::SYN;
 use director_packet::{Endpoint4, Segment, parse};
 
-use crate::adjacency::{Adjacencies, Adjacency};
+use crate::adjacency::{Adjacencies, Adjacency, Link};
 use crate::entry;
 use crate::reason::Reason;
 use crate::servers::Servers;
@@ -185,6 +185,8 @@ impl Worker {
 
     /// Decides about a burst that came in on a port, at `now`, which is `milliseconds` of any clock.
     /// `verdicts` are filled for each frame; frames that are to be sent or to wait are rewritten.
+    ///
+    /// To be called between [`Self::quiescent`] and [`Self::offline`]: it holds what it finds.
     pub fn process(
         &mut self,
         now: Tick,
@@ -266,7 +268,7 @@ impl Core {
     #[inline]
     fn hit(&mut self, moment: &Moment<'_>, lane: &Lane, index: Index, frames: &mut impl Frames) -> Verdict {
         let record = moment.table.record(index);
-        let way = way(moment, record, lane.direction);
+        let way = Way::of(moment, record, lane.direction);
         if lane.direction == Direction::In {
             if lane.segment.flags & SYN != 0 && unknown::is_new(moment, record) {
                 self.local.kill(index);
@@ -292,14 +294,14 @@ impl Core {
         &mut self,
         moment: &Moment<'_>,
         lane: &Lane,
-        way: &Result<Adjacency, Reason>,
+        way: &Result<Way<'_>, Reason>,
         frames: &mut impl Frames,
     ) -> Option<Verdict> {
         if !moment.snapshot.ip_forward {
             return Some(Verdict::Drop(Reason::ForwardingOff));
         }
         let mtu = match way {
-            Ok(way) => mtu(moment, *way),
+            Ok(way) => way.out.mtu,
             Err(reason) => return Some(Verdict::Drop(*reason)),
         };
         if lane.segment.ttl <= 1 || lane.segment.length > mtu {
@@ -353,14 +355,14 @@ impl Core {
         }
     }
 
-    /// Counts and translates a packet and finds its way.
+    /// Counts a packet, translates it and sends it on its way.
     #[inline]
     fn forward(
         &mut self,
         moment: &Moment<'_>,
         lane: &Lane,
         record: &Record<V4>,
-        way: Result<Adjacency, Reason>,
+        way: Result<Way<'_>, Reason>,
         frames: &mut impl Frames,
     ) -> Verdict {
         let Lane { segment, direction, .. } = lane;
@@ -369,14 +371,10 @@ impl Core {
             Ok(way) => way,
             Err(reason) => return self.no_way(moment, lane, reason, frames),
         };
-        let link = moment.shared.adjacencies.link(way);
-        let Some(out) = moment.snapshot.ports.get(usize::from(link.port)) else {
-            return Verdict::Drop(Reason::NoRoute);
-        };
         let end = match direction {
             Direction::In => {
-                if segment.ttl <= 1 || segment.length > out.mtu {
-                    return self.refuse_client(moment, lane, out.mtu, frames);
+                if segment.ttl <= 1 || segment.length > way.out.mtu {
+                    return self.refuse_client(moment, lane, way.out.mtu, frames);
                 }
                 End::Destination
             }
@@ -384,29 +382,45 @@ impl Core {
         };
         let head = frames.head(lane.at);
         entry::change(record, *direction).apply(head, segment, end);
-        match link.mac {
-            Some(mac) if out.up => {
-                set_macs(head, mac, out.mac);
-                Verdict::Send(link.port)
+        let service = || (*direction == Direction::In).then(|| entry::service(record));
+        way.take(head, service)
+    }
+}
+
+/// Where an entry's packets go next.
+struct Way<'a> {
+    adjacency: Adjacency,
+    link: Link,
+    out: &'a PortView,
+}
+
+impl<'a> Way<'a> {
+    #[inline]
+    fn of(moment: &Moment<'a>, record: &Record<V4>, direction: Direction) -> Result<Self, Reason> {
+        let adjacency = match entry::way(record, direction, moment.snapshot.fib_epoch) {
+            Some(adjacency) => adjacency,
+            None => find_way(moment, record, direction)?,
+        };
+        let link = moment.shared.adjacencies.link(adjacency);
+        let out = moment.snapshot.ports.get(usize::from(link.port)).ok_or(Reason::NoRoute)?;
+        Ok(Self { adjacency, link, out })
+    }
+
+    /// Sends a translated frame this way; `service` is whose client is told if nobody answers there.
+    #[inline]
+    fn take(&self, frame: &mut [u8], service: impl FnOnce() -> Option<Endpoint4>) -> Verdict {
+        match self.link.mac {
+            Some(mac) if self.out.up => {
+                set_macs(frame, mac, self.out.mac);
+                Verdict::Send(self.link.port)
             }
             Some(_) => Verdict::Drop(Reason::PortDown),
-            None => {
-                let service = (*direction == Direction::In).then(|| entry::service(record));
-                Verdict::Hold { way, service }
-            }
+            None => Verdict::Hold { way: self.adjacency, service: service() },
         }
     }
 }
 
-/// The next hop of an entry's packets.
-#[inline]
-fn way(moment: &Moment<'_>, record: &Record<V4>, direction: Direction) -> Result<Adjacency, Reason> {
-    match entry::way(record, direction, moment.snapshot.fib_epoch) {
-        Some(way) => Ok(way),
-        None => find_way(moment, record, direction),
-    }
-}
-
+/// Asks the routing table, and keeps the answer with the entry.
 #[cold]
 fn find_way(moment: &Moment<'_>, record: &Record<V4>, direction: Direction) -> Result<Adjacency, Reason> {
     let to = match direction {
@@ -417,11 +431,4 @@ fn find_way(moment: &Moment<'_>, record: &Record<V4>, direction: Direction) -> R
     let way = moment.shared.adjacencies.entry(hop).map_err(|_| Reason::NeighbourTableFull)?;
     entry::set_way(record, direction, moment.snapshot.fib_epoch, way);
     Ok(way)
-}
-
-/// The MTU of a way.
-#[inline]
-fn mtu(moment: &Moment<'_>, way: Adjacency) -> u16 {
-    let port = moment.shared.adjacencies.link(way).port;
-    moment.snapshot.ports.get(usize::from(port)).map_or(u16::MAX, |view| view.mtu)
 }

@@ -10,11 +10,10 @@ use director_flow::{Record, V4};
 use director_packet::checksum::{Delta, Sum, checksum};
 use director_packet::ethernet::{HEADER, ether_type};
 use director_packet::header::Ipv4;
-use director_packet::nat::set_macs;
 use director_packet::{Endpoint4, ICMP, TCP, UDP};
 use zerocopy::FromBytes;
 
-use super::{Core, Frames, Moment, Verdict, way};
+use super::{Core, Frames, Moment, Verdict, Way};
 use crate::entry;
 use crate::reason::Reason;
 use crate::state::Direction;
@@ -149,8 +148,9 @@ impl Core {
         frames: &mut impl Frames,
     ) -> Option<Verdict> {
         let frame = frames.head(at);
-        let (macs, rest) = frame.split_first_chunk::<12>()?;
-        if moment.snapshot.is_off() || macs[..6] != moment.port.mac.0 || rest[..2] != ether_type::IPV4 {
+        let header = frame.first_chunk::<HEADER>()?;
+        let is_ours = header[..6] == moment.port.mac.0 && header[12..] == ether_type::IPV4;
+        if moment.snapshot.is_off() || !is_ours {
             return None;
         }
         let related = Related::find(frame)?;
@@ -187,19 +187,15 @@ impl Core {
         if !sum.is_right() {
             return Verdict::Drop(Reason::IcmpChecksum);
         }
-        let way = match way(moment, record, direction) {
+        let way = match Way::of(moment, record, direction) {
             Ok(way) => way,
             Err(reason) => return Verdict::Drop(reason),
-        };
-        let link = moment.shared.adjacencies.link(way);
-        let Some(out) = moment.snapshot.ports.get(usize::from(link.port)) else {
-            return Verdict::Drop(Reason::NoRoute);
         };
         // About an ICMP error no ICMP error is sent (RFC 1122, section 3.2.2).
         if related.ttl <= 1 {
             return Verdict::Drop(Reason::TtlExceeded);
         }
-        if related.length > out.mtu {
+        if related.length > way.out.mtu {
             return Verdict::Drop(Reason::TooBig);
         }
         moment.shared.servers.count(self.local.id(), entry::slot(record), direction, related.length);
@@ -208,13 +204,6 @@ impl Core {
             Direction::In => related.translate(frame, direction, service, server),
             Direction::Out => related.translate(frame, direction, server, service),
         }
-        match link.mac {
-            Some(mac) if out.up => {
-                set_macs(frame, mac, out.mac);
-                Verdict::Send(link.port)
-            }
-            Some(_) => Verdict::Drop(Reason::PortDown),
-            None => Verdict::Hold { way, service: None },
-        }
+        way.take(frame, || None)
     }
 }

@@ -4,7 +4,7 @@ use director_flow::{Clock, Index, InsertError, Inserted, Record, V4, V4End};
 use director_packet::tcp_flag::{RST, SYN};
 use director_packet::{Malformed, Segment, TCP, icmp};
 
-use super::{Core, Frames, Lane, Moment, Verdict, way};
+use super::{Core, Frames, Lane, Moment, Verdict, Way};
 use crate::entry;
 use crate::reason::Reason;
 use crate::scheduler::ServiceView;
@@ -104,7 +104,7 @@ impl Core {
             }
         };
         let record = moment.table.record(index);
-        self.forward(moment, lane, record, way(moment, record, Direction::In), frames)
+        self.forward(moment, lane, record, Way::of(moment, record, Direction::In), frames)
     }
 
     fn insert(

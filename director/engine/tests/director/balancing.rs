@@ -157,9 +157,12 @@ fn what_begins_a_connection() {
 #[test]
 fn sloppy_tcp() {
     use director_engine::state::State::{Close, Established};
-    for (flags, state) in
-        [("A", Some((Established, 899))), ("PA", Some((Established, 899))), ("FA", Some((Close, 9))), ("RA", None)]
-    {
+    for (flags, state) in [
+        ("A", Some((Established, 899))),
+        ("PA", Some((Established, 899))),
+        ("FA", Some((Close, 9))),
+        ("RA", None),
+    ] {
         let mut lab = Lab::new();
         lab.sysctl(|sysctls| sysctls.sloppy_tcp = true);
         let outcome = lab.front(&tcp(CLIENT, VIP, flags));
@@ -175,7 +178,10 @@ fn odd_client_ports() {
     let mut lab = Lab::new();
     assert_eq!(lab.front(&tcp("192.168.18.10:0", VIP, "S")), "back 192.168.18.10:0 > 192.168.2.73:80 S");
     assert_eq!(lab.front(&tcp(CLIENT, "192.168.18.58:0", "S")), "kernel");
-    assert_eq!(lab.front(&tcp("192.168.18.10:65535", VIP, "S")), "back 192.168.18.10:65535 > 192.168.2.72:80 S");
+    assert_eq!(
+        lab.front(&tcp("192.168.18.10:65535", VIP, "S")),
+        "back 192.168.18.10:65535 > 192.168.2.72:80 S"
+    );
 }
 
 #[test]
@@ -307,10 +313,7 @@ fn the_servers_own_address_is_plainly_routed() {
 fn a_server_that_is_its_own_client_meets_itself() {
     let mut lab = Lab::empty(100, 1);
     lab.serve(tcp_key(VIP), &SERVERS[..1]);
-    assert_eq!(
-        lab.back(&tcp("192.168.2.71:40001", VIP, "S")),
-        "back 192.168.2.71:40001 > 192.168.2.71:80 S"
-    );
+    assert_eq!(lab.back(&tcp("192.168.2.71:40001", VIP, "S")), "back 192.168.2.71:40001 > 192.168.2.71:80 S");
 }
 
 #[test]

@@ -128,6 +128,12 @@ impl Lab {
         self.renew_network();
     }
 
+    pub(crate) fn set_route(&mut self, prefix: &str, length: u8, route: Route) {
+        self.route(|fib| {
+            fib.insert((ip(prefix), length), route);
+        });
+    }
+
     pub(crate) fn set_neighbour(&mut self, port: u8, host: &str, known: bool) {
         let mac = known.then(|| mac_of(host.parse().unwrap()));
         self.set_mac(port, host, mac);
@@ -219,8 +225,13 @@ impl Lab {
     }
 
     /// What becomes of a burst that a worker gets from a port, and what the senders are told.
-    pub(crate) fn burst(&mut self, worker: usize, port: u8, frames: Vec<Vec<u8>>) -> (Vec<String>, Vec<String>) {
-        let (verdicts, frames, replies) = self.process(worker, port, frames.clone());
+    pub(crate) fn burst(
+        &mut self,
+        worker: usize,
+        port: u8,
+        frames: Vec<Vec<u8>>,
+    ) -> (Vec<String>, Vec<String>) {
+        let (verdicts, frames, replies) = self.process(worker, port, frames);
         let outcomes = verdicts.iter().zip(&frames).map(|(verdict, frame)| self.outcome(verdict, frame));
         let replies = replies.iter().map(|(port, frame)| self.sent(*port, frame));
         (outcomes.collect(), replies.collect())

@@ -215,7 +215,8 @@ pub(crate) fn describe(frame: &[u8]) -> String {
     let (mut text, found, right) = match packet.transport.unwrap() {
         TransportSlice::Tcp(tcp) => {
             let tcp_header = tcp.to_header();
-            let text = format!("{} {}", ends(tcp.source_port(), tcp.destination_port()), tcp_flags(&tcp_header));
+            let text =
+                format!("{} {}", ends(tcp.source_port(), tcp.destination_port()), tcp_flags(&tcp_header));
             (text, tcp.checksum(), tcp_header.calc_checksum_ipv4(&header, tcp.payload()).unwrap())
         }
         TransportSlice::Udp(udp) => {

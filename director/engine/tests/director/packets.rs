@@ -71,8 +71,7 @@ fn nothing_else_changes() {
         let (verdicts, frames, _) = lab.process(0, port, vec![frame(&packet, port)]);
         assert_eq!(verdicts, [director_engine::Verdict::Send(1 - port)]);
         let out = usize::from(1 - port);
-        let expected =
-            translated.clone().ttl(63).frame(PORT_MACS[out], mac_of(*translated.destination.ip()));
+        let expected = translated.clone().ttl(63).frame(PORT_MACS[out], mac_of(*translated.destination.ip()));
         assert_eq!(frames[0], expected);
     }
 }
@@ -87,10 +86,7 @@ fn time_to_live() {
          192.168.18.10:2001 > 192.168.18.58:80 ttl 1 ttl 64"
     );
     assert_eq!(lab.entries(), ["00:59 SYN_RECV 192.168.18.10:2001 192.168.18.58:80 192.168.2.73:80"]);
-    assert_eq!(
-        lab.front(&tcp(CLIENT, VIP, "S").ttl(2)),
-        "back 192.168.18.10:2001 > 192.168.2.73:80 S ttl 1"
-    );
+    assert_eq!(lab.front(&tcp(CLIENT, VIP, "S").ttl(2)), "back 192.168.18.10:2001 > 192.168.2.73:80 S ttl 1");
     // A server is told from the port's own address, about the packet as it sent it.
     assert_eq!(
         lab.back(&tcp(SERVERS[2], CLIENT, "FA").ttl(1)),
@@ -102,7 +98,10 @@ fn time_to_live() {
         lab.back(&tcp(SERVERS[2], CLIENT, "SA").ttl(2)),
         "front 192.168.18.58:80 > 192.168.18.10:2001 SA ttl 1"
     );
-    assert_eq!(lab.front(&tcp("192.168.18.11:1", VIP, "S").ttl(0)).split(';').next(), Some("drop ttl_exceeded"));
+    assert_eq!(
+        lab.front(&tcp("192.168.18.11:1", VIP, "S").ttl(0)).split(';').next(),
+        Some("drop ttl_exceeded")
+    );
 }
 
 #[test]
@@ -307,7 +306,8 @@ fn fragments_to_a_service() {
 #[test]
 fn sources_no_host_has() {
     let mut lab = udp_lab();
-    for source in ["192.168.18.58:9", "192.168.2.90:9", "0.0.0.0:9", "127.0.0.1:9", "224.0.0.1:9", "255.255.255.255:9"]
+    for source in
+        ["192.168.18.58:9", "192.168.2.90:9", "0.0.0.0:9", "127.0.0.1:9", "224.0.0.1:9", "255.255.255.255:9"]
     {
         assert_eq!(lab.front(&tcp(source, VIP, "S")), "drop martian_source", "{source}");
         assert_eq!(lab.front(&udp(source, UDP_VIP)), "drop martian_source", "{source}");

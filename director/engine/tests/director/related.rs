@@ -128,7 +128,7 @@ fn what_is_dropped() {
     let mut lab = lab();
     let quoted = tcp(CLIENT, "192.168.2.71:8080", "S").bytes();
     let mut wrong = from_server("192.168.2.71", 3, 3, [0; 4], &quoted);
-    wrong[60] ^= 1;
+    wrong[38] ^= 1;
     assert_eq!(lab.one(BACK, wrong), "drop icmp_checksum");
     let error = from_server("192.168.2.71", 3, 3, [0; 4], &quoted);
     lab.network.ports[0].mtu = 60;

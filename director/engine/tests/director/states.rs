@@ -57,10 +57,7 @@ fn the_recorded_transitions() {
     let events = ["cS", "cFA", "cA", "cR", "sSA", "sFA", "sA", "sR"];
     let recorded = [
         (SynRecv, [SynRecv, TimeWait, Established, SynRecv, SynRecv, TimeWait, Established, Close]),
-        (
-            Established,
-            [Established, CloseWait, Established, Close, Established, FinWait, Established, Close],
-        ),
+        (Established, [Established, CloseWait, Established, Close, Established, FinWait, Established, Close]),
         (CloseWait, [SynRecv, CloseWait, CloseWait, Close, SynSent, TimeWait, CloseWait, Close]),
         (FinWait, [SynRecv, TimeWait, FinWait, Close, SynSent, FinWait, FinWait, Close]),
         (TimeWait, [SynRecv, TimeWait, TimeWait, Close, SynSent, TimeWait, TimeWait, TimeWait]),
@@ -120,16 +117,16 @@ fn every_packet_restarts_the_timer() {
 }
 
 #[test]
-fn udp() {
+fn the_one_state_of_udp() {
     let vip = "192.168.18.58:53";
     let service = key(director_engine::service::Protocol::Udp, vip);
     let mut lab = Lab::empty(100, 1);
     lab.serve(service, &["192.168.2.71:53"]);
-    lab.front(&self::udp(CLIENT, vip));
+    lab.front(&udp(CLIENT, vip));
     assert_eq!(lab.entry(), (State::Udp, 299));
     assert_eq!(lab.load(service, "192.168.2.71:53"), (0, 1));
     lab.pass(299_000);
-    lab.back(&self::udp("192.168.2.71:53", CLIENT));
+    lab.back(&udp("192.168.2.71:53", CLIENT));
     assert_eq!(lab.entry(), (State::Udp, 299));
     lab.pass(300_200);
     assert_eq!(lab.entries().len(), 0);

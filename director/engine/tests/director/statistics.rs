@@ -14,8 +14,7 @@ fn as_ipvs_counts() {
     lab.back(&tcp(SERVERS[2], CLIENT, "SA").length(60));
     lab.front(&tcp(CLIENT, VIP, "S"));
     lab.front(&tcp(CLIENT, VIP, "PA").length(1000));
-    let whole =
-        Traffic { connections: 1, in_packets: 3, in_bytes: 1080, out_packets: 1, out_bytes: 60 };
+    let whole = Traffic { connections: 1, in_packets: 3, in_bytes: 1080, out_packets: 1, out_bytes: 60 };
     assert_eq!(lab.traffic(tcp_key(VIP), SERVERS[2]), whole);
     // What is refused on its way to the server has been counted, as IPVS does it; what is refused on its
     // way from the server, or finds no entry, has not.
@@ -73,7 +72,10 @@ fn a_slot_used_again_belongs_to_its_server_alone() {
         lab.add_server(VIP, SERVERS[2], crate::lab::weight(1));
         lab.set_server(VIP, SERVERS[0], crate::lab::weight(0));
         lab.set_server(VIP, SERVERS[1], crate::lab::weight(0));
-        assert_eq!(crate::lab::served(&lab.front(&tcp(&format!("192.168.18.10:{}", 100 + round), VIP, "S"))), 73);
+        assert_eq!(
+            crate::lab::served(&lab.front(&tcp(&format!("192.168.18.10:{}", 100 + round), VIP, "S"))),
+            73
+        );
         assert_eq!(lab.load(tcp_key(VIP), SERVERS[2]), (1, 0));
         assert_eq!(lab.traffic(tcp_key(VIP), SERVERS[2]).in_packets, 1);
     }

@@ -1,0 +1,151 @@
+//! What `directorctl status` shows.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use director_api::{Connections, ControlCore, Status, Totals};
+use director_engine::{PageSize, Reason};
+
+use crate::counters::{PortCounters, ThreadCounters};
+use crate::director::{Director, State};
+use crate::ports::PortRuntime;
+
+impl Director {
+    /// What `directorctl status` shows.
+    pub(crate) fn status(&self) -> Status {
+        let state = self.state.borrow();
+        let tick = self.clock.read().0;
+        let mut problems = state.problems.clone();
+        for worker in state.control.stalled(tick, 50) {
+            problems.push(format!("worker {worker} has not passed its loop for 5 s"));
+        }
+        let sum = |of: &dyn Fn(&ThreadCounters) -> u64| self.counters.iter().map(|c| of(c)).sum::<u64>();
+        let drops = Reason::ALL.iter().map(|reason| {
+            let dropped = |c: &ThreadCounters| c.ports().iter().map(|port| port.drops_for(*reason)).sum();
+            (reason.name().to_owned(), sum(&dropped))
+        });
+        let ports: Vec<_> = (0..self.ports.len()).map(|at| self.port_status(&state, at)).collect();
+        for port in ports.iter().filter(|port| !port.link_up) {
+            problems.push(format!("port {} has no link", port.name));
+        }
+        let received = ports.iter().map(|port| port.rx_packets).sum();
+        let sent = sum(&|c| c.ports().iter().map(|port| port.tx.read().0).sum());
+        let to_twin = ports.iter().map(|port| port.to_twin).sum();
+        let dropped = ports.iter().map(|port| port.drops).sum();
+        let table = state.control.table();
+        Status {
+            version: env!("CARGO_PKG_VERSION").into(),
+            uptime_seconds: self.started.elapsed().as_secs_f64(),
+            forwarding: problems.is_empty(),
+            problems,
+            ports,
+            workers: self.worker_status(),
+            connections: Connections {
+                active: state.control.active(),
+                capacity: table.capacity().into(),
+                bytes_per_connection: table.bytes_per_entry(),
+                page_size: page_bytes(table.page_size()),
+            },
+            drops: drops.collect(),
+            totals: Totals {
+                received,
+                sent,
+                to_twin,
+                dropped,
+                // Everything is counted where it leaves, so what has not left is still here.
+                held: u64::saturating_sub(received, sent + to_twin + dropped),
+            },
+            control: ControlCore {
+                turns: state.turns.len(),
+                turn_microseconds_p50: state.turns.value_at_quantile(0.5),
+                turn_microseconds_p99: state.turns.value_at_quantile(0.99),
+                turn_microseconds_max: state.turns.max(),
+            },
+            services: state
+                .control
+                .catalog
+                .services()
+                .map(|service| service_status(&state, service))
+                .collect(),
+        }
+    }
+
+    /// Whether a port's link is up: the device's word, or the kernel's where the device is an interface of
+    /// the kernel's, of whose carrier DPDK knows nothing.
+    fn has_link(&self, state: &State, port: &PortRuntime) -> bool {
+        let of_kernel = port.configuration.device.opened_interface().is_none_or(|name| {
+            let interface = state.seen.interfaces.values().find(|interface| interface.name == name);
+            interface.is_some_and(|interface| interface.carrier)
+        });
+        of_kernel && port.port.link().is_ok_and(|link| link.up)
+    }
+
+    fn worker_status(&self) -> Vec<director_api::Worker> {
+        let workers = self.workers.iter().zip(&self.counters).map(|(worker, counters)| {
+            let ports = counters.ports();
+            let sum = |of: &dyn Fn(&PortCounters) -> u64| ports.iter().map(of).sum::<u64>();
+            director_api::Worker {
+                lcore: worker.lcore,
+                rx_packets: sum(&|port| port.rx.read().0),
+                rx_bytes: sum(&|port| port.rx.read().1),
+                tx_packets: sum(&|port| port.tx.read().0),
+                tx_bytes: sum(&|port| port.tx.read().1),
+                drops: sum(&PortCounters::drops),
+                to_twin: sum(&|port| port.to_twin.load(Ordering::Relaxed)),
+                queues: worker.queues.clone(),
+            }
+        });
+        workers.collect()
+    }
+
+    fn port_status(&self, state: &State, at: usize) -> director_api::Port {
+        let port = &self.ports[at];
+        let counters = || self.counters.iter().map(|counters| counters.port(at));
+        let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let control = self.counters.last().map(|counters| counters.port(at));
+        let sum = |of: &dyn Fn(&PortCounters) -> u64| counters().map(of).sum::<u64>();
+        let statistics = port.port.stats().ok();
+        director_api::Port {
+            name: port.configuration.name.as_str().into(),
+            device: port.configuration.device.as_str().into(),
+            driver: port.driver.clone(),
+            mac: port.mac.to_string(),
+            link_up: self.has_link(state, port),
+            mtu: state.control.network().ports.get(at).map_or(0, |view| view.mtu.into()),
+            rx_queues: port.rx_queues.into(),
+            tx_queues: port.tx_queues.into(),
+            twin: state.pump.twin(at).map(|twin| twin.port.driver().to_owned()),
+            rx_packets: sum(&|c| c.rx.read().0),
+            rx_bytes: sum(&|c| c.rx.read().1),
+            tx_packets: sum(&|c| c.tx.read().0 + c.own.read().0),
+            tx_bytes: sum(&|c| c.tx.read().1 + c.own.read().1),
+            drops: sum(&PortCounters::drops),
+            missed: statistics.map_or(0, |statistics| statistics.rx_missed + statistics.rx_no_mbuf),
+            to_twin: control.map_or(0, |control| load(&control.to_twin)),
+            from_twin: control.map_or(0, |control| load(&control.from_twin)),
+        }
+    }
+}
+
+fn service_status(state: &State, service: &director_engine::catalog::Service) -> director_api::Service {
+    let servers = state.control.catalog.servers(service).map(|server| director_api::Server {
+        address: server.address.to_string(),
+        weight: server.spec.weight,
+        active: server.load.active.into(),
+        inactive: server.load.inactive.into(),
+    });
+    director_api::Service {
+        protocol: service.key.protocol.name().into(),
+        address: service.key.address.to_string(),
+        scheduler: service.spec.scheduler.name().into(),
+        servers: servers.collect(),
+    }
+}
+
+/// The bytes of a page that the table lies on.
+const fn page_bytes(size: PageSize) -> u64 {
+    match size {
+        PageSize::Base | PageSize::Transparent => 4096,
+        PageSize::Huge2M => 2 << 20,
+        PageSize::Huge1G => 1 << 30,
+    }
+}

@@ -1,0 +1,151 @@
+//! A worker never allocates and never frees: not for packets of existing connections, not for new ones, not
+//! for what it refuses, not when it takes up another configuration.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+
+#[allow(dead_code, reason = "shared with the other tests")]
+#[path = "director/lab.rs"]
+mod lab;
+#[allow(dead_code, reason = "shared with the other tests")]
+#[path = "director/packet.rs"]
+mod packet;
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+
+use director_engine::service::Protocol;
+use director_engine::{BURST, Reason, Verdict};
+
+use lab::{BACK, Burst, FRONT, Lab, PORT_MACS, SERVERS, VIP, key, tcp_key};
+use packet::{Packet, icmp, tcp, udp};
+
+thread_local! {
+    /// Calls of the allocator by this thread.
+    static CALLS: Cell<u64> = const { Cell::new(0) };
+}
+
+struct Counting;
+
+fn count() {
+    // Not in a thread that is ending.
+    let _ = CALLS.try_with(|calls| calls.set(calls.get() + 1));
+}
+
+// SAFETY: every call is passed on to the system's allocator as it is; counting touches a thread's own cell
+// without a destructor, which allocates nothing.
+#[allow(unsafe_code)]
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        count();
+        // SAFETY: the caller keeps the contract of `alloc`, which is the same.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        count();
+        // SAFETY: `pointer` came from `System` through this wrapper, with this layout.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+
+    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        count();
+        // SAFETY: as above; the caller answers for `size`.
+        unsafe { System.realloc(pointer, layout, size) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+/// What becomes of a burst, and how often the allocator was called for it.
+fn process(lab: &mut Lab, port: u8, frames: Vec<Vec<u8>>) -> (Vec<Verdict>, u64) {
+    let count = frames.len();
+    let mut burst = Burst { frames, head: usize::MAX };
+    let mut verdicts = [Verdict::Kernel; BURST];
+    let (now, worker) = (lab.now(), &mut lab.workers[0]);
+    let before = CALLS.get();
+    worker.quiescent();
+    worker.process(now, lab.milliseconds as u32, port, &mut burst, &mut verdicts);
+    let calls = CALLS.get() - before;
+    (verdicts[..count].to_vec(), calls)
+}
+
+fn frames(packets: impl Iterator<Item = Packet>, port: u8) -> Vec<Vec<u8>> {
+    packets.map(|packet| packet.frame(Default::default(), PORT_MACS[usize::from(port)])).collect()
+}
+
+fn client(number: u32) -> String {
+    format!("10.{}.{}.{}:{}", number >> 16 & 255, number >> 8 & 255, number & 255, 1024 + number % 60_000)
+}
+
+#[test]
+fn no_allocation() {
+    // The counter counts.
+    let before = CALLS.get();
+    drop(std::hint::black_box(Box::new(1)));
+    assert_eq!(CALLS.get() - before, 2);
+
+    let mut lab = Lab::empty(10_000, 1);
+    lab.serve(tcp_key(VIP), &SERVERS);
+    lab.serve(key(Protocol::Udp, "192.168.18.58:53"), &["192.168.2.71:53"]);
+    lab.serve(tcp_key("192.168.18.58:81"), &[]);
+    // A thread's first look at the configuration makes what the library of the snapshots keeps for it.
+    process(&mut lab, FRONT, Vec::new());
+    let expect = |lab: &mut Lab, what: &str, port: u8, frames: Vec<Vec<u8>>, verdict: Verdict| {
+        let count = frames.len();
+        let (verdicts, calls) = process(lab, port, frames);
+        assert_eq!((verdicts, calls), (vec![verdict; count], 0), "{what}");
+    };
+    // New connections, of both protocols, until the table is full; in between time passes.
+    for burst in 0..260 {
+        let syns = (0..32).map(|at| tcp(&client(burst * 32 + at), VIP, "S"));
+        expect(&mut lab, "new connections", FRONT, frames(syns, FRONT), Verdict::Send(BACK));
+        if burst % 100 == 0 {
+            lab.pass(100);
+        }
+    }
+    let asks = (0..32).map(|at| udp(&client(at), "192.168.18.58:53").payload(b"?"));
+    expect(&mut lab, "datagrams", FRONT, frames(asks, FRONT), Verdict::Send(BACK));
+    // Established traffic, both ways, in new ticks and old.
+    for round in 0..50 {
+        let acks = (0..32).map(|at| tcp(&client(at), VIP, "A"));
+        expect(&mut lab, "from clients", FRONT, frames(acks, FRONT), Verdict::Send(BACK));
+        let server = |at: u32| SERVERS[2 - at as usize % 3];
+        let answers = (0..32).map(|at| tcp(server(at), &client(at), "A"));
+        expect(&mut lab, "from servers", BACK, frames(answers, BACK), Verdict::Send(FRONT));
+        if round % 7 == 0 {
+            lab.pass(100);
+        }
+    }
+    // States that shorten the timer, and reuse.
+    let resets = (0..32).map(|at| tcp(&client(at), VIP, "R"));
+    expect(&mut lab, "resets", FRONT, frames(resets, FRONT), Verdict::Send(BACK));
+    let again = (0..32).map(|at| tcp(&client(at), VIP, "S"));
+    expect(&mut lab, "reused ports", FRONT, frames(again, FRONT), Verdict::Send(BACK));
+    // What is refused, with an ICMP error for each.
+    let refused = (0..32).map(|at| tcp(&client(at), "192.168.18.58:81", "S"));
+    expect(&mut lab, "no server", FRONT, frames(refused, FRONT), Verdict::Drop(Reason::NoServer));
+    assert_eq!(lab.workers[0].replies().len(), 32);
+    let late = (0..32).map(|at| tcp(&client(at + 100), VIP, "A").ttl(1));
+    expect(&mut lab, "too late", FRONT, frames(late, FRONT), Verdict::Drop(Reason::TtlExceeded));
+    // ICMP errors about connections; what is the kernel's.
+    let quoted = tcp(&client(201), SERVERS[2], "S").bytes();
+    let address = client(201).split(':').next().unwrap().to_owned();
+    let error = icmp("192.168.2.73", &address, 3, 3, [0; 4], &quoted, PORT_MACS[1]);
+    expect(&mut lab, "an ICMP error", BACK, vec![error], Verdict::Send(FRONT));
+    let others = (0..32).map(|at| tcp(&client(at), "192.168.18.58:22", "S"));
+    expect(&mut lab, "the kernel's", FRONT, frames(others, FRONT), Verdict::Kernel);
+    // Another configuration: the routes anew, a server less. The old one is the control core's to free.
+    lab.route(|_| {});
+    lab.delete_server(VIP, SERVERS[0]);
+    let acks = (1000..1032).filter(|at| at % 3 != 2).map(|at| tcp(&client(at), VIP, "A"));
+    expect(&mut lab, "after a change", FRONT, frames(acks, FRONT), Verdict::Send(BACK));
+    // A full table.
+    let (mut full, mut number) = (0, 20_000);
+    while full < 3 {
+        let syns = (0..32).map(|at| tcp(&client(number + at), VIP, "S"));
+        let (verdicts, calls) = process(&mut lab, FRONT, frames(syns, FRONT));
+        assert_eq!(calls, 0, "a full table");
+        full += u32::from(verdicts.iter().all(|verdict| *verdict == Verdict::Drop(Reason::TableFull)));
+        number += 32;
+    }
+}
