@@ -49,7 +49,6 @@ fn nic() {
     assert_eq!(config.connections.pages, Pages::Size1G);
     assert_eq!(config.connections.capacity.get(), 20_000_000);
     assert_eq!(config.ports[0].device.as_str(), "0000:03:00.0");
-    assert_eq!(config.ports[1].mtu.unwrap().get(), 9000);
     assert_eq!(config.timeouts.syn_recv.get(), 30);
     assert!(config.ipvs.expire_nodest_conn);
     assert_eq!(config.services[0].servers[2].weight.get(), 0);

@@ -55,7 +55,8 @@ cases() {
 2|-A -D|invalid option \`-D'
 2|-L junk|unexpected argument junk
 255|-A -t|-t: missing argument
-255|--foo|--foo: unknown option
+255|-A --foo|--foo: unknown option
+255|--foo|$HELP
 255|-n|$HELP
 2|-a -t SERVICE -r [2001:db8::2]:80 -m|Different address family is allowed only for tunneling servers
 2|-L --timeout --daemon|The option 'daemon' conflicts with the 'timeout' option in the 'list' command

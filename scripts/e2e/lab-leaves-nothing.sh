@@ -26,7 +26,7 @@ same "left after down" "" "$(left)"
 lab down
 
 # Killed in the middle of its coming up: the next one clears it.
-lab up >/dev/null 2>&1 &
+"$SCRIPTS/lab" up >/dev/null 2>&1 &
 pid=$!
 sleep 0.4
 kill -KILL $pid

@@ -3,7 +3,8 @@
 # timeout: 240
 source "$(dirname "$0")/../lib/e2e.sh"
 
-up
+MBUFS=2048
+up_with "s/^mbufs = .*/mbufs = $MBUFS/"
 service tcp 2
 service udp 2
 same "before" "72 71" "$(get 2)"
@@ -20,12 +21,12 @@ front=$(mac $VIP client)
 back=$(mac $BACK server1)
 received() { status ".ports[] | select(.name == \"$1\") | .rx_packets + .missed"; }
 
-# More frames than there are packet buffers: a kind that leaked one each time would end all traffic.
-rounds=40
+# Of each kind more frames than there are packet buffers: one that leaked each time would end all traffic.
+rounds=$((MBUFS + 100))
 wait_until 5 totals_agree || fail "the totals do not agree before"
 front_before=$(received front) back_before=$(received back) drops_before=$(status '[.drops[]] | add')
 
-client sh -c "wrk --threads 1 --connections 50 --duration 15s --timeout 10s $URL/" >"$WORK/wrk" &
+client sh -c "wrk --threads 1 --connections 50 --duration 40s --timeout 10s $URL/" >"$WORK/wrk" &
 load=$!
 client /usr/bin/python3 "$SCRIPTS/lib/frames.py" eth0 "$front" client $rounds >"$WORK/client" &
 client_frames=$!

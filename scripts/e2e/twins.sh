@@ -53,6 +53,15 @@ same "an upload through a smaller MTU" "" "$(client curl -sS --max-time 20 -T "$
 same "all of it" 1000000 "$(stat -c %s "$STATE/server1/uploads/zeros")"
 contains "path MTU the client learnt, from the VIP" "mtu 1000" "$(client ip route get $VIP)"
 director ip link set back mtu 1500
+
+# The same on the clients' side: now the server learns it. (A client that has learnt one asks for less.)
+client ip route flush cache
+director ip link set front mtu 1000
+sleep 1
+same "a download through a smaller MTU" 1000000 \
+    "$(client curl -s --max-time 20 -o /dev/null -w '%{size_download}' "$URL/files/zeros")"
+contains "path MTU the server learnt" "mtu 1000" "$(server 1 ip route get $CLIENT)"
+director ip link set front mtu 1500
 sleep 1
 
 # Link: a twin set down stops its port, and up again it goes on.

@@ -94,14 +94,15 @@ fn run(config: &Config) -> Result<()> {
     result.and(stopped)
 }
 
-/// What net_tap says at each start where the kernel has no flower classifier, which it has no need of.
-const HARMLESS: &str = "Disabling rte flow support";
+/// What net_tap says at each start where the kernel lacks the multiq qdisc and the flower classifier: a
+/// twin needs neither.
+const HARMLESS: [&str; 3] = ["multiq qdisc", "Specified qdisc kind is unknown", "Disabling rte flow support"];
 
 /// Passes DPDK's log on.
 fn log_dpdk(record: &dpdk::log::Record<'_>) {
     use dpdk::log::Level;
     let message = record.message;
-    if message.contains(HARMLESS) {
+    if HARMLESS.iter().any(|harmless| message.contains(harmless)) {
         tracing::debug!(target: "dpdk", "{message}");
         return;
     }

@@ -1,7 +1,7 @@
 //! Headers, checksums and the NAT rewrite, on bytes.
 //!
 //! Everything here takes slices and numbers: no device, no clock, no configuration. A frame is checked
-//! once, by [`parse`], which says what the fast path needs to know of it; after that no accessor can
+//! once, by [`parse()`], which says what the fast path needs to know of it; after that no accessor can
 //! fail. What is rewritten is rewritten in place, with incremental checksums (RFC 1624).
 #![deny(unsafe_code)]
 
