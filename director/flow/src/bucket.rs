@@ -256,7 +256,8 @@ impl Drop for Writer<'_> {
     }
 }
 
-#[cfg(all(test, not(loom)))]
+#[cfg(test)]
+#[cfg(not(loom))]
 mod tests {
     use super::*;
 
@@ -276,11 +277,8 @@ mod tests {
             found.sort_unstable();
             assert_eq!(found, expected, "tag {wanted}");
         }
-        for slot in 0..SLOTS {
-            assert_eq!(
-                (bucket.tag(slot), bucket.slot(slot)),
-                (tags[slot], Some(Index::new(100 + slot as u32)))
-            );
+        for (slot, tag) in tags.iter().enumerate() {
+            assert_eq!((bucket.tag(slot), bucket.slot(slot)), (*tag, Some(Index::new(100 + slot as u32))));
         }
         bucket.clear(9);
         assert_eq!(bucket.vacant().collect::<Vec<_>>(), [9]);

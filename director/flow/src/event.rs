@@ -5,8 +5,8 @@
 //! then says so, and the control core looks at every record instead.
 
 use crate::sync::{
-    AtomicBool, AtomicU32,
-    Ordering::{AcqRel, Acquire, Relaxed, Release},
+    AtomicU32,
+    Ordering::{Acquire, Relaxed, Release},
     Padded,
 };
 
@@ -17,8 +17,8 @@ pub(crate) struct Ring {
     tail: Padded<AtomicU32>,
     /// Written by the control core: events taken.
     head: Padded<AtomicU32>,
-    /// Some events did not fit.
-    lost: Padded<AtomicBool>,
+    /// Written by the worker: events that did not fit (wrapping).
+    lost: Padded<AtomicU32>,
 }
 
 /// The worker's private end: events become visible in batches.
@@ -26,6 +26,7 @@ pub(crate) struct Ring {
 pub(crate) struct Sender {
     tail: u32,
     published: u32,
+    lost: u32,
     /// The control core's `head` when last looked at.
     head: u32,
 }
@@ -38,7 +39,7 @@ impl Ring {
             slots: (0..len).map(|_| AtomicU32::new(0)).collect(),
             tail: Padded(AtomicU32::new(0)),
             head: Padded(AtomicU32::new(0)),
-            lost: Padded(AtomicBool::new(false)),
+            lost: Padded(AtomicU32::new(0)),
         }
     }
 
@@ -58,9 +59,9 @@ impl Ring {
             // Acquire pairs with the Release of `take`: the slot was read before it is written again.
             sender.head = self.head.load(Acquire);
             if sender.tail.wrapping_sub(sender.head) == len {
-                // Release pairs with the Acquire of `take_lost`: who learns that an event was lost sees the record it
-                // was about. Stored even if it is already set: only one's own store makes one's own writes visible.
-                self.lost.store(true, Release);
+                // Release pairs with the Acquire of `lost`: who learns of it sees the record it was about.
+                sender.lost = sender.lost.wrapping_add(1);
+                self.lost.store(sender.lost, Release);
                 return false;
             }
         }
@@ -95,13 +96,17 @@ impl Ring {
         taken
     }
 
-    /// Whether events were lost since the last call. Acquire pairs with the Release of `push`.
-    pub(crate) fn take_lost(&self) -> bool {
-        self.lost.load(Relaxed) && self.lost.swap(false, AcqRel)
+    /// How many events were lost so far (wrapping): if it is not what it was, records must be searched. A count and not
+    /// a flag to be taken down, so that none is missed between looking and taking down.
+    ///
+    /// Acquire pairs with the Release of `push`.
+    pub(crate) fn lost(&self) -> u32 {
+        self.lost.load(Acquire)
     }
 }
 
-#[cfg(all(test, not(loom)))]
+#[cfg(test)]
+#[cfg(not(loom))]
 mod tests {
     use super::*;
 
@@ -124,13 +129,13 @@ mod tests {
                 next += 1;
             }
         }
-        assert!(!ring.take_lost());
+        assert_eq!(ring.lost(), 0);
         for n in 0..4 {
             assert!(ring.push(&mut sender, n));
         }
         assert!(!ring.push(&mut sender, 4));
         ring.publish(&mut sender);
-        assert!(ring.take_lost() && !ring.take_lost());
+        assert_eq!(ring.lost(), 1);
         assert_eq!(ring.take(&mut out), 4);
         assert!(ring.push(&mut sender, 5));
     }

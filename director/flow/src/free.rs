@@ -62,9 +62,8 @@ impl FreeList {
             }
             if next <= u64::from(self.limit) {
                 let removals = (head >> 32).wrapping_add(1) << 32;
-                // Acquire as above, for the case that the words behind are written next. No Release: this hands
-                // nothing over.
-                if self.head.compare_exchange(head, removals | next, Acquire, Relaxed).is_ok() {
+                // Relaxed: that the head is what it was says that all loaded since then holds.
+                if self.head.compare_exchange(head, removals | next, Relaxed, Relaxed).is_ok() {
                     return taken;
                 }
             }
@@ -112,7 +111,8 @@ impl FreeList {
     }
 }
 
-#[cfg(all(test, not(loom)))]
+#[cfg(test)]
+#[cfg(not(loom))]
 mod tests {
     use super::*;
 

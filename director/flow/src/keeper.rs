@@ -72,6 +72,8 @@ pub struct Keeper<F: Family> {
     wheel: Wheel,
     reclaimer: Reclaimer,
     started: bool,
+    /// Events that each worker had lost when last looked at.
+    lost: Box<[u32]>,
     /// Events were lost: where the search of all records stands.
     search: Option<u32>,
     /// Events were lost during the search: there must be another.
@@ -85,6 +87,7 @@ impl<F: Family> Keeper<F> {
 
     pub(crate) fn new(table: Arc<Table<F>>, wheel: Wheel) -> Self {
         Keeper {
+            lost: vec![0; table.workers.len()].into_boxed_slice(),
             table,
             wheel,
             reclaimer: Reclaimer::default(),
@@ -176,7 +179,8 @@ impl<F: Family> Keeper<F> {
                 self.look(&batch[..taken], now, policy, progress);
             }
             progress.behind |= left == 0;
-            if self.table.workers[id].ring.take_lost() {
+            let lost = self.table.workers[id].ring.lost();
+            if std::mem::replace(&mut self.lost[id], lost) != lost {
                 // A search under way may have passed the records these events were about. It goes on all the same, lest
                 // the last records never have their turn.
                 self.search_again = true;

@@ -246,7 +246,8 @@ impl<F: Family> fmt::Debug for Record<F> {
     }
 }
 
-#[cfg(all(test, not(loom)))]
+#[cfg(test)]
+#[cfg(not(loom))]
 mod tests {
     use super::*;
     use crate::family::{V4, V4End, V6};
