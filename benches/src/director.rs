@@ -1,0 +1,194 @@
+//! The director itself: its configuration for a benchmark, and what it says of itself.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use director_api::Status;
+
+use crate::cpus::Cpus;
+use crate::interrupt::Interrupt;
+use crate::memory::Memory;
+use crate::network::{self, GATEWAY, PORT_ADDRESSES, SERVER_PORT, SERVICE};
+use crate::program::Program;
+
+/// What it takes to start, with a file of millions of frames to load.
+const START: Duration = Duration::from_secs(120);
+
+/// The name of the port whose frames are counted.
+pub const PORT: &str = "net";
+
+/// What the director is configured with.
+pub struct Setup<'a> {
+    /// Where its threads run: the control core, and one worker.
+    pub cpus: &'a Cpus,
+    /// The mbufs of its pool.
+    pub mbufs: u32,
+    /// Descriptors of each queue.
+    pub descriptors: u16,
+    /// How many connections it has room for.
+    pub capacity: u32,
+    /// The device that frames come from and go to.
+    pub device: &'a str,
+    /// The device by which connections are opened.
+    pub opener: &'a str,
+    /// Where its sockets and EAL's files go.
+    pub directory: &'a Path,
+}
+
+/// The configuration file.
+#[must_use]
+pub fn configuration(setup: &Setup<'_>, eal: &[String]) -> String {
+    let Setup { cpus, mbufs, descriptors, capacity, device, opener, directory } = setup;
+    let (control, worker) = (cpus.control, cpus.worker);
+    let addresses = PORT_ADDRESSES.map(|address| format!("\"{address}/24\"")).join(", ");
+    let sockets = sockets(directory);
+    let mut text = format!(
+        "[dpdk]
+lcores = \"0@{control},1@{worker}\"
+mbufs = {mbufs}
+eal = {eal:?}
+idle = \"poll\"
+
+[control]
+directory = {sockets:?}
+
+[[port]]
+name = \"{PORT}\"
+device = {device:?}
+addresses = [{addresses}]
+twin = false
+descriptors = {descriptors}
+
+# Connections are opened through this one, before anything is measured.
+[[port]]
+name = \"opener\"
+device = {opener:?}
+twin = false
+
+[connections]
+capacity = {capacity}
+
+[[route]]
+destination = \"198.19.0.0/16\"
+gateway = \"{}\"
+",
+        GATEWAY.0
+    );
+    for (address, mac) in [GATEWAY].into_iter().chain(network::servers()) {
+        let mac = network::mac_text(mac);
+        text += &format!("\n[[neighbor]]\naddress = \"{address}\"\nmac = \"{mac}\"\n");
+    }
+    text += &format!("\n[[service]]\nprotocol = \"tcp\"\naddress = \"{SERVICE}\"\nscheduler = \"rr\"\n");
+    for (address, _) in network::servers() {
+        text += &format!("\n  [[service.server]]\n  address = \"{address}:{SERVER_PORT}\"\n");
+    }
+    text
+}
+
+fn sockets(directory: &Path) -> PathBuf {
+    directory.join("sockets")
+}
+
+/// A running director.
+pub struct Director {
+    program: Program,
+    ctl: PathBuf,
+    sockets: PathBuf,
+}
+
+impl Director {
+    /// Starts `director`, of the directory `binaries`, and waits until it answers.
+    ///
+    /// # Errors
+    /// It does not start.
+    pub fn start(interrupt: &Interrupt, binaries: &Path, setup: &Setup<'_>, memory: &Memory) -> Result<Self> {
+        let file = setup.directory.join("director.toml");
+        std::fs::write(&file, configuration(setup, &memory.eal_arguments()))
+            .with_context(|| format!("cannot write {}", file.display()))?;
+        let mut command = Command::new(binaries.join("director"));
+        command.arg("--config").arg(&file).env("RUNTIME_DIRECTORY", setup.directory);
+        let program = Program::start("the director", &mut command)?;
+        let mut director =
+            Self { program, ctl: binaries.join("directorctl"), sockets: sockets(setup.directory) };
+        let mut reason = String::new();
+        let answered = interrupt.wait(START, || {
+            if let Some(status) = director.program.ended()? {
+                bail!(director.program.failed(&format!("did not start ({status})")));
+            }
+            Ok(director.status().map_err(|error| reason = format!("{error:#}")).ok())
+        })?;
+        if answered.is_none() {
+            let seconds = START.as_secs();
+            bail!(director.program.failed(&format!("did not answer within {seconds} s ({reason})")));
+        }
+        Ok(director)
+    }
+
+    /// Its process id.
+    #[must_use]
+    pub fn id(&self) -> u32 {
+        self.program.id()
+    }
+
+    /// What `directorctl status --json` says, and when it was asked.
+    ///
+    /// # Errors
+    /// It does not answer, or with something else.
+    pub fn status(&self) -> Result<(Status, Instant)> {
+        let asked = Instant::now();
+        let mut command = Command::new(&self.ctl);
+        command.arg("--directory").arg(&self.sockets).args(["status", "--json"]);
+        let output = command.output().with_context(|| format!("cannot run {}", self.ctl.display()))?;
+        // While it does not forward yet, the status is 1, and the answer is there all the same.
+        let status = serde_json::from_slice(&output.stdout).with_context(|| {
+            format!("directorctl status --json: {}", String::from_utf8_lossy(&output.stderr).trim())
+        })?;
+        Ok((status, asked))
+    }
+
+    /// A message with the last it said.
+    #[must_use]
+    pub fn failed(&self, how: &str) -> String {
+        self.program.failed(how)
+    }
+
+    /// Ends it.
+    ///
+    /// # Errors
+    /// It ends badly.
+    pub fn terminate(self) -> Result<()> {
+        self.program.terminate()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use director_config::Config;
+
+    use super::*;
+    use crate::testpmd;
+
+    #[test]
+    fn the_configuration_is_valid_and_needs_no_kernel_twin() {
+        let setup = Setup {
+            cpus: &Cpus { control: 2, worker: 5 },
+            mbufs: 20_000,
+            descriptors: 1024,
+            capacity: 1_000_000,
+            device: "net_pcap0,rx_pcap=/tmp/x/frames.pcap,infinite_rx=1",
+            opener: &testpmd::opener_device(Path::new("/tmp/x/opener")),
+            directory: Path::new("/tmp/x"),
+        };
+        let text = configuration(&setup, &["--no-huge".to_owned(), "-m".to_owned(), "200".to_owned()]);
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("director.toml");
+        std::fs::write(&file, text).unwrap();
+        let config = Config::load(&file).unwrap_or_else(|errors| panic!("{}", errors.report()));
+        assert!(config.warnings().is_empty(), "{}", config.warnings().report());
+        assert_eq!(config.dpdk.eal, ["--no-huge", "-m", "200"]);
+        assert_eq!(config.control.directory.as_path(), Path::new("/tmp/x/sockets"));
+        assert_eq!(config.neighbors.len(), 5);
+    }
+}

@@ -1,0 +1,160 @@
+//! The memory DPDK programs run in: huge pages where they can be had, reserved for as long as they are
+//! needed. The director and its rivals get the same.
+
+use std::fs;
+use std::path::PathBuf;
+
+use anyhow::{Context, Result, bail};
+
+/// Bytes of a huge page.
+const PAGE: u64 = 2 << 20;
+
+/// Bytes of an mbuf in a pool: its header, 128 bytes of headroom and 2048 of data, the pool's own header
+/// and the padding that spreads objects over memory channels.
+const MBUF: u64 = 2432;
+
+/// What a DPDK process needs besides mbufs.
+const OVERHEAD: u64 = 160 << 20;
+
+/// What stays free for everything else on the machine.
+const SPARE: u64 = 512 << 20;
+
+/// What DPDK programs are given.
+pub enum Memory {
+    /// Huge pages.
+    Huge(HugePages),
+    /// Base pages, so many MiB; and why.
+    Base(u64, String),
+}
+
+impl Memory {
+    /// Memory for pools of so many mbufs and for so many bytes of tables; on huge pages unless `base` says
+    /// that base pages are wanted, or where there are none.
+    ///
+    /// # Errors
+    /// There is not so much free.
+    pub fn get(mbufs: u32, tables: u64, base: bool) -> Result<Self> {
+        // A ring of pointers holds the free mbufs, another the file's frames.
+        let rings = u64::from(mbufs).next_power_of_two() * 16;
+        let pools = u64::from(mbufs) * MBUF + rings + OVERHEAD;
+        let needed = pools + tables;
+        let available = available()?;
+        if needed + SPARE > available {
+            bail!(
+                "{} MiB of memory are needed and {} are available; ask for fewer flows",
+                (needed + SPARE) >> 20,
+                available >> 20
+            );
+        }
+        let megabytes = pools >> 20;
+        if base {
+            return Ok(Self::Base(megabytes, "as asked".to_owned()));
+        }
+        Ok(match HugePages::reserve(needed.div_ceil(PAGE)) {
+            Ok(pages) => Self::Huge(pages),
+            Err(error) => Self::Base(megabytes, format!("{error:#}")),
+        })
+    }
+
+    /// EAL's arguments for it.
+    #[must_use]
+    pub fn eal_arguments(&self) -> Vec<String> {
+        let arguments: &[&str] = match self {
+            Self::Huge(_) => &["--no-pci", "--iova-mode=va", "--in-memory"],
+            Self::Base(megabytes, _) => {
+                &["--no-pci", "--iova-mode=va", "--no-huge", "-m", &megabytes.to_string()]
+            }
+        };
+        arguments.iter().map(|&argument| argument.to_owned()).collect()
+    }
+
+    /// What it is, for the report.
+    #[must_use]
+    pub fn describe(&self) -> String {
+        match self {
+            Self::Huge(_) => "2 MiB huge pages".to_owned(),
+            Self::Base(_, why) => format!("base pages ({why})"),
+        }
+    }
+}
+
+/// Huge pages reserved; dropping it takes the reservation back.
+pub struct HugePages {
+    control: PathBuf,
+    before: u64,
+}
+
+impl HugePages {
+    /// Sees to it that `count` pages are free.
+    fn reserve(count: u64) -> Result<Self> {
+        let directory = PathBuf::from("/sys/kernel/mm/hugepages/hugepages-2048kB");
+        let control = directory.join("nr_hugepages");
+        let before = number(&control)?;
+        let free = number(&directory.join("free_hugepages"))?;
+        let pages = Self { control, before };
+        if free >= count {
+            return Ok(pages);
+        }
+        fs::write(&pages.control, (before + count - free).to_string())
+            .with_context(|| format!("cannot write {}", pages.control.display()))?;
+        let free = number(&directory.join("free_hugepages"))?;
+        if free < count {
+            bail!("the kernel found {free} huge pages of 2 MiB where {count} are needed");
+        }
+        Ok(pages)
+    }
+}
+
+impl Drop for HugePages {
+    fn drop(&mut self) {
+        if number(&self.control).is_ok_and(|now| now == self.before) {
+            return;
+        }
+        if let Err(error) = fs::write(&self.control, self.before.to_string()) {
+            eprintln!("bench: {} should be {} again: {error}", self.control.display(), self.before);
+        }
+    }
+}
+
+fn number(path: &PathBuf) -> Result<u64> {
+    let text = fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+    text.trim().parse().with_context(|| format!("{} holds no number", path.display()))
+}
+
+/// Bytes of memory that can be had without swapping.
+fn available() -> Result<u64> {
+    let text = fs::read_to_string("/proc/meminfo").context("cannot read /proc/meminfo")?;
+    meminfo(&text, "MemAvailable").context("/proc/meminfo has no MemAvailable")
+}
+
+fn meminfo(text: &str, key: &str) -> Option<u64> {
+    let line = text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(':'))?;
+    let kibibytes: u64 = line.split_whitespace().next()?.parse().ok()?;
+    Some(kibibytes << 10)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn meminfo_is_in_kib() {
+        let text = "MemTotal:       24626308 kB\nMemAvailable:   23000000 kB\nHugePages_Total:       0\n";
+        assert_eq!(meminfo(text, "MemAvailable"), Some(23_000_000 << 10));
+        assert_eq!(meminfo(text, "Mem"), None);
+    }
+
+    #[test]
+    fn base_pages_are_a_number_of_mebibytes() {
+        let memory = Memory::get(1024, 0, true).unwrap();
+        let arguments = memory.eal_arguments();
+        assert_eq!(arguments[2..4], ["--no-huge", "-m"]);
+        assert!(arguments[4].parse::<u64>().unwrap() >= 160);
+    }
+
+    #[test]
+    fn more_than_there_is() {
+        let error = Memory::get(u32::MAX >> 4, 1 << 60, true).map(|_| ()).unwrap_err().to_string();
+        assert!(error.ends_with("ask for fewer flows"), "{error}");
+    }
+}
