@@ -1,60 +1,117 @@
 //! `[ipvs]`: the kernel's sysctls `net.ipv4.vs.*` by their names.
 //!
-//! A sysctl the director obeys is one entry of `sysctls!` below. Any other the kernel knows is an entry of
+//! A sysctl the director obeys is one entry of `sysctls!` below, with the kernel's range and default; it can
+//! be set while the director runs as well, by [`Sysctls::set`]. Any other the kernel knows is an entry of
 //! `NOT_YET`: it may be given with the kernel's default, which is what the director does, and no other.
 
 use serde::Serialize;
 
-use crate::invalid::bounded;
+use crate::invalid::{Bounded, Invalid, bounded};
 use crate::reader::{Item, Section, suggestion};
 
 bounded! {
-    /// What becomes of a SYN that hits an entry: 0 the entry stays, otherwise a closed one gives way; the
-    /// kernel's bits are 1 and 2.
-    ConnReuseMode(u32) in 0..=3, "(bits: 1 for a new connection, 2 for FIN_WAIT too)", default 1
+    /// On or off. The kernel takes any `int` here.
+    Switch(i32) in -2_147_483_648..=2_147_483_647, "(0 is off, any other on)", default 0
 }
 
 bounded! {
-    /// When the kernel defends itself: 0 never, 1 and 2 when memory is short, 3 always.
-    Defense(u32) in 0..=3, "(0 never, 1 and 2 when memory is short, 3 always)", default 0
+    /// What becomes of a SYN that hits an entry whose connection is over. The kernel takes any `int`; its
+    /// bit 2 matters to entries of direct routing and tunnelling alone.
+    ConnReuseMode(i32) in -2_147_483_648..=2_147_483_647, "(0: it goes to the entry's server; any other: it is a new connection)", default 1
 }
 
 bounded! {
-    /// Each how-manieth SYN is dropped; 0 for none.
-    DropRate(u32) in 0..=2_147_483_647, "(every Nth is dropped)", default 10
+    /// Each how-manieth new connection is dropped: at 0 none, below 0 every one.
+    DropRate(i32) in -2_147_483_648..=2_147_483_647, "(every Nth is dropped; 0 for none, below 0 for every one)", default 10
 }
 
-/// A value of a sysctl.
-trait Value: Sized {
-    fn read(item: &Item<'_>) -> Option<Self>;
+/// When the kernel defends itself.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Defense {
+    /// 0.
+    #[default]
+    Never,
+    /// 1 and 2: when memory is short. The kernel itself makes 2 of 1 when that begins, and 1 of 2 when it
+    /// is over; memory is never short for the director, whose table has its size from the start.
+    WhenShort,
+    /// 3.
+    Always,
 }
 
-/// `true` and `false`, or 1 and 0 as the kernel has it.
-impl Value for bool {
-    fn read(item: &Item<'_>) -> Option<Self> {
-        match item.as_integer() {
-            None => item.boolean(),
-            Some(Some(0)) => Some(false),
-            Some(Some(1)) => Some(true),
-            Some(_) => {
-                item.error(format!("`{}` is neither on nor off", item.key()), "write true or 1, false or 0");
-                None
-            }
+impl Bounded for Defense {
+    const RANGE: std::ops::RangeInclusive<i64> = 0..=3;
+    const UNIT: &'static str = "(0 never, 1 and 2 when memory is short, 3 always)";
+
+    fn checked(value: i64) -> Option<Self> {
+        match value {
+            0 => Some(Self::Never),
+            1 | 2 => Some(Self::WhenShort),
+            3 => Some(Self::Always),
+            _ => None,
         }
     }
 }
 
-impl<T: crate::invalid::Bounded> Value for T {
+impl Defense {
+    /// The number as it reads back.
+    #[must_use]
+    pub const fn get(self) -> i32 {
+        match self {
+            Self::Never => 0,
+            Self::WhenShort => 1,
+            Self::Always => 3,
+        }
+    }
+}
+
+impl Serialize for Defense {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_i32(self.get())
+    }
+}
+
+impl Switch {
+    /// Whether it is on.
+    #[must_use]
+    pub const fn is_on(self) -> bool {
+        self.get() != 0
+    }
+}
+
+/// A value of a sysctl.
+trait Value: Bounded {
     fn read(item: &Item<'_>) -> Option<Self> {
         item.number()
     }
+}
+
+/// `true` and `false`, or numbers as the kernel has it.
+impl Value for Switch {
+    fn read(item: &Item<'_>) -> Option<Self> {
+        match item.as_integer() {
+            Some(_) => item.number(),
+            None => item.boolean().and_then(|on| Self::checked(on.into())),
+        }
+    }
+}
+
+impl Value for ConnReuseMode {}
+impl Value for DropRate {}
+impl Value for Defense {}
+
+/// A value as it is written to a file of `/proc/sys`.
+fn parse<T: Bounded>(name: &str, text: &str) -> Result<T, Invalid> {
+    text.trim().parse().ok().and_then(T::checked).ok_or_else(|| {
+        let range = format!("{} to {} {}", T::RANGE.start(), T::RANGE.end(), T::UNIT);
+        Invalid::new(format!("`{name}` cannot be `{}`", text.escape_debug()), format!("possible: {range}"))
+    })
 }
 
 /// Makes [`Sysctls`]: each name with its type and the kernel's default.
 macro_rules! sysctls {
     ($($(#[$doc:meta])* $name:ident: $type:ty = $default:expr),+ $(,)?) => {
         /// The sysctls the director obeys.
-        #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
         pub struct Sysctls {
             $($(#[$doc])* pub $name: $type,)+
         }
@@ -68,6 +125,24 @@ macro_rules! sysctls {
         impl Sysctls {
             /// The names of those the director obeys.
             pub const NAMES: &'static [&'static str] = &[$(stringify!($name)),+];
+
+            /// All names and values.
+            pub fn values(&self) -> impl Iterator<Item = (&'static str, i32)> {
+                [$((stringify!($name), self.$name.get())),+].into_iter()
+            }
+
+            /// Sets one to a value written as in `/proc/sys`: an integer.
+            ///
+            /// # Errors
+            ///
+            /// There is none of this name, or the value is outside its range.
+            pub fn set(&mut self, name: &str, value: &str) -> Result<(), Invalid> {
+                match name {
+                    $(stringify!($name) => self.$name = parse(name, value)?,)+
+                    _ => return Err(not_obeyed(name)),
+                }
+                Ok(())
+            }
 
             pub(crate) fn read(section: Section<'_>) -> Self {
                 let mut sysctls = Self::default();
@@ -83,17 +158,43 @@ macro_rules! sysctls {
 
 sysctls! {
     /// A TCP connection may begin with an ACK.
-    sloppy_tcp: bool = false,
+    sloppy_tcp: Switch = Switch::default(),
     /// What becomes of a SYN that hits an entry.
     conn_reuse_mode: ConnReuseMode = ConnReuseMode::default(),
     /// The connections of a server go with it, at once.
-    expire_nodest_conn: bool = false,
+    expire_nodest_conn: Switch = Switch::default(),
     /// SYNs are dropped under attack.
     drop_packet: Defense = Defense::default(),
     /// Of the SYNs that `drop_packet` looks at, every Nth is dropped.
     am_droprate: DropRate = DropRate::default(),
     /// A server's packet that belongs to no connection is answered with an ICMP error.
-    nat_icmp_send: bool = false,
+    nat_icmp_send: Switch = Switch::default(),
+}
+
+impl Sysctls {
+    /// The value of one.
+    ///
+    /// # Errors
+    ///
+    /// There is none of this name.
+    pub fn get(&self, name: &str) -> Result<i32, Invalid> {
+        let found = self.values().find(|(found, _)| *found == name);
+        found.map(|(_, value)| value).ok_or_else(|| not_obeyed(name))
+    }
+}
+
+/// What is wrong with a name that is no sysctl of the director's.
+fn not_obeyed(name: &str) -> Invalid {
+    if let Some((name, fixed)) = NOT_YET.iter().find(|(not_yet, _)| *not_yet == name) {
+        return Invalid::new(
+            format!("`{name}` is not supported yet"),
+            format!("the director does what the kernel does at its default{}", fixed.shown()),
+        );
+    }
+    Invalid::new(
+        format!("there is no sysctl `{}`", name.escape_debug()),
+        suggestion(name, "possible", Sysctls::NAMES.iter().copied()),
+    )
 }
 
 /// The kernel's default of a sysctl that the director does not obey yet.
@@ -141,6 +242,15 @@ impl Fixed {
                 item.as_str().is_some_and(|given| given.split_whitespace().eq(text.split_whitespace()))
             }
             Self::Computed => false,
+        }
+    }
+
+    /// To be put behind "its default".
+    fn shown(self) -> String {
+        match self {
+            Self::Number(number) => format!(", {number}"),
+            Self::Text(text) => format!(", \"{text}\""),
+            Self::Computed => String::new(),
         }
     }
 

@@ -45,7 +45,7 @@ pub use name::InterfaceName;
 pub use port::Port;
 pub use problem::{Errors, Problem, Severity, Warnings};
 pub use route::{Neighbor, Route};
-pub use service::{Forward, Protocol, Scheduler, Server, Service};
+pub use service::{Forward, Protocol, Scheduler, SchedulerFlag, Server, Service};
 pub use timeouts::{Seconds, Timeouts};
 
 use port::Ports;

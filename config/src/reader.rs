@@ -130,10 +130,6 @@ pub(crate) struct Item<'d> {
 }
 
 impl<'d> Item<'d> {
-    pub(crate) fn key(&self) -> &'static str {
-        self.key
-    }
-
     pub(crate) fn span(&self) -> Span {
         self.value.span()
     }

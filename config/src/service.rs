@@ -51,6 +51,30 @@ impl Word for Protocol {
 pub enum Scheduler {
     /// Round robin.
     Rr,
+    /// Weighted round robin.
+    Wrr,
+    /// Least connection.
+    Lc,
+    /// Weighted least connection.
+    Wlc,
+    /// Locality-based least connection.
+    Lblc,
+    /// Locality-based least connection with replication.
+    Lblcr,
+    /// Destination hashing.
+    Dh,
+    /// Source hashing.
+    Sh,
+    /// Shortest expected delay.
+    Sed,
+    /// Never queue.
+    Nq,
+    /// Weighted failover.
+    Fo,
+    /// Weighted overflow.
+    Ovf,
+    /// Maglev hashing.
+    Mh,
 }
 
 impl Scheduler {
@@ -58,6 +82,18 @@ impl Scheduler {
     pub fn name(self) -> &'static str {
         match self {
             Self::Rr => "rr",
+            Self::Wrr => "wrr",
+            Self::Lc => "lc",
+            Self::Wlc => "wlc",
+            Self::Lblc => "lblc",
+            Self::Lblcr => "lblcr",
+            Self::Dh => "dh",
+            Self::Sh => "sh",
+            Self::Sed => "sed",
+            Self::Nq => "nq",
+            Self::Fo => "fo",
+            Self::Ovf => "ovf",
+            Self::Mh => "mh",
         }
     }
 }
@@ -68,28 +104,84 @@ impl fmt::Display for Scheduler {
     }
 }
 
-const UNBUILT: Result<Scheduler, &str> = Err("this scheduler of IPVS is not built yet");
-
-/// Every scheduler of IPVS; those that are built carry their meaning.
-pub const SCHEDULERS: &[(&str, Result<Scheduler, &str>)] = &[
-    ("rr", Ok(Scheduler::Rr)),
-    ("wrr", UNBUILT),
-    ("lc", UNBUILT),
-    ("wlc", UNBUILT),
-    ("lblc", UNBUILT),
-    ("lblcr", UNBUILT),
-    ("dh", UNBUILT),
-    ("sh", UNBUILT),
-    ("sed", UNBUILT),
-    ("nq", UNBUILT),
-    ("fo", UNBUILT),
-    ("ovf", UNBUILT),
-    ("mh", UNBUILT),
-    ("twos", UNBUILT),
-];
-
 impl Word for Scheduler {
-    const WORDS: &'static [(&'static str, Result<Self, &'static str>)] = SCHEDULERS;
+    const WORDS: &'static [(&'static str, Result<Self, &'static str>)] = &[
+        ("rr", Ok(Self::Rr)),
+        ("wrr", Ok(Self::Wrr)),
+        ("lc", Ok(Self::Lc)),
+        ("wlc", Ok(Self::Wlc)),
+        ("lblc", Ok(Self::Lblc)),
+        ("lblcr", Ok(Self::Lblcr)),
+        ("dh", Ok(Self::Dh)),
+        ("sh", Ok(Self::Sh)),
+        ("sed", Ok(Self::Sed)),
+        ("nq", Ok(Self::Nq)),
+        ("fo", Ok(Self::Fo)),
+        ("ovf", Ok(Self::Ovf)),
+        ("mh", Ok(Self::Mh)),
+        ("twos", Err("Debian's kernel does not have it, and neither does the director")),
+    ];
+}
+
+/// What a scheduler can be told besides (`ipvsadm -b`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum SchedulerFlag {
+    /// `sh`: another server where the hash's own is not usable.
+    ShFallback,
+    /// `sh`: the source port is hashed too.
+    ShPort,
+    /// `mh`: another server where the hash's own is not usable.
+    MhFallback,
+    /// `mh`: the source port is hashed too.
+    MhPort,
+}
+
+impl SchedulerFlag {
+    /// The name ipvsadm has for it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::ShFallback => "sh-fallback",
+            Self::ShPort => "sh-port",
+            Self::MhFallback => "mh-fallback",
+            Self::MhPort => "mh-port",
+        }
+    }
+
+    /// The scheduler it belongs to.
+    pub fn scheduler(self) -> Scheduler {
+        match self {
+            Self::ShFallback | Self::ShPort => Scheduler::Sh,
+            Self::MhFallback | Self::MhPort => Scheduler::Mh,
+        }
+    }
+}
+
+impl Word for SchedulerFlag {
+    const WORDS: &'static [(&'static str, Result<Self, &'static str>)] = &[
+        ("sh-fallback", Ok(Self::ShFallback)),
+        ("sh-port", Ok(Self::ShPort)),
+        ("mh-fallback", Ok(Self::MhFallback)),
+        ("mh-port", Ok(Self::MhPort)),
+    ];
+}
+
+/// Each flag once, in an order of their own.
+fn flags(item: &Item<'_>, scheduler: Option<Scheduler>) -> Vec<SchedulerFlag> {
+    let mut flags = Vec::new();
+    for item in item.list("[\"sh-port\"]") {
+        let Some(flag) = item.word::<SchedulerFlag>() else { continue };
+        if let Some(scheduler) = scheduler.filter(|&scheduler| scheduler != flag.scheduler()) {
+            item.error(
+                format!("`{}` is no flag of the scheduler `{scheduler}`", flag.name()),
+                format!("it belongs to `{}`", flag.scheduler()),
+            );
+        }
+        flags.push(flag);
+    }
+    flags.sort_unstable();
+    flags.dedup();
+    flags
 }
 
 /// How packets reach a server.
@@ -241,6 +333,9 @@ pub struct Service {
     pub address: ServiceAddress,
     /// How servers are chosen.
     pub scheduler: Scheduler,
+    /// What else the scheduler is told.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub flags: Vec<SchedulerFlag>,
     /// The servers in the order of the file, which is the order they are added in.
     #[serde(rename = "server", skip_serializing_if = "Vec::is_empty")]
     pub servers: Vec<Server>,
@@ -272,6 +367,7 @@ impl Service {
             Some((address, item.span()))
         });
         let scheduler = section.require("scheduler", "\"rr\"").and_then(|item| item.word());
+        let flags = section.get("flags").map(|item| flags(&item, scheduler)).unwrap_or_default();
         let mut addresses = Seen::default();
         let (servers, servers_at) = section
             .tables("server", "[[service.server]]")
@@ -280,7 +376,7 @@ impl Service {
             .unzip();
         section.finish();
         let (address, at) = address?;
-        let service = Self { protocol: protocol?, address, scheduler: scheduler?, servers };
+        let service = Self { protocol: protocol?, address, scheduler: scheduler?, flags, servers };
         Some(Located { service, at, servers_at })
     }
 }

@@ -111,7 +111,7 @@ struct Valid {
     pages: Option<u8>,
     timeouts: [Option<u32>; 3],
     sloppy: Option<bool>,
-    reuse: Option<u8>,
+    reuse: Option<i32>,
     ports: Vec<ValidPort>,
     services: Vec<ValidService>,
 }
@@ -164,7 +164,7 @@ impl Valid {
             line(format!("sloppy_tcp = {sloppy}"));
         }
         if let Some(reuse) = self.reuse {
-            line(format!("conn_reuse_mode = {}", reuse % 4));
+            line(format!("conn_reuse_mode = {reuse}"));
         }
         for index in 0..self.ports.len().clamp(1, 200) {
             line(format!("[[port]]\nname = 'port{index}'"));
@@ -214,9 +214,13 @@ impl Valid {
         for (index, service) in self.services.iter().take(200).enumerate() {
             let protocol = if service.udp { "udp" } else { "tcp" };
             let port = service.port.max(1);
-            line(format!(
-                "[[service]]\nprotocol = '{protocol}'\naddress = '198.51.100.{index}:{port}'\nscheduler = 'rr'"
-            ));
+            line(format!("[[service]]\nprotocol = '{protocol}'\naddress = '198.51.100.{index}:{port}'"));
+            line(match port % 4 {
+                0 => "scheduler = 'wlc'".to_owned(),
+                1 => "scheduler = 'sh'\nflags = ['sh-port', 'sh-fallback', 'sh-port']".to_owned(),
+                2 => "scheduler = 'mh'\nflags = ['mh-port']".to_owned(),
+                _ => "scheduler = 'rr'\nflags = []".to_owned(),
+            });
             for (number, ValidServer { host, weight, thresholds }) in
                 service.servers.iter().take(1000).enumerate()
             {

@@ -5,7 +5,7 @@
 
 use std::path::Path;
 
-use director_config::{Config, Forward, Idle, Pages, Protocol, Scheduler, Seconds};
+use director_config::{Config, Forward, Idle, Pages, Protocol, Scheduler, Seconds, Sysctls};
 
 fn shipped(name: &str) -> Config {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(name);
@@ -50,7 +50,7 @@ fn nic() {
     assert_eq!(config.connections.capacity.get(), 20_000_000);
     assert_eq!(config.ports[0].device.as_str(), "0000:03:00.0");
     assert_eq!(config.timeouts.syn_recv.get(), 30);
-    assert!(config.ipvs.expire_nodest_conn);
+    assert!(config.ipvs.expire_nodest_conn.is_on());
     assert_eq!(config.services[0].servers[2].weight.get(), 0);
     assert_eq!(config.services[1].protocol.number(), 17);
 }
@@ -98,16 +98,86 @@ fn what_is_left_out_has_its_default() {
     assert_eq!([timeouts.none, timeouts.syn_sent, timeouts.syn_recv].map(Seconds::get), [2, 120, 60]);
     assert_eq!([timeouts.time_wait, timeouts.close, timeouts.close_wait].map(Seconds::get), [120, 10, 60]);
     assert_eq!([timeouts.last_ack, timeouts.listen, timeouts.synack].map(Seconds::get), [30, 120, 120]);
-    let ipvs = &config.ipvs;
-    assert!(!ipvs.sloppy_tcp && !ipvs.expire_nodest_conn && !ipvs.nat_icmp_send);
-    assert_eq!((ipvs.conn_reuse_mode.get(), ipvs.drop_packet.get(), ipvs.am_droprate.get()), (1, 0, 10));
+    let expected = [
+        ("sloppy_tcp", 0),
+        ("conn_reuse_mode", 1),
+        ("expire_nodest_conn", 0),
+        ("drop_packet", 0),
+        ("am_droprate", 10),
+        ("nat_icmp_send", 0),
+    ];
+    assert!(config.ipvs.values().eq(expected));
 }
 
 #[test]
 fn switches_are_as_in_the_kernel_too() {
-    let text = format!("{SMALLEST}\n[ipvs]\nsloppy_tcp = 1\nexpire_nodest_conn = true\nnat_icmp_send = 0\n");
+    let text = "sloppy_tcp = -1\nexpire_nodest_conn = true\nnat_icmp_send = 0\nconn_reuse_mode = 7\n\
+        drop_packet = 2\nam_droprate = -2_147_483_648\n";
+    let text = format!("{SMALLEST}\n[ipvs]\n{text}");
     let config = Config::parse("switches", &text).unwrap_or_else(|errors| panic!("{errors}"));
-    assert!(config.ipvs.sloppy_tcp && config.ipvs.expire_nodest_conn && !config.ipvs.nat_icmp_send);
+    let expected = [
+        ("sloppy_tcp", -1),
+        ("conn_reuse_mode", 7),
+        ("expire_nodest_conn", 1),
+        // As long as memory is not short, the kernel takes its 2 back to 1.
+        ("drop_packet", 1),
+        ("am_droprate", i32::MIN),
+        ("nat_icmp_send", 0),
+    ];
+    assert!(config.ipvs.values().eq(expected), "{:?}", config.ipvs);
+}
+
+#[test]
+fn sysctls_are_set_as_in_proc_sys() {
+    let mut sysctls = Sysctls::default();
+    for &name in Sysctls::NAMES {
+        for value in [0, 1, 3] {
+            sysctls.set(name, &value.to_string()).unwrap();
+            assert_eq!(sysctls.get(name), Ok(value), "{name}");
+        }
+        let before = sysctls;
+        for value in ["", "on", "1.5", "0x1", "2147483648", "-2147483649", "99999999999999999999", "1 2"] {
+            let invalid = sysctls.set(name, value).unwrap_err();
+            assert_eq!(invalid.reason, format!("`{name}` cannot be `{value}`"));
+            assert!(invalid.help.starts_with("possible: "), "{invalid:?}");
+        }
+        let any = sysctls.set(name, "-7").is_ok();
+        assert_eq!(any, name != "drop_packet");
+        sysctls = before;
+    }
+    sysctls.set("drop_packet", "2\n").unwrap();
+    assert_eq!(sysctls.get("drop_packet"), Ok(1));
+    let invalid = sysctls.set("drop_packet", "4").unwrap_err();
+    assert_eq!(invalid.help, "possible: 0 to 3 (0 never, 1 and 2 when memory is short, 3 always)");
+}
+
+#[test]
+fn a_sysctl_the_director_does_not_have_is_refused_by_name() {
+    let mut sysctls = Sysctls::default();
+    for (name, reason, help) in [
+        (
+            "drop_entry",
+            "`drop_entry` is not supported yet",
+            "the director does what the kernel does at its default, 0",
+        ),
+        (
+            "sync_qlen_max",
+            "`sync_qlen_max` is not supported yet",
+            "the director does what the kernel does at its default",
+        ),
+        ("slopy_tcp", "there is no sysctl `slopy_tcp`", "did you mean `sloppy_tcp`?"),
+        (
+            "",
+            "there is no sysctl ``",
+            "possible are `sloppy_tcp`, `conn_reuse_mode`, `expire_nodest_conn`, `drop_packet`, `am_droprate`, \
+             `nat_icmp_send`",
+        ),
+    ] {
+        for invalid in [sysctls.set(name, "0").unwrap_err(), sysctls.get(name).unwrap_err()] {
+            assert_eq!((invalid.reason.as_str(), invalid.help.as_str()), (reason, help));
+        }
+    }
+    assert_eq!(sysctls, Sysctls::default());
 }
 
 #[test]

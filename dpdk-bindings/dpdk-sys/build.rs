@@ -28,11 +28,13 @@ const FUNCTIONS: &[&str] = &[
     "rte_eth_stats_(get|reset)",
     "rte_eth_xstats_(get|get_names)",
     "rte_get_(main_lcore|next_lcore|tsc_hz)",
+    "rte_hash_(add_key_data|create|del_key|free|lookup_bulk_data|rcu_qsbr_add)",
     "rte_lcore_to_socket_id",
     "rte_log_(cur_msg_loglevel|set_global_level|set_level_pattern)",
     "rte_mempool_(avail_count|in_use_count)",
     "rte_openlog_stream",
     "rte_pktmbuf_(alloc|alloc_bulk|free|free_bulk|pool_create)",
+    "rte_rcu_qsbr_(get_memsize|init|quiescent|thread_offline|thread_online|thread_register)",
     "rte_rdtsc",
     "rte_strerror",
     "rte_version",
@@ -49,6 +51,7 @@ const VARIABLES: &[&str] = &[
     "RTE_ETH_NAME_MAX_LEN",
     "RTE_ETH_RETA_GROUP_SIZE",
     "RTE_ETH_XSTATS_NAME_SIZE",
+    "RTE_HASH_(EXTRA_FLAGS_RW_CONCURRENCY_LF|LOOKUP_BULK_MAX|NAMESIZE|QSBR_MODE_DQ)",
     "RTE_LOG_(EMERG|ALERT|CRIT|ERR|WARNING|NOTICE|INFO|DEBUG)",
     "RTE_MAX_(ETHPORTS|LCORE)",
     "RTE_MBUF_L[23]_LEN_(BITS|OFS)",
@@ -60,8 +63,14 @@ const VARIABLES: &[&str] = &[
 
 /// Structs nothing looks into: the mbuf, read by offset (`wrapper.h` says why),
 /// and packed structs with aligned members, which Rust cannot express.
-const OPAQUE: &[&str] =
-    &["rte_mbuf", "rte_arp_ipv4", "rte_arp_hdr", "rte_l2tpv2_combined_msg_hdr", "rte_gtp_psc_generic_hdr"];
+const OPAQUE: &[&str] = &[
+    "rte_mbuf",
+    "rte_rcu_qsbr",
+    "rte_arp_ipv4",
+    "rte_arp_hdr",
+    "rte_l2tpv2_combined_msg_hdr",
+    "rte_gtp_psc_generic_hdr",
+];
 const BLOCKED: &[&str] = &["rte_gtp_psc_type[01]_hdr"];
 
 fn main() -> ExitCode {

@@ -31,6 +31,18 @@ pub enum Request {
         /// Which one.
         file: ProcFile,
     },
+    /// The kernel's IPVS sysctls that the director has, as [`Answer::Sysctls`].
+    Get {
+        /// Which one, without `net.ipv4.vs.`; all of them where none is named.
+        name: Option<String>,
+    },
+    /// Sets a sysctl. The answer is it as it reads back, as [`Answer::Sysctls`].
+    Set {
+        /// Which one, without `net.ipv4.vs.`.
+        name: String,
+        /// The value, written as in `/proc/sys`.
+        value: String,
+    },
 }
 
 /// A file of IPVS under `/proc/net`.
@@ -53,6 +65,8 @@ pub enum Answer {
     Error(String),
     /// The answer to [`Request::Status`].
     Status(Box<Status>),
+    /// Sysctls by their names: the answer to [`Request::Get`] and [`Request::Set`].
+    Sysctls(BTreeMap<String, i32>),
 }
 
 /// The state of a running director.
@@ -194,6 +208,9 @@ pub struct Service {
     pub address: String,
     /// The scheduler's name.
     pub scheduler: String,
+    /// Its flags, by the names that ipvsadm has for them.
+    #[serde(default)]
+    pub flags: Vec<String>,
     /// Its real servers, newest first, the order of scheduling.
     pub servers: Vec<Server>,
 }

@@ -1,5 +1,6 @@
 //! Questions to the director's sockets.
 
+use std::collections::BTreeMap;
 use std::io::{self, Read, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
@@ -16,13 +17,32 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Asks for the whole state.
 pub(crate) fn status(directory: &Path) -> anyhow::Result<Status> {
-    let path = directory.join(SOCKET);
-    let answer = ask(&path, &Request::Status).map_err(|error| no_director(&path, &error))?;
-    let answer: Answer = serde_json::from_slice(&answer)
-        .with_context(|| format!("what answers at {} is no director of this version", path.display()))?;
-    match answer {
+    match answer(directory, &Request::Status)? {
         Answer::Status(status) => Ok(*status),
-        Answer::Error(reason) => bail!("the director refuses: {reason}"),
+        other => Err(refused(other)),
+    }
+}
+
+/// Asks for sysctls, or sets one.
+pub(crate) fn sysctls(directory: &Path, request: &Request) -> anyhow::Result<BTreeMap<String, i32>> {
+    match answer(directory, request)? {
+        Answer::Sysctls(values) => Ok(values),
+        other => Err(refused(other)),
+    }
+}
+
+fn answer(directory: &Path, request: &Request) -> anyhow::Result<Answer> {
+    let path = directory.join(SOCKET);
+    let answer = ask(&path, request).map_err(|error| no_director(&path, &error))?;
+    serde_json::from_slice(&answer)
+        .with_context(|| format!("what answers at {} is no director of this version", path.display()))
+}
+
+/// An answer that is none to the question.
+fn refused(answer: Answer) -> anyhow::Error {
+    match answer {
+        Answer::Error(reason) => anyhow!("the director refuses: {reason}"),
+        Answer::Status(_) | Answer::Sysctls(_) => anyhow!("the director answers another question"),
     }
 }
 

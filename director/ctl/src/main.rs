@@ -1,15 +1,15 @@
 //! The command line of the director.
 //!
-//! Exit status: 0 it is as asked; 1 the director runs and does not forward; 2 it could not be asked, or
-//! the command line is wrong. `exec` ends with the status of the command it became.
+//! Exit status: 0 it is as asked; 1 the director runs and does not forward; 2 it could not be asked or
+//! refuses, or the command line is wrong. `exec` ends with the status of the command it became.
 
 use std::ffi::OsString;
 use std::io::{self, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use director_api::{DEFAULT_DIRECTORY, DIRECTORY_VARIABLE};
+use director_api::{DEFAULT_DIRECTORY, DIRECTORY_VARIABLE, Request};
 
 mod control;
 mod exec;
@@ -45,11 +45,27 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Show the kernel's IPVS sysctls (net.ipv4.vs.*) that the director has, or the value of one.
+    Get {
+        /// Which one, for example sloppy_tcp.
+        name: Option<String>,
+        /// As a JSON object.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Set one of the kernel's IPVS sysctls. It holds for what comes next, until the director ends.
+    Set {
+        /// Which one, for example sloppy_tcp.
+        name: String,
+        /// An integer.
+        #[arg(allow_negative_numbers = true)]
+        value: String,
+    },
 }
 
 /// The exit status when the director runs, but not as it should.
 const NOT_FORWARDING: u8 = 1;
-/// The exit status when there is no answer.
+/// The exit status when there is no answer, or a refusal.
 const NO_ANSWER: u8 = 2;
 
 fn main() -> ExitCode {
@@ -57,6 +73,8 @@ fn main() -> ExitCode {
     let ended = match arguments.command {
         Command::Exec { command } => exec::run(&arguments.directory, &command),
         Command::Status { json } => show_status(&arguments.directory, json),
+        Command::Get { name, json } => show_sysctls(&arguments.directory, name.as_deref(), json),
+        Command::Set { name, value } => set_sysctl(&arguments.directory, &name, value),
     };
     ended.unwrap_or_else(|error| {
         eprintln!("directorctl: {error:#}");
@@ -64,15 +82,42 @@ fn main() -> ExitCode {
     })
 }
 
-fn show_status(directory: &std::path::Path, json: bool) -> anyhow::Result<ExitCode> {
+/// A sysctl's name as the director has it; sysctl(8)'s form of it will do.
+fn short(name: &str) -> String {
+    name.strip_prefix("net.ipv4.vs.").unwrap_or(name).to_owned()
+}
+
+fn show_sysctls(directory: &Path, name: Option<&str>, json: bool) -> anyhow::Result<ExitCode> {
+    let values = control::sysctls(directory, &Request::Get { name: name.map(short) })?;
+    let text = if json {
+        format!("{}\n", serde_json::to_string_pretty(&values)?)
+    } else if name.is_some() {
+        values.values().map(|value| format!("{value}\n")).collect()
+    } else {
+        values.iter().map(|(name, value)| format!("{name} = {value}\n")).collect()
+    };
+    print(&text)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn set_sysctl(directory: &Path, name: &str, value: String) -> anyhow::Result<ExitCode> {
+    control::sysctls(directory, &Request::Set { name: short(name), value })?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn print(text: &str) -> io::Result<()> {
+    match io::stdout().lock().write_all(text.as_bytes()) {
+        // The reader, `head` perhaps, has seen enough.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        written => written,
+    }
+}
+
+fn show_status(directory: &Path, json: bool) -> anyhow::Result<ExitCode> {
     let status = control::status(directory)?;
     let text =
         if json { format!("{}\n", serde_json::to_string_pretty(&status)?) } else { status::render(&status) };
-    match io::stdout().lock().write_all(text.as_bytes()) {
-        // The reader, `head` perhaps, has seen enough.
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {}
-        written => written?,
-    }
+    print(&text)?;
     if status.forwarding {
         return Ok(ExitCode::SUCCESS);
     }

@@ -147,7 +147,12 @@ fn services(status: &Status) -> String {
     let mut table = Table::new(&["Service", "Scheduler", ">Weight", ">Active", ">Inactive"]);
     for service in &status.services {
         let name = format!("{} {}", service.protocol, service.address);
-        table.row([name.into(), service.scheduler.as_str().into()]);
+        // As ipvsadm shows them.
+        let scheduler = match service.flags.as_slice() {
+            [] => service.scheduler.clone(),
+            flags => format!("{} ({})", service.scheduler, flags.join(",")),
+        };
+        table.row([name.into(), scheduler.into()]);
         for server in &service.servers {
             table.row([
                 format!("  -> {}", server.address).into(),
@@ -239,7 +244,8 @@ mod tests {
             services: vec![Service {
                 protocol: "tcp".into(),
                 address: "192.168.18.58:8888".into(),
-                scheduler: "rr".into(),
+                scheduler: "sh".into(),
+                flags: vec!["sh-fallback".into(), "sh-port".into()],
                 servers: vec![
                     Server { address: "192.168.2.72:9999".into(), weight: 1, active: 3, inactive: 0 },
                     Server { address: "192.168.2.71:9999".into(), weight: 100, active: 12, inactive: 7 },
@@ -272,10 +278,10 @@ Drops        10 bad_header
               2 table_full
 Packets      1000 received = 950 sent + 30 to twins + 12 dropped + 8 held
 
-Service                 Scheduler  Weight  Active  Inactive
-tcp 192.168.18.58:8888  rr
-  -> 192.168.2.72:9999                  1       3         0
-  -> 192.168.2.71:9999                100      12         7
+Service                 Scheduler                 Weight  Active  Inactive
+tcp 192.168.18.58:8888  sh (sh-fallback,sh-port)
+  -> 192.168.2.72:9999                                 1       3         0
+  -> 192.168.2.71:9999                               100      12         7
 "
         );
     }

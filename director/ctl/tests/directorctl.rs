@@ -5,7 +5,7 @@
 mod common;
 
 use common::{Director, ctl, run, tool};
-use director_api::{Port, Status};
+use director_api::{Answer, Port, Request, Status};
 
 #[test]
 fn passes_arguments_and_exit_status_through() {
@@ -93,4 +93,44 @@ fn the_status_tells_whether_it_forwards() {
         ("directorctl: the director does not forward\ndirectorctl: port front: the link is down\n", 1)
     );
     assert!(done.stdout.contains("NOT forwarding"), "{done:?}");
+}
+
+#[test]
+fn sysctls_are_shown_and_set() {
+    let director = Director::start();
+    let answers = |values: &[(&str, i32)]| {
+        let values = values.iter().map(|(name, value)| ((*name).to_owned(), *value)).collect();
+        *director.state().sysctls.lock().unwrap() = Some(Answer::Sysctls(values));
+    };
+    let asked = || director.state().asked.lock().unwrap().take().unwrap();
+    let shown = |arguments: &[&str]| {
+        let done = run(director.ctl(arguments), "");
+        assert_eq!((done.stderr.as_str(), done.code), ("", 0));
+        done.stdout
+    };
+
+    answers(&[("drop_packet", 0), ("am_droprate", -3)]);
+    assert_eq!(shown(&["get"]), "am_droprate = -3\ndrop_packet = 0\n");
+    assert_eq!(asked(), Request::Get { name: None });
+    assert_eq!(shown(&["get", "--json"]), "{\n  \"am_droprate\": -3,\n  \"drop_packet\": 0\n}\n");
+
+    answers(&[("drop_packet", 1)]);
+    for name in ["drop_packet", "net.ipv4.vs.drop_packet"] {
+        assert_eq!(shown(&["get", name]), "1\n");
+        assert_eq!(asked(), Request::Get { name: Some("drop_packet".into()) });
+        assert_eq!(shown(&["set", name, "-2"]), "");
+        assert_eq!(asked(), Request::Set { name: "drop_packet".into(), value: "-2".into() });
+    }
+    assert_eq!(shown(&["get", "--json", "drop_packet"]), "{\n  \"drop_packet\": 1\n}\n");
+}
+
+#[test]
+fn what_the_director_refuses_is_an_error() {
+    let director = Director::start();
+    *director.state().sysctls.lock().unwrap() = Some(Answer::Error("not that; this".into()));
+    for arguments in [&["set", "drop_packet", "9"][..], &["get", "nothing"]] {
+        let done = run(director.ctl(arguments), "");
+        assert_eq!((done.stdout.as_str(), done.code), ("", 2));
+        assert_eq!(done.stderr, "directorctl: the director refuses: not that; this\n");
+    }
 }

@@ -25,3 +25,29 @@ impl Coarse {
         (Tick::from_millis(milliseconds), milliseconds as u32)
     }
 }
+
+/// The same for a worker, which asks for every burst: it reckons once a millisecond.
+pub(crate) struct Watch {
+    coarse: Coarse,
+    last: (Tick, u32),
+    /// Until when on the processor's counter `last` is right.
+    until: u64,
+}
+
+impl Watch {
+    pub(crate) fn new(coarse: Coarse) -> Self {
+        Self { coarse, last: (Tick(0), 0), until: 0 }
+    }
+
+    /// As [`Coarse::read`].
+    #[inline]
+    pub(crate) fn read(&mut self) -> (Tick, u32) {
+        if dpdk::clock::now() >= self.until {
+            let Coarse { start, cycles_per_millisecond } = self.coarse;
+            let milliseconds = self.coarse.milliseconds();
+            self.last = (Tick::from_millis(milliseconds), milliseconds as u32);
+            self.until = start + (milliseconds + 1) * cycles_per_millisecond;
+        }
+        self.last
+    }
+}

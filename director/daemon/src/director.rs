@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
-use director_config::Config;
+use director_config::{Config, Sysctls};
 use director_engine::Control;
 use director_engine::adjacency::Adjacency;
 use director_engine::control::Network;
@@ -54,6 +54,8 @@ pub(crate) struct WorkerInfo {
 /// The part that changes.
 pub(crate) struct State {
     pub(crate) control: Control,
+    /// The switches as they are written and read; the control core has them as it obeys them.
+    pub(crate) sysctls: Sysctls,
     pub(crate) pump: Pump,
     pub(crate) seen: Seen,
     stale: HashMap<(u32, Ipv4Addr), bool>,
@@ -88,6 +90,7 @@ impl Director {
         let turns = Histogram::new_with_max(60_000_000, 2)?;
         let state = State {
             control,
+            sysctls: config.ipvs,
             pump,
             seen: Seen::default(),
             stale: HashMap::new(),

@@ -14,7 +14,7 @@ use dpdk::{Eal, LcoreJob, Pool, PoolConfig};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
-use crate::clock::Coarse;
+use crate::clock::{Coarse, Watch};
 use crate::counters::ThreadCounters;
 use crate::director::{Director, WorkerInfo};
 use crate::guard::Guard;
@@ -36,6 +36,7 @@ mod pump;
 mod setup;
 mod sockets;
 mod status;
+mod sysctls;
 mod worker;
 
 /// A layer-4 load balancer: what LVS-NAT does in the kernel, on DPDK.
@@ -195,7 +196,7 @@ fn forward(
             paths: paths.clone(),
             pool: pool.clone(),
             port_numbers: port_numbers.clone(),
-            clock,
+            clock: Watch::new(clock),
             sleeps: sleeps(config),
             stop: stop.clone(),
         };

@@ -3,12 +3,15 @@
 use std::net::{SocketAddr, SocketAddrV4};
 
 use anyhow::{Context, Result, bail};
-use director_config::Config;
-use director_engine::service::{Protocol, SchedulerKind, ServerSpec, ServiceKey, ServiceSpec};
-use director_engine::snapshot::Sysctls;
+use director_config::{Config, SchedulerFlag};
+use director_engine::service::{
+    FALLBACK, PORT, Protocol, SchedulerKind, ServerSpec, ServiceKey, ServiceSpec,
+};
 use director_engine::state::{State, Timeouts};
 use director_engine::{Control, Options, Pages, Worker};
 use director_packet::Endpoint4;
+
+use crate::sysctls;
 
 /// The control core and its workers, as the configuration says.
 pub(crate) fn control(config: &Config, workers: usize) -> Result<(Control, Vec<Worker>)> {
@@ -23,14 +26,19 @@ pub(crate) fn control(config: &Config, workers: usize) -> Result<(Control, Vec<W
         format!("no memory for {} connections ([connections] capacity)", options.capacity)
     })?;
     control.set_timeouts(timeouts(config));
-    control.set_sysctls(sysctls(config));
+    control.set_sysctls(sysctls::obeyed(&config.ipvs));
     for service in &config.services {
         let key = ServiceKey {
             protocol: Protocol::from_number(service.protocol.number()).context("an unknown protocol")?,
             address: end(service.address.get())?,
         };
         let scheduler = SchedulerKind::from_name(service.scheduler.name()).context("an unknown scheduler")?;
-        control.catalog.add_service(key, ServiceSpec { scheduler, flags: 0 })?;
+        let flags = service.flags.iter().map(|flag| match flag {
+            SchedulerFlag::ShFallback | SchedulerFlag::MhFallback => FALLBACK,
+            SchedulerFlag::ShPort | SchedulerFlag::MhPort => PORT,
+        });
+        let flags = flags.fold(0, |all, flag| all | flag);
+        control.catalog.add_service(key, ServiceSpec { scheduler, flags })?;
         for server in &service.servers {
             let spec = ServerSpec {
                 weight: server.weight.get(),
@@ -71,16 +79,4 @@ fn timeouts(config: &Config) -> Timeouts {
         timeouts.set(state, seconds.get());
     }
     timeouts
-}
-
-fn sysctls(config: &Config) -> Sysctls {
-    let given = &config.ipvs;
-    Sysctls {
-        sloppy_tcp: given.sloppy_tcp,
-        conn_reuse_mode: given.conn_reuse_mode.get(),
-        expire_nodest_conn: given.expire_nodest_conn,
-        drop_packet: given.drop_packet.get(),
-        am_droprate: given.am_droprate.get(),
-        nat_icmp_send: given.nat_icmp_send,
-    }
 }

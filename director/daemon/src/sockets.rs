@@ -14,7 +14,7 @@ use tokio::task::spawn_local;
 use tokio_seqpacket::{UnixSeqpacket, UnixSeqpacketListener};
 
 use crate::director::Director;
-use crate::{ipvs, procfs};
+use crate::{ipvs, procfs, sysctls};
 
 /// The longest netlink datagram that is taken: far more than any command of IPVS's needs.
 const LONGEST: usize = 64 * 1024;
@@ -155,6 +155,8 @@ async fn serve_control_client(mut client: UnixStream, director: &Director) -> io
     BufReader::new(reader.take(LONGEST_REQUEST)).read_line(&mut line).await?;
     let answer = match serde_json::from_str::<Request>(&line) {
         Ok(Request::Status) => Answer::Status(Box::new(director.status())),
+        Ok(Request::Get { name }) => sysctls::get(&director.state.borrow(), name.as_deref()),
+        Ok(Request::Set { name, value }) => sysctls::set(&mut director.state.borrow_mut(), &name, &value),
         Ok(Request::Proc { file: ProcFile::IpVs }) => {
             let text = procfs::services(&director.state.borrow().control);
             return writer.write_all(text.as_bytes()).await;

@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use director_api::{Connections, ControlCore, Status, Totals};
+use director_engine::service::flag_names;
 use director_engine::{PageSize, Reason};
 
 use crate::counters::{PortCounters, ThreadCounters};
@@ -137,6 +138,7 @@ fn service_status(state: &State, service: &director_engine::catalog::Service) ->
         protocol: service.key.protocol.name().into(),
         address: service.key.address.to_string(),
         scheduler: service.spec.scheduler.name().into(),
+        flags: flag_names(service.spec.scheduler, service.spec.flags).map(str::to_owned).collect(),
         servers: servers.collect(),
     }
 }

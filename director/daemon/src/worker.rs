@@ -4,10 +4,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use director_engine::{BURST, Frames, Reason, Verdict, Worker};
-use dpdk::{Burst, Mbuf, Pool, RxQueue, TxQueue};
+use director_engine::{BURST, Reason, Verdict, Worker};
+use director_packet::plain;
+use dpdk::{Burst, Mbuf, Pool, Received, RxQueue, TxQueue};
 
-use crate::clock::Coarse;
+use crate::clock::Watch;
 use crate::counters::{ThreadCounters, add};
 use crate::paths::{Held, Outgoing, Paths};
 
@@ -54,35 +55,40 @@ pub(crate) struct Loop {
     pub(crate) pool: Pool,
     /// The configuration's number of each DPDK port.
     pub(crate) port_numbers: Arc<[usize]>,
-    pub(crate) clock: Coarse,
+    pub(crate) clock: Watch,
     pub(crate) sleeps: bool,
     pub(crate) stop: Arc<AtomicBool>,
 }
 
 /// A received burst as the engine sees it.
-struct Received(Burst);
+struct Frames(Received<{ plain::HEADERS }>);
 
-impl Frames for Received {
+impl director_engine::Frames for Frames {
     #[inline]
     fn count(&self) -> usize {
-        self.0.slots()
+        self.0.count()
     }
 
     #[inline]
     fn head(&mut self, at: usize) -> &mut [u8] {
-        self.0.get_mut(at).and_then(|mbuf| mbuf.data_mut().ok()).unwrap_or_default()
+        self.0.segment(at)
     }
 
     #[inline]
     fn length(&self, at: usize) -> usize {
-        self.0.get(at).map_or(0, Mbuf::len)
+        self.0.length(at)
+    }
+
+    #[inline(always)]
+    fn headers(&mut self, at: usize) -> Option<(&mut plain::Headers, usize)> {
+        self.0.start(at)
     }
 }
 
 impl Loop {
     /// Runs until it is told to stop.
     pub(crate) fn run(mut self) {
-        let mut burst = Received(Burst::new());
+        let mut burst = Frames(Received::new());
         let mut verdicts = [Verdict::Kernel; BURST];
         let mut idle = 0;
         while !self.stop.load(Ordering::Relaxed) {
@@ -108,33 +114,64 @@ impl Loop {
     }
 
     /// Receives a burst from a queue and deals with it.
-    fn receive(&mut self, at: usize, burst: &mut Received, verdicts: &mut [Verdict; BURST]) -> usize {
+    #[inline]
+    fn receive(&mut self, at: usize, burst: &mut Frames, verdicts: &mut [Verdict; BURST]) -> usize {
         let input = &mut self.inputs[at];
         let port = input.port;
-        let count = input.queue.receive(&mut burst.0);
+        let (count, bytes) = burst.0.receive(&mut input.queue);
         if count == 0 {
             return 0;
         }
-        let bytes = (0..count).map(|at| burst.length(at) as u64).sum();
         self.counters.port(port.into()).rx.add(count as u64, bytes);
         let (tick, milliseconds) = self.clock.read();
-        self.worker.process(tick, milliseconds, port, burst, verdicts);
-        for (at, verdict) in verdicts.iter().enumerate().take(count) {
-            if let Some(mbuf) = burst.0.take(at) {
-                self.obey(port, mbuf, *verdict);
+        let common = self.worker.process(tick, milliseconds, port, burst, verdicts);
+        let burst = burst.0.open();
+        if common.is_none_or(|out| !self.send_all(out.into(), burst, bytes)) {
+            for (at, verdict) in verdicts.iter().enumerate().take(count) {
+                if let Some(mbuf) = burst.take(at) {
+                    self.obey(port, at, mbuf, *verdict);
+                }
             }
         }
-        burst.0.clear();
         self.send_replies();
         count
     }
 
+    /// Sends a whole burst on a port of this worker's, where nothing waits before it. False: nothing was done.
     #[inline]
-    fn obey(&mut self, port: u8, mbuf: Mbuf, verdict: Verdict) {
+    fn send_all(&mut self, port: usize, burst: &mut Burst, bytes: u64) -> bool {
+        let Some(Some(output)) = self.outputs.get_mut(port) else { return false };
+        if !output.waiting.is_empty() {
+            return false;
+        }
+        let count = burst.len();
+        let sent = output.queue.send(burst);
+        let tx = &self.counters.port(port).tx;
+        if sent == count {
+            tx.add(count as u64, bytes);
+            return true;
+        }
+        self.send_rest(port, burst, sent, bytes);
+        true
+    }
+
+    /// The queue took `sent` packets of a burst of `bytes`: what is left waits as any packet does.
+    #[cold]
+    fn send_rest(&mut self, port: usize, burst: &mut Burst, sent: usize, bytes: u64) {
+        let left: u64 = burst.iter().map(|mbuf| mbuf.len() as u64).sum();
+        self.counters.port(port).tx.add(sent as u64, bytes - left);
+        for mbuf in burst.drain() {
+            self.send(port, Outgoing { mbuf, own: false });
+        }
+    }
+
+    #[inline]
+    fn obey(&mut self, port: u8, at: usize, mbuf: Mbuf, verdict: Verdict) {
         match verdict {
             Verdict::Send(out) => self.send(out.into(), Outgoing { mbuf, own: false }),
             Verdict::Kernel => self.give_to_twin(port, mbuf),
-            Verdict::Hold { way, service } => {
+            Verdict::Hold(way) => {
+                let service = self.worker.held_for(at);
                 if self.paths.held.push(Held { mbuf, way, service }).is_err() {
                     self.counters.port(port.into()).drop_one(Reason::NeighbourQueueFull);
                 }
@@ -228,6 +265,9 @@ impl Loop {
     /// Sends what other threads have for the transmit queues of this one; the control core's first.
     fn send_for_others(&mut self) -> usize {
         let me = self.worker.id();
+        if self.paths.ports.iter().all(|path| path.control[me].is_empty() && path.handoff[me].is_empty()) {
+            return 0;
+        }
         let paths = self.paths.clone();
         let mut sent = 0;
         for (port, path) in paths.ports.iter().enumerate() {

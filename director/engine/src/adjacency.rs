@@ -3,6 +3,7 @@
 //! The table only grows: an entry, once made for a next hop, stays at its index, so a connection can
 //! keep the index, and a change of the neighbour's MAC address takes effect for all of them at once.
 
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use director_packet::Mac;
@@ -36,28 +37,100 @@ pub struct Link {
     pub mac: Option<Mac>,
 }
 
-/// Set in [`Entry::link`] when the MAC address is known.
-const KNOWN: u64 = 1 << 63;
+/// A port as the next hops behind it need to know it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Exit {
+    /// Its MAC address.
+    pub mac: Mac,
+    /// Its MTU in bytes; 0 where nothing may be sent on it.
+    pub mtu: u16,
+}
 
 /// Set in [`Entry::key`] of an entry in use.
 const USED: u64 = 1 << 63;
 
+/// Set in [`Entry::rest`] when the MAC address is known.
+const KNOWN: u64 = 1 << 63;
+
 /// How far from its place an entry may lie before the table counts as full.
 const PROBES: usize = 64;
 
-struct Entry {
+const MAC_BITS: u64 = 0xffff_ffff_ffff;
+
+/// Both MAC addresses of the frames to a next hop lie as they go into the frame, so that a packet takes two
+/// words as they are.
+pub(crate) struct Entry {
     /// [`USED`], port in bits 39–32, address below; 0 when free. Written once.
     key: AtomicU64,
-    /// [`KNOWN`], port in bits 55–48, MAC address below.
-    link: AtomicU64,
+    /// The next hop's MAC address in the low 48 bits, above it the first two bytes of the port's.
+    macs: AtomicU64,
+    /// The last four bytes of the port's MAC address in the low half; above it the MTU, 0 unless a frame can
+    /// be sent at once; [`KNOWN`].
+    rest: AtomicU64,
     /// Whether a packet was sent to it lately: 1, set by workers and cleared by the control core.
     recent: AtomicU64,
+}
+
+/// What a frame to a next hop needs at once.
+#[derive(Clone, Copy)]
+pub(crate) struct Hot<'a> {
+    entry: &'a Entry,
+    rest: u64,
+}
+
+impl Hot<'_> {
+    /// The first eight bytes of the frame.
+    #[inline(always)]
+    pub(crate) fn first(self) -> u64 {
+        self.entry.macs.load(Ordering::Relaxed)
+    }
+
+    /// The four bytes that follow.
+    #[inline(always)]
+    pub(crate) const fn last(self) -> u32 {
+        self.rest as u32
+    }
+
+    /// How long a packet may be in bytes; 0 unless it can be sent at once.
+    #[inline(always)]
+    pub(crate) const fn mtu(self) -> u32 {
+        (self.rest >> 32) as u16 as u32
+    }
+
+    /// The port it is reached by.
+    #[inline(always)]
+    pub(crate) const fn port(self) -> u8 {
+        (self.rest >> 48) as u8
+    }
+}
+
+impl Entry {
+    #[inline(always)]
+    pub(crate) fn hot(&self) -> Hot<'_> {
+        // Acquire pairs with the Release of `refresh`: where there is an MTU, the addresses are there.
+        Hot { entry: self, rest: self.rest.load(Ordering::Acquire) }
+    }
+}
+
+/// The next hops, as a burst holds them.
+#[derive(Clone, Copy)]
+pub(crate) struct View<'a>(&'a [Entry]);
+
+impl<'a> View<'a> {
+    /// A next hop. It is not noted that a frame is sent to it: [`Adjacencies::link`] does that, and is to be asked
+    /// now and then.
+    #[inline(always)]
+    pub(crate) fn get(self, adjacency: Adjacency) -> Option<&'a Entry> {
+        self.0.get(adjacency.0 as usize)
+    }
 }
 
 /// The table.
 pub struct Adjacencies {
     entries: Box<[Entry]>,
     used: AtomicUsize,
+    /// The ports, for the control core.
+    exits: Mutex<Vec<Exit>>,
 }
 
 /// No room for another next hop.
@@ -73,8 +146,10 @@ impl Adjacencies {
     #[must_use]
     pub fn new(capacity: usize) -> Self {
         let size = capacity.clamp(PROBES, Self::MAX).next_power_of_two();
-        let free = || Entry { key: AtomicU64::new(0), link: AtomicU64::new(0), recent: AtomicU64::new(0) };
-        Self { entries: std::iter::repeat_with(free).take(size).collect(), used: AtomicUsize::new(0) }
+        let zero = || AtomicU64::new(0);
+        let free = || Entry { key: zero(), macs: zero(), rest: zero(), recent: zero() };
+        let entries = std::iter::repeat_with(free).take(size).collect();
+        Self { entries, used: AtomicUsize::new(0), exits: Mutex::default() }
     }
 
     /// How many next hops are known of.
@@ -98,7 +173,7 @@ impl Adjacencies {
             let at = (place + probe) & mask;
             let entry = &self.entries[at];
             // The key alone is compared, and nothing else depends on it: an entry that was just made
-            // has no MAC address, and that is what its zeroed link says. So Relaxed does.
+            // has no MAC address, and that is what its zeroes say. So Relaxed does.
             match entry.key.compare_exchange(0, key, Ordering::Relaxed, Ordering::Relaxed) {
                 Ok(_) => {
                     self.used.fetch_add(1, Ordering::Relaxed);
@@ -106,8 +181,6 @@ impl Adjacencies {
                 Err(found) if found == key => {}
                 Err(_) => continue,
             }
-            // Whoever gets the entry puts the port in, lest it be used while its maker is about to.
-            entry.link.fetch_or(u64::from(hop.port) << 48, Ordering::Relaxed);
             return Ok(Adjacency(at as u32));
         }
         Err(Full)
@@ -120,8 +193,13 @@ impl Adjacencies {
         (key & USED != 0).then_some(Hop { port: (key >> 32) as u8, address: key as u32 })
     }
 
+    /// The next hops, to be asked for a burst.
+    #[inline(always)]
+    pub(crate) fn view(&self) -> View<'_> {
+        View(&self.entries)
+    }
+
     /// What a frame to it needs; notes that one is sent.
-    #[inline]
     #[must_use]
     pub fn link(&self, adjacency: Adjacency) -> Link {
         let Some(entry) = self.entries.get(adjacency.0 as usize) else {
@@ -130,19 +208,33 @@ impl Adjacencies {
         if entry.recent.load(Ordering::Relaxed) == 0 {
             entry.recent.store(1, Ordering::Relaxed);
         }
-        // One word holds all of it, so it is never half old and half new.
-        let word = entry.link.load(Ordering::Relaxed);
-        Link { port: (word >> 48) as u8, mac: (word & KNOWN != 0).then_some(Mac::from_word(word)) }
+        let port = (entry.key.load(Ordering::Relaxed) >> 32) as u8;
+        // Acquire: as in `Entry::hot`.
+        let is_known = entry.rest.load(Ordering::Acquire) & KNOWN != 0;
+        Link { port, mac: is_known.then(|| Mac::from_word(entry.macs.load(Ordering::Relaxed))) }
     }
 
     /// Sets what is known of a next hop's MAC address. For the control core.
     pub fn set(&self, adjacency: Adjacency, mac: Option<Mac>) {
-        let (Some(entry), Some(hop)) = (self.entries.get(adjacency.0 as usize), self.hop(adjacency)) else {
+        let Some(entry) = self.entries.get(adjacency.0 as usize) else { return };
+        if let Ok(exits) = self.exits.lock() {
+            entry.refresh(mac, &exits);
+        }
+    }
+
+    /// Sets what is known of the ports. For the control core.
+    pub(crate) fn set_exits(&self, exits: Vec<Exit>) {
+        let Ok(mut known) = self.exits.lock() else { return };
+        if *known == exits {
             return;
-        };
-        let port = u64::from(hop.port) << 48;
-        let word = mac.map_or(port, |mac| KNOWN | port | mac.word());
-        entry.link.store(word, Ordering::Relaxed);
+        }
+        *known = exits;
+        for entry in &self.entries {
+            if entry.rest.load(Ordering::Relaxed) & KNOWN != 0 {
+                let mac = Mac::from_word(entry.macs.load(Ordering::Relaxed));
+                entry.refresh(Some(mac), &known);
+            }
+        }
     }
 
     /// The next hops that packets were sent to since it was last asked. For the control core.
@@ -155,6 +247,25 @@ impl Adjacencies {
             let adjacency = Adjacency(at as u32);
             Some((adjacency, self.hop(adjacency)?))
         })
+    }
+}
+
+impl Entry {
+    /// Only one thread, the control core's, changes an entry that is in use.
+    fn refresh(&self, mac: Option<Mac>, exits: &[Exit]) {
+        let port = (self.key.load(Ordering::Relaxed) >> 32) as u8;
+        let Some(mac) = mac else {
+            // What was the address stays for those who saw that there is one.
+            self.rest.store(0, Ordering::Relaxed);
+            return;
+        };
+        let exit = exits.get(usize::from(port)).copied().unwrap_or(Exit { mac: Mac::default(), mtu: 0 });
+        let own = exit.mac.word();
+        // Who sees an MTU sees the addresses (Release, in `Entry::hot`); and a port's address is set before it is
+        // used and stays, so that the two words always fit together.
+        self.macs.store(mac.word() & MAC_BITS | own << 48, Ordering::Relaxed);
+        let rest = KNOWN | u64::from(port) << 48 | u64::from(exit.mtu) << 32 | (own >> 16 & 0xffff_ffff);
+        self.rest.store(rest, Ordering::Release);
     }
 }
 
@@ -179,6 +290,33 @@ mod tests {
         table.set(entry, None);
         assert_eq!(table.link(entry).mac, None);
         assert_eq!(table.len(), 2);
+    }
+
+    #[test]
+    fn what_a_frame_begins_with() {
+        let table = Adjacencies::new(1000);
+        let (mac, own) = (Mac([2, 4, 6, 8, 10, 0xfe]), Mac([0xf2, 3, 5, 7, 9, 11]));
+        let exits = |mtu| vec![Exit { mac: own, mtu: 9000 }, Exit { mac: own, mtu }];
+        table.set_exits(exits(1500));
+        let entry = table.entry(Hop { port: 1, address: 7 }).unwrap();
+        assert_eq!(table.view().get(entry).unwrap().hot().mtu(), 0, "unknown");
+        table.set(entry, Some(mac));
+        let begins = |entry| {
+            let hot = table.view().get(entry).unwrap().hot();
+            let mut bytes = [0; 12];
+            bytes[..8].copy_from_slice(&hot.first().to_le_bytes());
+            bytes[8..].copy_from_slice(&hot.last().to_le_bytes());
+            (bytes, hot.mtu(), hot.port())
+        };
+        let bytes = [2, 4, 6, 8, 10, 0xfe, 0xf2, 3, 5, 7, 9, 11];
+        assert_eq!(begins(entry), (bytes, 1500, 1));
+        table.set_exits(exits(0));
+        assert_eq!(begins(entry), (bytes, 0, 1), "the port is down");
+        assert_eq!(table.link(entry), Link { port: 1, mac: Some(mac) });
+        table.set_exits(exits(1280));
+        assert_eq!(begins(entry), (bytes, 1280, 1));
+        table.set(entry, None);
+        assert_eq!(table.view().get(entry).unwrap().hot().mtu(), 0);
     }
 
     #[test]

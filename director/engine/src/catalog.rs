@@ -6,7 +6,9 @@ use std::sync::Arc;
 use director_packet::{Change, Endpoint4};
 
 use crate::estimator::{Estimator, Rates};
-use crate::scheduler::{ServerView, ServiceView, Turn};
+use crate::scheduler::dirty::Dirty;
+use crate::scheduler::hashing::{Member, Table};
+use crate::scheduler::{Scheduler, ServerView, ServiceView, Turns};
 use crate::servers::{Load, MAX_SERVERS, Servers, Traffic};
 use crate::service::{ServerSpec, ServiceKey, ServiceSpec};
 
@@ -41,6 +43,8 @@ pub struct Server {
     /// What an operator set.
     pub spec: ServerSpec,
     slot: u32,
+    /// The weight it had last that was not 0; 0 if it was added with that and never got another.
+    last_weight: u32,
     meter: Meter,
 }
 
@@ -67,6 +71,10 @@ pub struct Service {
     /// Newest first.
     servers: Vec<Server>,
     view: Arc<ServiceView>,
+    /// The state of the scheduler, if it is one that has one.
+    turns: Option<Arc<Turns>>,
+    /// Whether the view is not of the servers as they are now.
+    stale: bool,
     /// What the slots that left the service had counted, less what those that came to it had.
     moved: Traffic,
     meter: Meter,
@@ -106,19 +114,24 @@ pub struct Catalog {
     /// By the words of service and server.
     trash: BTreeMap<(u64, u64), Trash>,
     slots: Arc<Servers>,
+    /// Marks of lists that are no more, but that a worker may still hold: dropped here, so that no worker
+    /// ever frees memory.
+    retired: Vec<Arc<Dirty>>,
     free: Vec<u32>,
     next: u32,
     meter: Meter,
 }
 
 impl Service {
-    /// Its view for workers.
+    /// Its view for workers, as of when it was last made anew, which is with each publication.
     #[must_use]
     pub fn view(&self) -> &Arc<ServiceView> {
         &self.view
     }
 
-    fn renew(&mut self) {
+    /// Makes the view anew. Marks that are no longer used go to `retired`.
+    fn renew(&mut self, slots: &Servers, retired: &mut Vec<Arc<Dirty>>) {
+        self.stale = false;
         let vip = self.key.address;
         let servers = self.servers.iter().map(|server| {
             // Port 0 keeps the port of the service.
@@ -126,12 +139,29 @@ impl Service {
             let address = Endpoint4::new(server.address.address(), port);
             ServerView { slot: server.slot, address, change: Change::between(vip, address) }
         });
-        self.view = Arc::new(ServiceView {
-            key: self.key,
-            scheduler: self.spec.scheduler,
-            servers: servers.collect(),
-            turn: self.view.turn.clone(),
-        });
+        let servers: Arc<[ServerView]> = servers.collect();
+        let scheduler = if let Some(turns) = &self.turns {
+            turns.renew(servers.clone(), slots, retired);
+            Scheduler::Turns(turns.clone())
+        } else {
+            self.servers.iter().for_each(|server| slots.unwatch(server.slot));
+            let members = self.servers.iter().map(|server| Member {
+                address: server.address,
+                weight: server.spec.weight,
+                last_weight: server.last_weight,
+            });
+            let members: Vec<_> = members.collect();
+            Scheduler::Table(Table::new(self.spec.scheduler, self.spec.flags, &members))
+        };
+        self.view = Arc::new(ServiceView { key: self.key, servers, scheduler });
+    }
+
+    /// The servers or their weights have changed.
+    fn changed(&mut self) {
+        self.stale = true;
+        if let Some(turns) = &self.turns {
+            turns.rescale(self.servers.iter().map(|server| server.spec.weight));
+        }
     }
 
     /// Whether it has a server of this address and port.
@@ -153,6 +183,7 @@ impl Catalog {
             services: BTreeMap::new(),
             trash: BTreeMap::new(),
             slots,
+            retired: Vec::new(),
             free: Vec::new(),
             next: 0,
             meter: Meter::default(),
@@ -175,31 +206,32 @@ impl Catalog {
         if self.services.contains_key(&key.word()) {
             return Err(CatalogError::ServiceExists);
         }
-        let view = ServiceView {
-            key,
-            scheduler: spec.scheduler,
-            servers: Vec::new(),
-            turn: Arc::new(Turn::default()),
+        let turns = Turns::of(spec.scheduler);
+        let scheduler = match &turns {
+            Some(turns) => Scheduler::Turns(turns.clone()),
+            None => Scheduler::Table(Table::new(spec.scheduler, spec.flags, &[])),
         };
+        let view = Arc::new(ServiceView { key, servers: Arc::new([]), scheduler });
         let mut moved = Traffic::default();
         // Connections of deleted servers of a deleted service of this key count for this one from now on.
         for slot in self.trash_of(key) {
             moved = moved.since(self.slots.traffic(slot));
         }
-        let service =
-            Service { key, spec, servers: Vec::new(), view: Arc::new(view), moved, meter: Meter::default() };
+        let (servers, meter) = (Vec::new(), Meter::default());
+        let service = Service { key, spec, servers, view, turns, stale: false, moved, meter };
         self.services.insert(key.word(), service);
         Ok(())
     }
 
-    /// Changes a service; a change of the scheduler begins its round anew.
+    /// Changes a service; another scheduler knows nothing of what the one before did.
     pub fn set_service(&mut self, key: ServiceKey, spec: ServiceSpec) -> Result<(), CatalogError> {
         let service = self.services.get_mut(&key.word()).ok_or(CatalogError::NoService)?;
         if service.spec.scheduler != spec.scheduler {
-            service.view.turn.reset();
+            service.turns = Turns::of(spec.scheduler);
+            service.changed();
         }
         service.spec = spec;
-        service.renew();
+        service.stale = true;
         Ok(())
     }
 
@@ -262,8 +294,8 @@ impl Catalog {
             }
         };
         self.slots.set(slot, &spec);
-        service.servers.insert(0, Server { address, spec, slot, meter });
-        service.renew();
+        service.servers.insert(0, Server { address, spec, slot, last_weight: spec.weight, meter });
+        service.changed();
         Ok(())
     }
 
@@ -281,8 +313,12 @@ impl Catalog {
         let at = service.find(address).ok_or(CatalogError::NoServer)?;
         if let Some(server) = service.servers.get_mut(at) {
             server.spec = spec;
+            if spec.weight > 0 {
+                server.last_weight = spec.weight;
+            }
             self.slots.set(server.slot, &spec);
         }
+        service.changed();
         Ok(())
     }
 
@@ -294,10 +330,21 @@ impl Catalog {
         let before = at.checked_sub(1).and_then(|at| service.servers.get(at)).map(|server| server.slot);
         // First of all nobody may take its turn any more.
         self.slots.set_gone(server.slot);
-        service.view.turn.forget(server.slot, before);
-        service.renew();
+        if let Some(turns) = &service.turns {
+            turns.leave(server.slot, before);
+        }
+        service.changed();
         self.discard(key, &server);
         Ok(server.slot)
+    }
+
+    /// Makes the views of services that have changed anew.
+    pub(crate) fn renew(&mut self) {
+        for service in self.services.values_mut().filter(|service| service.stale) {
+            service.renew(&self.slots, &mut self.retired);
+        }
+        // A worker that is marking holds one for a moment.
+        self.retired.retain(|marks| Arc::strong_count(marks) > 1);
     }
 
     /// The workers were given the services as they are now.
@@ -316,6 +363,9 @@ impl Catalog {
             }
             if let Some(service) = services.get_mut(&key.0) {
                 service.moved = service.moved.plus(slots.traffic(trash.slot));
+                if let Some(turns) = &service.turns {
+                    turns.forget(trash.slot);
+                }
             }
             free.push(trash.slot);
             false
@@ -427,6 +477,11 @@ mod tests {
         (catalog, slots)
     }
 
+    fn view(catalog: &mut Catalog) -> Arc<ServiceView> {
+        catalog.renew();
+        catalog.service(KEY).unwrap().view().clone()
+    }
+
     fn row(catalog: &Catalog, at: usize) -> ServerRow {
         catalog.servers(catalog.service(KEY).unwrap()).nth(at).unwrap()
     }
@@ -452,7 +507,7 @@ mod tests {
     #[test]
     fn a_deleted_server_comes_back_with_its_connections() {
         let (mut catalog, slots) = catalog();
-        let slot = catalog.service(KEY).unwrap().view().servers[0].slot;
+        let slot = view(&mut catalog).servers[0].slot;
         slots.bind(slot, State::Established);
         slots.count_connection(0, slot);
         slots.count(0, slot, Direction::In, 100);
@@ -483,7 +538,7 @@ mod tests {
         catalog.collect();
         assert!(!catalog.has_trash());
         catalog.add_server(KEY, B, ServerSpec::default()).unwrap();
-        assert_eq!(catalog.service(KEY).unwrap().view().servers[0].slot, slot);
+        assert_eq!(view(&mut catalog).servers[0].slot, slot);
         assert_eq!(row(&catalog, 0).traffic, Traffic::default());
         let (sum, _) = catalog.statistics(catalog.service(KEY).unwrap());
         assert_eq!((sum.connections, sum.in_bytes), (1, 100), "the service keeps what passed through it");
@@ -493,7 +548,7 @@ mod tests {
     #[test]
     fn a_service_created_anew_starts_at_0() {
         let (mut catalog, slots) = catalog();
-        let slot = catalog.service(KEY).unwrap().view().servers[0].slot;
+        let slot = view(&mut catalog).servers[0].slot;
         slots.bind(slot, State::Established);
         slots.count_connection(0, slot);
         catalog.flush();
@@ -513,8 +568,8 @@ mod tests {
         let (mut catalog, _) = catalog();
         let any = Endpoint4::new(B.address(), 0);
         catalog.add_server(KEY, any, ServerSpec::default()).unwrap();
+        assert_eq!(view(&mut catalog).servers[0].address, Endpoint4::new(B.address(), 80));
         let service = catalog.service(KEY).unwrap();
-        assert_eq!(service.view().servers[0].address, Endpoint4::new(B.address(), 80));
         assert!(service.has_server(any) && !service.has_server(Endpoint4::new(B.address(), 80)));
         assert_eq!(row(&catalog, 0).address, any);
     }

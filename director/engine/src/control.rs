@@ -81,6 +81,8 @@ pub struct Control {
     sysctls: Sysctls,
     network: Network,
     fib_epoch: u32,
+    /// How many servers had been deleted when the configuration was last published.
+    deletions: u32,
     /// Snapshots that a worker may still hold: dropped here, so that no worker ever frees memory.
     retired: Vec<Arc<Snapshot>>,
     /// Until when slots of deleted servers wait.
@@ -107,6 +109,7 @@ impl Control {
             sysctls: Sysctls::default(),
             network: Network::default(),
             fib_epoch: entry::FIRST_EPOCH,
+            deletions: 0,
             retired: Vec::new(),
             collecting: None,
             purging: None,
@@ -163,12 +166,22 @@ impl Control {
         if !Arc::ptr_eq(&self.network.fib, &network.fib) {
             self.fib_epoch = entry::next_epoch(self.fib_epoch);
         }
+        self.shared.adjacencies.set_exits(network.ports.iter().map(PortView::exit).collect());
         self.network = network;
         self.publish();
     }
 
     /// Makes the configuration known to the workers, each of which takes it up with its next burst.
+    ///
+    /// Where a server was deleted, every connection finds its way again, and those of that server find that it is
+    /// gone: no other packet need ask.
     pub fn publish(&mut self) {
+        let deletions = self.shared.servers.deletions();
+        if deletions != self.deletions {
+            self.deletions = deletions;
+            self.fib_epoch = entry::next_epoch(self.fib_epoch);
+        }
+        self.catalog.renew();
         let services = self.catalog.services().map(crate::catalog::Service::view);
         let snapshot = Snapshot::new(&self.network, self.fib_epoch, self.timeouts, self.sysctls, services);
         let old = self.shared.snapshot.swap(Arc::new(snapshot));

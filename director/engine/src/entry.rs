@@ -106,15 +106,62 @@ pub(crate) fn slot(record: &Record<V4>) -> u32 {
 #[inline]
 #[must_use]
 pub(crate) fn change(record: &Record<V4>, direction: Direction) -> Change {
-    let (service, server) = (record.word(SERVICE), record.word(SERVER));
-    let change = Change {
-        to: Endpoint4::from_word(server),
-        network: Delta::from_bits(server as u16),
-        transport: Delta::from_bits(service as u16),
+    let (to, network, transport) = match direction {
+        Direction::In => Words::<false>(record).change(),
+        Direction::Out => Words::<true>(record).change(),
     };
-    match direction {
-        Direction::In => change,
-        Direction::Out => change.opposite(Endpoint4::from_word(service)),
+    Change { to, network, transport }
+}
+
+/// An entry's words for a packet that goes one way (`OUT`: from the server to the client). Each is read when it
+/// is asked for, so that few are in registers at a time.
+#[derive(Clone, Copy)]
+pub(crate) struct Words<'a, const OUT: bool>(pub(crate) &'a Record<V4>);
+
+/// A way that an entry keeps.
+#[derive(Clone, Copy)]
+pub(crate) struct KeptWay(u64);
+
+impl KeptWay {
+    /// Whether it was found under this epoch.
+    #[inline(always)]
+    pub(crate) const fn is_of(self, epoch: u32) -> bool {
+        self.0 >> EPOCH == epoch as u64
+    }
+
+    #[inline(always)]
+    pub(crate) const fn next_hop(self) -> Adjacency {
+        Adjacency::from_number((self.0 >> ADJACENCY) as u32 & ((1 << (EPOCH - ADJACENCY)) - 1))
+    }
+}
+
+impl<const OUT: bool> Words<'_, OUT> {
+    /// Whether `other` is the end that is not the client's.
+    #[inline(always)]
+    pub(crate) fn other_is(self, other: Endpoint4) -> bool {
+        (self.0.word(if OUT { SERVER } else { SERVICE }) ^ other.word()) >> 16 == 0
+    }
+
+    #[inline(always)]
+    pub(crate) fn way(self) -> KeptWay {
+        KeptWay(self.0.word(if OUT { TO_CLIENT } else { TO_SERVER }))
+    }
+
+    #[inline(always)]
+    pub(crate) fn slot(self) -> u32 {
+        slot(self.0)
+    }
+
+    /// What is put in, and what it does to the checksums of IPv4 and of the transport.
+    #[inline(always)]
+    pub(crate) fn change(self) -> (Endpoint4, Delta, Delta) {
+        let (service, server) = (self.0.word(SERVICE), self.0.word(SERVER));
+        let (network, transport) = (Delta::from_bits(server as u16), Delta::from_bits(service as u16));
+        if OUT {
+            (Endpoint4::from_word(service), network.opposite(), transport.opposite())
+        } else {
+            (Endpoint4::from_word(server), network, transport)
+        }
     }
 }
 
@@ -145,8 +192,7 @@ pub(crate) fn set_way(record: &Record<V4>, direction: Direction, epoch: u32, adj
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::scheduler::Turn;
-    use crate::service::{Protocol, SchedulerKind, ServiceKey};
+    use crate::service::{Protocol, ServiceKey};
     use director_flow::{Clock, Inserted, Options, Table, Tick};
 
     #[test]
@@ -161,12 +207,8 @@ mod tests {
         let (vip, address) = (Endpoint4::new(0xc0a8_123a, 80), Endpoint4::new(0xc0a8_0247, 8080));
         let change = Change::between(vip, address);
         let server = ServerView { slot: MAX_SERVERS as u32 - 1, address, change };
-        let service = ServiceView {
-            key: ServiceKey { protocol: Protocol::Tcp, address: vip },
-            scheduler: SchedulerKind::RoundRobin,
-            servers: vec![server],
-            turn: std::sync::Arc::new(Turn::default()),
-        };
+        let key = ServiceKey { protocol: Protocol::Tcp, address: vip };
+        let service = ServiceView::round_robin(key, vec![server]);
         let client = V4End::new(0xc0a8_120a, 2001, 6);
         let (table, mut workers, _) = Table::<V4>::create(&Options::new(10, 1)).unwrap();
         workers[0].quiescent();

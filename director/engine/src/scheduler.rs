@@ -1,11 +1,40 @@
-//! Schedulers: which real server a new connection goes to.
+//! Schedulers: which real server a new connection goes to, in exactly the order of IPVS.
+//!
+//! | schedulers | how |
+//! |---|---|
+//! | `rr`, `wrr` | `rounds`: a walk along the list |
+//! | `lc`, `wlc`, `sed`, `nq`, `fo`, `ovf` | `least`: the best of all |
+//! | `lblc`, `lblcr` | `locality`: what the destination had before |
+//! | `sh`, `dh`, `mh` | `hashing`, `maglev`: a table |
+//!
+//! Tables never change, so they are asked without ado. The others have a state that all workers change; a
+//! lock makes the choice and its connection one step, so that the order is exact whichever worker asks. Only
+//! new connections take it. Existing ones leave a mark (`dirty`) when they change what a choice depends on.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+pub(crate) mod dirty;
+pub(crate) mod hashing;
+mod least;
+mod locality;
+mod maglev;
+pub(crate) mod rounds;
+#[cfg(test)]
+mod tests;
+mod tournament;
+mod weights;
 
+use std::sync::{Arc, Mutex, MutexGuard, TryLockError};
+
+use director_flow::Tick;
 use director_packet::{Change, Endpoint4};
 
-use crate::servers::Servers;
+use crate::servers::{Servers, Standing, Watch};
 use crate::service::{SchedulerKind, ServiceKey};
+use crate::state::State;
+use dirty::Dirty;
+use hashing::Table;
+use least::Least;
+use locality::Locality;
+use rounds::{RoundRobin, Scale, WeightedRoundRobin};
 
 /// A real server of a service, as workers see it.
 #[derive(Clone, Copy, Debug)]
@@ -18,159 +47,231 @@ pub struct ServerView {
     pub change: Change,
 }
 
+/// What a scheduler may ask of the packet that begins a connection; addresses in host order.
+#[derive(Clone, Copy, Debug)]
+pub struct Request {
+    /// The client's address.
+    pub source: u32,
+    /// The client's port.
+    pub source_port: u16,
+    /// The address it wants: the VIP.
+    pub destination: u32,
+    /// When.
+    pub now: Tick,
+}
+
 /// A virtual service, as workers see it.
 #[derive(Debug)]
 pub struct ServiceView {
     /// Its key.
     pub key: ServiceKey,
-    /// How new connections are spread.
-    pub scheduler: SchedulerKind,
     /// Its servers, newest first, the order in which IPVS walks them.
-    pub servers: Vec<ServerView>,
-    /// Where the round stands; kept when the service changes.
-    pub turn: std::sync::Arc<Turn>,
-}
-
-/// No server was served yet: the round begins with the newest.
-const NOBODY: u32 = u32::MAX;
-
-/// Whose turn it was last: the slot of the server in the upper half of the word, and in the lower where
-/// it stood in the list, to find it without a search.
-#[derive(Debug)]
-pub struct Turn(AtomicU64);
-
-impl Default for Turn {
-    fn default() -> Self {
-        Self(AtomicU64::new(u64::from(NOBODY) << 32))
-    }
-}
-
-impl Turn {
-    fn slot_and_place(word: u64) -> (u32, usize) {
-        ((word >> 32) as u32, (word & 0xffff_ffff) as usize)
-    }
-
-    /// Begins the round anew, as a change of the scheduler does.
-    pub(crate) fn reset(&self) {
-        self.0.store(u64::from(NOBODY) << 32, Ordering::Relaxed);
-    }
-
-    /// A server leaves the list: if its turn was last, it is taken to have been that of the one before
-    /// it, so that the one after it is next.
-    pub(crate) fn forget(&self, slot: u32, before: Option<u32>) {
-        let _ = self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |word| {
-            (Self::slot_and_place(word).0 == slot).then(|| u64::from(before.unwrap_or(NOBODY)) << 32)
-        });
-    }
-
-    /// Takes the next turn among servers that are usable.
-    ///
-    /// One word says whose turn it was, and it changes by compare-and-exchange alone: no two connections
-    /// get the same turn and none is left out, whichever worker asks. Nothing else is published by it,
-    /// hence Relaxed.
-    fn next<'a>(&self, list: &'a [ServerView], servers: &Servers) -> Option<&'a ServerView> {
-        let mut word = self.0.load(Ordering::Relaxed);
-        loop {
-            let (slot, hint) = Self::slot_and_place(word);
-            let last = match list.get(hint) {
-                Some(server) if server.slot == slot => Some(hint),
-                _ => list.iter().position(|server| server.slot == slot),
-            };
-            let start = last.map_or(0, |last| last + 1);
-            let (before, after) = list.split_at(start.min(list.len()));
-            let (place, server) = (start..)
-                .zip(after)
-                .chain((0..).zip(before))
-                .find(|(_, server)| servers.is_usable(server.slot))?;
-            let taken = u64::from(server.slot) << 32 | place as u64;
-            match self.0.compare_exchange_weak(word, taken, Ordering::Relaxed, Ordering::Relaxed) {
-                Ok(_) => return Some(server),
-                Err(found) => word = found,
-            }
-        }
-    }
+    pub servers: Arc<[ServerView]>,
+    pub(crate) scheduler: Scheduler,
 }
 
 impl ServiceView {
-    /// The server that a new connection goes to; none if there is none that may take it.
+    /// The server that a new connection in this state goes to, counted as its; none if there is none that
+    /// may take it.
     #[must_use]
-    pub fn schedule(&self, servers: &Servers) -> Option<&ServerView> {
-        match self.scheduler {
-            SchedulerKind::RoundRobin => self.turn.next(&self.servers, servers),
+    pub fn schedule(&self, servers: &Servers, request: &Request, state: State) -> Option<ServerView> {
+        match &self.scheduler {
+            Scheduler::Table(table) => {
+                let server = *table.choose(&self.servers, servers, request)?;
+                servers.bind(server.slot, state);
+                Some(server)
+            }
+            Scheduler::Turns(turns) => turns.schedule(servers, request, state),
+        }
+    }
+
+    /// A service of `rr`.
+    #[cfg(test)]
+    pub(crate) fn round_robin(key: ServiceKey, servers: Vec<ServerView>) -> Self {
+        let scheduler = Scheduler::Turns(Arc::new(Turns::new(SchedulerKind::RoundRobin)));
+        Self { key, servers: servers.into(), scheduler }
+    }
+}
+
+/// How a service chooses.
+#[derive(Debug)]
+pub(crate) enum Scheduler {
+    /// By a table that was made for this list of servers.
+    Table(Table),
+    /// By what all workers know together.
+    Turns(Arc<Turns>),
+}
+
+/// How many destination addresses `lblc` and `lblcr` remember for a service: it has one, its own.
+const ONE_DESTINATION: usize = 1;
+
+/// The state of a scheduler that has one. It outlasts changes of the list of servers.
+#[derive(Debug)]
+pub(crate) struct Turns {
+    kind: SchedulerKind,
+    inner: Mutex<Inner>,
+}
+
+/// A list of servers and what the scheduler knows of it.
+#[derive(Debug)]
+pub(crate) struct Inner {
+    servers: Arc<[ServerView]>,
+    marks: Arc<Dirty>,
+    policy: Policy,
+}
+
+#[derive(Debug)]
+enum Policy {
+    RoundRobin(RoundRobin),
+    WeightedRoundRobin(WeightedRoundRobin),
+    Least(Least),
+    Locality(Locality),
+}
+
+impl Policy {
+    fn new(kind: SchedulerKind, standings: &[Standing]) -> Self {
+        match kind {
+            SchedulerKind::RoundRobin => Self::RoundRobin(RoundRobin::new(standings)),
+            SchedulerKind::WeightedRoundRobin => {
+                let scale = Scale::of(standings.iter().map(|standing| standing.weight));
+                Self::WeightedRoundRobin(WeightedRoundRobin::new(standings, scale))
+            }
+            SchedulerKind::LocalityLeastConnection | SchedulerKind::LocalityReplicated => {
+                let replicated = kind == SchedulerKind::LocalityReplicated;
+                Self::Locality(Locality::new(replicated, ONE_DESTINATION, standings))
+            }
+            _ => Self::Least(Least::new(kind, standings)),
+        }
+    }
+
+    fn update(&mut self, place: usize, standing: &Standing) {
+        match self {
+            Self::RoundRobin(policy) => policy.update(place, standing),
+            Self::WeightedRoundRobin(policy) => policy.update(place, standing),
+            Self::Least(policy) => policy.update(place, standing),
+            Self::Locality(policy) => policy.update(place, standing),
+        }
+    }
+
+    /// Takes over what does not depend on the list.
+    fn adopt(&mut self, old: &Self) {
+        match (self, old) {
+            (Self::RoundRobin(new), Self::RoundRobin(old)) => new.adopt(old),
+            (Self::WeightedRoundRobin(new), Self::WeightedRoundRobin(old)) => new.adopt(old),
+            (Self::Locality(new), Self::Locality(old)) => new.adopt(old),
+            _ => {}
         }
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::service::{Protocol, ServerSpec};
-
-    fn service(slots: &[u32], weights: &[u32]) -> (ServiceView, Servers) {
-        let vip = Endpoint4::new(1, 80);
-        let servers = Servers::new(1);
-        let list = slots.iter().zip(weights).map(|(&slot, &weight)| {
-            servers.ensure(slot);
-            servers.set(slot, &ServerSpec { weight, ..ServerSpec::default() });
-            let address = Endpoint4::new(slot, 80);
-            ServerView { slot, address, change: Change::between(vip, address) }
-        });
-        let view = ServiceView {
-            key: ServiceKey { protocol: Protocol::Tcp, address: vip },
-            scheduler: SchedulerKind::RoundRobin,
-            servers: list.collect(),
-            turn: Default::default(),
-        };
-        (view, servers)
-    }
-
-    fn serve(view: &ServiceView, servers: &Servers, times: usize) -> Vec<u32> {
-        (0..times).filter_map(|_| Some(view.schedule(servers)?.slot)).collect()
-    }
-
-    #[test]
-    fn newest_first_and_weight_0_skipped() {
-        let (view, servers) = service(&[73, 72, 71], &[1, 1, 1]);
-        assert_eq!(serve(&view, &servers, 5), [73, 72, 71, 73, 72]);
-        servers.set(71, &ServerSpec { weight: 0, ..ServerSpec::default() });
-        assert_eq!(serve(&view, &servers, 3), [73, 72, 73]);
-        servers.set(72, &ServerSpec { weight: 0, ..ServerSpec::default() });
-        servers.set_gone(73);
-        assert_eq!(serve(&view, &servers, 3), []);
-    }
-
-    #[test]
-    fn a_change_of_the_list_keeps_the_round() {
-        let (mut view, servers) = service(&[73, 72, 71], &[1, 1, 1]);
-        assert_eq!(serve(&view, &servers, 2), [73, 72]);
-        // The last served leaves: 71 is next all the same.
-        view.turn.forget(72, Some(73));
-        view.servers.remove(1);
-        assert_eq!(serve(&view, &servers, 2), [71, 73]);
-        // A new one comes in at the head.
-        let (other, more) = service(&[74, 73, 71], &[1, 1, 1]);
-        view.servers = other.servers;
-        assert_eq!(serve(&view, &more, 3), [71, 74, 73]);
-        view.turn.reset();
-        assert_eq!(serve(&view, &more, 1), [74]);
-    }
-
-    #[test]
-    fn exact_over_all_workers() {
-        let (view, servers) = service(&[1, 2, 3, 4, 5, 6, 7], &[1; 7]);
-        let each = 10_001;
-        let counts = std::thread::scope(|scope| {
-            let threads: Vec<_> = (0..2).map(|_| scope.spawn(|| serve(&view, &servers, each))).collect();
-            let mut counts = [0; 8];
-            for slot in threads.into_iter().flat_map(|thread| thread.join().unwrap()) {
-                counts[slot as usize] += 1;
+impl Inner {
+    fn choose(&mut self, servers: &Servers, request: &Request) -> Option<ServerView> {
+        let Self { servers: list, marks, policy } = self;
+        marks.drain(|place| {
+            if let Some(server) = list.get(place) {
+                policy.update(place, &servers.standing(server.slot));
             }
-            counts
         });
-        let total = 2 * each;
-        assert!(
-            counts[1..].iter().all(|&count| count == total / 7 || count == total.div_ceil(7)),
-            "{counts:?}"
-        );
+        let slots = |place: usize| list.get(place).map(|server: &ServerView| server.slot);
+        let place = match policy {
+            Policy::RoundRobin(policy) => policy.choose(&slots, servers),
+            Policy::WeightedRoundRobin(policy) => policy.choose(&slots, servers),
+            Policy::Least(policy) => policy.choose(),
+            Policy::Locality(policy) => policy.choose(&slots, servers, request.destination, request.now),
+        }?;
+        list.get(place).copied()
+    }
+}
+
+impl Turns {
+    /// The state of a scheduler that has one, of a service without servers.
+    pub(crate) fn of(kind: SchedulerKind) -> Option<Arc<Self>> {
+        match kind {
+            SchedulerKind::SourceHash | SchedulerKind::DestinationHash | SchedulerKind::Maglev => None,
+            _ => Some(Arc::new(Self::new(kind))),
+        }
+    }
+
+    fn new(kind: SchedulerKind) -> Self {
+        let inner =
+            Inner { servers: Arc::new([]), marks: Arc::new(Dirty::new(0)), policy: Policy::new(kind, &[]) };
+        Self { kind, inner: Mutex::new(inner) }
+    }
+
+    /// Spins, and never sleeps: it is held for some 100 ns at a time, by workers on cores of their own, and by
+    /// the control core for a swap. A mutex that is only ever tried has no waiters, so unlocking it makes no
+    /// system call.
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        loop {
+            match self.inner.try_lock() {
+                Ok(guard) => return guard,
+                Err(TryLockError::Poisoned(poisoned)) => return poisoned.into_inner(),
+                Err(TryLockError::WouldBlock) => std::hint::spin_loop(),
+            }
+        }
+    }
+
+    fn schedule(&self, servers: &Servers, request: &Request, state: State) -> Option<ServerView> {
+        let mut inner = self.lock();
+        let server = inner.choose(servers, request)?;
+        servers.bind(server.slot, state);
+        Some(server)
+    }
+
+    /// Which changes of servers it must hear of.
+    fn watch(&self) -> Watch {
+        match self.kind {
+            SchedulerKind::RoundRobin | SchedulerKind::WeightedRoundRobin | SchedulerKind::Failover => {
+                Watch::Usable
+            }
+            _ => Watch::Connections,
+        }
+    }
+
+    /// Goes over to another list of servers. What is no longer used goes to `retired`, to be kept until no
+    /// worker holds it: none is to free it.
+    pub(crate) fn renew(&self, list: Arc<[ServerView]>, servers: &Servers, retired: &mut Vec<Arc<Dirty>>) {
+        let marks = Arc::new(Dirty::new(list.len()));
+        for (server, place) in list.iter().zip(0..) {
+            let before = servers.watch(server.slot, place, &marks, self.watch());
+            // Nearly all have the same.
+            if let Some(before) = before
+                && retired.last().is_none_or(|last| !Arc::ptr_eq(last, &before))
+            {
+                retired.push(before);
+            }
+        }
+        // From here on every change leaves a mark in the new list's, so none is missed.
+        let standings: Vec<_> = list.iter().map(|server| servers.standing(server.slot)).collect();
+        let mut new = Inner { servers: list, marks, policy: Policy::new(self.kind, &standings) };
+        let mut inner = self.lock();
+        new.policy.adopt(&inner.policy);
+        std::mem::swap(&mut *inner, &mut new);
+        drop(inner);
+        retired.push(new.marks);
+    }
+
+    /// A server left the list; `before` is the slot of the one before it.
+    pub(crate) fn leave(&self, slot: u32, before: Option<u32>) {
+        if let Policy::RoundRobin(policy) = &mut self.lock().policy {
+            policy.forget(slot, before);
+        }
+    }
+
+    /// A server was added, changed or deleted: the weights there are now.
+    pub(crate) fn rescale(&self, weights: impl Iterator<Item = u32>) {
+        if self.kind == SchedulerKind::WeightedRoundRobin {
+            let scale = Scale::of(weights);
+            if let Policy::WeightedRoundRobin(policy) = &mut self.lock().policy {
+                policy.rescale(scale);
+            }
+        }
+    }
+
+    /// A slot becomes another server's.
+    pub(crate) fn forget(&self, slot: u32) {
+        if let Policy::Locality(policy) = &mut self.lock().policy {
+            policy.forget(slot);
+        }
     }
 }

@@ -3,12 +3,16 @@
 //! A slot belongs to one server of one service from the server's creation until no connection refers
 //! to it any more, so a record keeps the number of the slot.
 
-use std::sync::OnceLock;
 use std::sync::atomic::{
     AtomicU32, AtomicU64,
-    Ordering::{AcqRel, Relaxed},
+    Ordering::{Relaxed, SeqCst},
 };
+use std::sync::{Arc, OnceLock};
 
+use arc_swap::ArcSwapOption;
+use zerocopy::FromZeros;
+
+use crate::scheduler::dirty::Dirty;
 use crate::service::ServerSpec;
 use crate::state::{Direction, State};
 
@@ -52,7 +56,9 @@ const ACTIVE: u64 = 1 << 32;
 /// What all workers see and change of a server at once. The counts are exact, since each change is one
 /// atomic addition, and both are in one word, so a connection is never in neither or in both.
 ///
-/// Every access is Relaxed but where it is said: every field stands for itself.
+/// What a scheduler chooses by, `connections`, `flags` and `weight`, is changed and then marked; the
+/// scheduler takes the mark and then looks. That makes all four accesses `SeqCst`, so that one of the two
+/// sees the other's. The rest is Relaxed: every field stands for itself.
 #[derive(Default)]
 #[repr(align(64))]
 struct Shared {
@@ -63,6 +69,49 @@ struct Shared {
     weight: AtomicU32,
     upper: AtomicU32,
     lower: AtomicU32,
+    /// Which changes the scheduler wants to hear of: [`Watch`]'s bits, or none. Stored after `place` and `marks`,
+    /// so that who sees it sees them; who does not is seen by the scheduler, which looks afterwards.
+    watch: AtomicU32,
+    /// Where in the list of its service the server stands.
+    place: AtomicU32,
+    /// Where changes are marked.
+    marks: ArcSwapOption<Dirty>,
+}
+
+/// Which changes of a server matter to a scheduler.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u32)]
+pub(crate) enum Watch {
+    /// Whether it may be used.
+    Usable = 1,
+    /// That and every change of its connections.
+    Connections = 3,
+}
+
+/// A server as a scheduler sees it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Standing {
+    flags: u32,
+    pub(crate) weight: u32,
+    pub(crate) active: u32,
+    pub(crate) inactive: u32,
+}
+
+impl Standing {
+    /// Whether it may take a new connection.
+    pub(crate) const fn is_usable(&self) -> bool {
+        self.weight > 0 && self.flags == 0
+    }
+
+    /// Whether it was deleted.
+    pub(crate) const fn is_gone(&self) -> bool {
+        self.flags & GONE != 0
+    }
+
+    /// The same server, were it neither deleted nor overloaded.
+    pub(crate) const fn as_usable(self) -> Self {
+        Self { flags: 0, ..self }
+    }
 }
 
 /// What a connection in a state adds to [`Shared::connections`].
@@ -74,7 +123,7 @@ impl Shared {
     /// Active connections, and the others. The end of a connection may be counted before its last change of
     /// state, by another thread, is: then one of the two is below 0 for a moment, and shown as 0.
     fn counts(&self) -> (u32, u32) {
-        let word = self.connections.load(Relaxed) as i64;
+        let word = self.connections.load(SeqCst) as i64;
         let inactive = i64::from(word as i32);
         let active = word.wrapping_sub(inactive) >> 32;
         (active.max(0) as u32, inactive.max(0) as u32)
@@ -95,22 +144,37 @@ impl Shared {
     /// After a connection came: the server may have all it may have.
     ///
     /// Another thread may count ends at the same time. It finds the flag and clears it, or this one finds
-    /// its count after setting the flag: AcqRel, so that of both changes of the flag the later sees what
-    /// came before the earlier.
+    /// its count after setting the flag: of both changes of the flag the later sees what came before the
+    /// earlier.
     fn fill(&self) {
         let upper = self.upper.load(Relaxed);
         if upper != 0 && self.total() >= upper {
-            self.flags.fetch_or(OVERLOADED, AcqRel);
+            self.flags.fetch_or(OVERLOADED, SeqCst);
             if self.is_released() {
-                self.flags.fetch_and(!OVERLOADED, AcqRel);
+                self.flags.fetch_and(!OVERLOADED, SeqCst);
             }
+            self.mark(Watch::Usable);
         }
     }
 
-    /// After a connection ended. AcqRel: see [`Self::fill`].
+    /// After a connection ended: see [`Self::fill`].
     fn drain(&self) {
-        if self.upper.load(Relaxed) != 0 && self.is_released() {
-            self.flags.fetch_and(!OVERLOADED, AcqRel);
+        if self.upper.load(Relaxed) != 0
+            && self.is_released()
+            && self.flags.fetch_and(!OVERLOADED, SeqCst) & OVERLOADED != 0
+        {
+            self.mark(Watch::Usable);
+        }
+    }
+
+    /// Tells the scheduler of the service that the server has changed, if it wants to know.
+    fn mark(&self, what: Watch) {
+        // `Usable` is a part of `Connections`.
+        let bit = if what == Watch::Usable { 1 } else { 2 };
+        if self.watch.load(SeqCst) & bit != 0
+            && let Some(marks) = &*self.marks.load()
+        {
+            marks.mark(self.place.load(Relaxed));
         }
     }
 }
@@ -157,22 +221,40 @@ impl Traffic {
 }
 
 /// One worker's counts of one server. Only that worker writes them, so an addition is a load and a store.
-#[derive(Default)]
-#[repr(align(64))]
-struct Counters {
+#[derive(FromZeros)]
+#[repr(C, align(64))]
+pub(crate) struct Counters {
     connections: AtomicU64,
     packets: [AtomicU64; 2],
     bytes: [AtomicU64; 2],
 }
 
+#[inline(always)]
 fn add(counter: &AtomicU64, amount: u64) {
     counter.store(counter.load(Relaxed).wrapping_add(amount), Relaxed);
+}
+
+impl Counters {
+    /// Counts a packet, its length in bytes.
+    #[inline(always)]
+    pub(crate) fn count(&self, direction: Direction, bytes: u16) {
+        add(&self.packets[direction as usize], 1);
+        add(&self.bytes[direction as usize], u64::from(bytes));
+    }
+}
+
+/// Zeroed memory, of which the kernel gives only the pages that are touched.
+fn zeroed<T: FromZeros>(count: usize) -> Box<[T]> {
+    <[T]>::new_box_zeroed_with_elems(count).unwrap_or_default()
 }
 
 /// The slots of all real servers.
 pub struct Servers {
     shared: Chunks<Shared>,
-    counters: Box<[Chunks<Counters>]>,
+    /// Of each worker, by slot.
+    counters: Box<[Box<[Counters]>]>,
+    /// How often a server was deleted.
+    deletions: AtomicU32,
 }
 
 /// The connections of a server.
@@ -190,33 +272,77 @@ impl Servers {
     /// No servers yet, for so many workers.
     #[must_use]
     pub fn new(workers: usize) -> Self {
-        Self { shared: Chunks::new(), counters: std::iter::repeat_with(Chunks::new).take(workers).collect() }
+        let counters = std::iter::repeat_with(|| zeroed(MAX_SERVERS)).take(workers).collect();
+        Self { shared: Chunks::new(), counters, deletions: AtomicU32::new(0) }
     }
 
     /// Makes a slot usable. For the control core, before any worker hears of the slot.
     pub(crate) fn ensure(&self, slot: u32) {
         self.shared.ensure(slot);
-        for counters in &self.counters {
-            counters.ensure(slot);
-        }
     }
 
     /// Sets what an operator may change. A larger upper threshold, or none, ends an overload; a smaller one
-    /// counts from the next connection. AcqRel: see [`Shared::fill`].
+    /// counts from the next connection.
     pub(crate) fn set(&self, slot: u32, spec: &ServerSpec) {
         let Some(shared) = self.shared.get(slot) else { return };
         let before = shared.upper.swap(spec.upper, Relaxed);
         shared.lower.store(spec.lower, Relaxed);
-        shared.weight.store(spec.weight, Relaxed);
+        shared.weight.store(spec.weight, SeqCst);
         let eased = spec.upper == 0 || spec.upper > before;
-        shared.flags.fetch_and(if eased { !(GONE | OVERLOADED) } else { !GONE }, AcqRel);
+        shared.flags.fetch_and(if eased { !(GONE | OVERLOADED) } else { !GONE }, SeqCst);
+        shared.mark(Watch::Usable);
+    }
+
+    /// Says where in the list of its service a server stands, and where its changes are marked from now
+    /// on. For the control core; returns where they were marked before, which a worker may still hold.
+    pub(crate) fn watch(
+        &self,
+        slot: u32,
+        place: u32,
+        marks: &Arc<Dirty>,
+        watch: Watch,
+    ) -> Option<Arc<Dirty>> {
+        let shared = self.shared.get(slot)?;
+        shared.place.store(place, Relaxed);
+        let before = shared.marks.swap(Some(marks.clone()));
+        shared.watch.store(watch as u32, SeqCst);
+        before
+    }
+
+    /// Nobody wants to hear of a server's changes. For the control core.
+    pub(crate) fn unwatch(&self, slot: u32) {
+        if let Some(shared) = self.shared.get(slot) {
+            shared.watch.store(0, SeqCst);
+        }
+    }
+
+    /// Where in the list of its service a server stands, or stood: whoever asks must look.
+    pub(crate) fn place(&self, slot: u32) -> usize {
+        self.shared.get(slot).map_or(0, |shared| shared.place.load(Relaxed) as usize)
+    }
+
+    /// What a scheduler chooses by.
+    pub(crate) fn standing(&self, slot: u32) -> Standing {
+        let none = Standing { flags: GONE, weight: 0, active: 0, inactive: 0 };
+        self.shared.get(slot).map_or(none, |shared| {
+            let (active, inactive) = shared.counts();
+            let (flags, weight) = (shared.flags.load(SeqCst), shared.weight.load(SeqCst));
+            Standing { flags, weight, active, inactive }
+        })
     }
 
     /// Marks a server as deleted: its clients' packets are dropped from now on.
     pub(crate) fn set_gone(&self, slot: u32) {
         if let Some(shared) = self.shared.get(slot) {
-            shared.flags.fetch_or(GONE, Relaxed);
+            shared.flags.fetch_or(GONE, SeqCst);
+            shared.mark(Watch::Usable);
+            self.deletions.fetch_add(1, Relaxed);
         }
+    }
+
+    /// How often a server was deleted, modulo 2^32. For the control core.
+    pub(crate) fn deletions(&self) -> u32 {
+        self.deletions.load(Relaxed)
     }
 
     /// Whether a server was deleted.
@@ -244,16 +370,18 @@ impl Servers {
     /// Counts a new connection of a server.
     pub(crate) fn bind(&self, slot: u32, state: State) {
         if let Some(shared) = self.shared.get(slot) {
-            shared.connections.fetch_add(one(state), Relaxed);
+            shared.connections.fetch_add(one(state), SeqCst);
             shared.fill();
+            shared.mark(Watch::Connections);
         }
     }
 
     /// Counts the end of a connection of a server.
     pub(crate) fn unbind(&self, slot: u32, state: State) {
         if let Some(shared) = self.shared.get(slot) {
-            shared.connections.fetch_sub(one(state), Relaxed);
+            shared.connections.fetch_sub(one(state), SeqCst);
             shared.drain();
+            shared.mark(Watch::Connections);
         }
     }
 
@@ -263,7 +391,8 @@ impl Servers {
         if from.is_active() != to.is_active()
             && let Some(shared) = self.shared.get(slot)
         {
-            shared.connections.fetch_add(one(to).wrapping_sub(one(from)), Relaxed);
+            shared.connections.fetch_add(one(to).wrapping_sub(one(from)), SeqCst);
+            shared.mark(Watch::Connections);
         }
     }
 
@@ -283,18 +412,23 @@ impl Servers {
         })
     }
 
+    /// A worker's counts, by slot. For the worker itself only.
+    #[inline]
+    pub(crate) fn counters(&self, worker: usize) -> &[Counters] {
+        self.counters.get(worker).map_or(&[], |counters| counters)
+    }
+
     /// Counts a packet, its length in bytes. For the worker itself only.
     #[inline]
     pub(crate) fn count(&self, worker: usize, slot: u32, direction: Direction, bytes: u16) {
-        if let Some(counters) = self.counters.get(worker).and_then(|chunks| chunks.get(slot)) {
-            add(&counters.packets[direction as usize], 1);
-            add(&counters.bytes[direction as usize], u64::from(bytes));
+        if let Some(counters) = self.counters(worker).get(slot as usize) {
+            counters.count(direction, bytes);
         }
     }
 
     /// Counts a scheduled connection. For the worker itself only.
     pub(crate) fn count_connection(&self, worker: usize, slot: u32) {
-        if let Some(counters) = self.counters.get(worker).and_then(|chunks| chunks.get(slot)) {
+        if let Some(counters) = self.counters(worker).get(slot as usize) {
             add(&counters.connections, 1);
         }
     }
@@ -303,7 +437,7 @@ impl Servers {
     #[must_use]
     pub fn traffic(&self, slot: u32) -> Traffic {
         let mut sum = Traffic::default();
-        for counters in self.counters.iter().filter_map(|chunks| chunks.get(slot)) {
+        for counters in self.counters.iter().filter_map(|counters| counters.get(slot as usize)) {
             sum = sum.plus(Traffic {
                 connections: counters.connections.load(Relaxed),
                 in_packets: counters.packets[Direction::In as usize].load(Relaxed),

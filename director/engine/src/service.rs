@@ -71,18 +71,59 @@ impl fmt::Display for ServiceKey {
     }
 }
 
-/// How new connections are spread.
+/// How new connections are spread: IPVS's schedulers.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum SchedulerKind {
-    /// Round robin, as IPVS: from the newest server to the oldest, weight 0 skipped.
+    /// `rr`: one after the other.
     RoundRobin,
+    /// `wrr`: one after the other, the heavier more often.
+    WeightedRoundRobin,
+    /// `lc`: the fewest connections.
+    LeastConnection,
+    /// `wlc`: the fewest connections for the weight.
+    WeightedLeastConnection,
+    /// `lblc`: by destination address, as long as its server is not overloaded.
+    LocalityLeastConnection,
+    /// `lblcr`: by destination address, of a set of servers that grows and shrinks.
+    LocalityReplicated,
+    /// `dh`: by a hash of the destination address.
+    DestinationHash,
+    /// `sh`: by a hash of the source address.
+    SourceHash,
+    /// `sed`: where one more active connection weighs least.
+    ShortestExpectedDelay,
+    /// `nq`: an idle server, else as `sed`.
+    NeverQueue,
+    /// `fo`: the heaviest.
+    Failover,
+    /// `ovf`: the heaviest that has no more active connections than its weight.
+    Overflow,
+    /// `mh`: by a consistent (Maglev) hash of the source address.
+    Maglev,
 }
 
 impl SchedulerKind {
+    /// Every scheduler.
+    pub const ALL: [Self; 13] = [
+        Self::RoundRobin,
+        Self::WeightedRoundRobin,
+        Self::LeastConnection,
+        Self::WeightedLeastConnection,
+        Self::LocalityLeastConnection,
+        Self::LocalityReplicated,
+        Self::DestinationHash,
+        Self::SourceHash,
+        Self::ShortestExpectedDelay,
+        Self::NeverQueue,
+        Self::Failover,
+        Self::Overflow,
+        Self::Maglev,
+    ];
+
     /// The scheduler of a name.
     #[must_use]
     pub fn from_name(name: &str) -> Option<Self> {
-        (name == "rr").then_some(Self::RoundRobin)
+        Self::ALL.into_iter().find(|kind| kind.name() == name)
     }
 
     /// Its name, as ipvsadm knows it.
@@ -90,8 +131,41 @@ impl SchedulerKind {
     pub const fn name(self) -> &'static str {
         match self {
             Self::RoundRobin => "rr",
+            Self::WeightedRoundRobin => "wrr",
+            Self::LeastConnection => "lc",
+            Self::WeightedLeastConnection => "wlc",
+            Self::LocalityLeastConnection => "lblc",
+            Self::LocalityReplicated => "lblcr",
+            Self::DestinationHash => "dh",
+            Self::SourceHash => "sh",
+            Self::ShortestExpectedDelay => "sed",
+            Self::NeverQueue => "nq",
+            Self::Failover => "fo",
+            Self::Overflow => "ovf",
+            Self::Maglev => "mh",
         }
     }
+}
+
+/// The flag of a scheduler (`-b`), of the bits that the kernel has for it in `linux/ip_vs.h`: `sh-fallback`
+/// and `mh-fallback`, another server where the hash's own is not usable. Other schedulers ignore it.
+pub const FALLBACK: u32 = 0x8;
+
+/// Likewise: `sh-port` and `mh-port`, the source port is hashed too.
+pub const PORT: u32 = 0x10;
+
+/// Likewise: the third, which no scheduler has a use for.
+pub const THIRD_FLAG: u32 = 0x20;
+
+/// The names of a scheduler's flags, in ipvsadm's order.
+pub fn flag_names(scheduler: SchedulerKind, flags: u32) -> impl Iterator<Item = &'static str> {
+    let names = match scheduler {
+        SchedulerKind::SourceHash => ["sh-fallback", "sh-port", "flag-3"],
+        SchedulerKind::Maglev => ["mh-fallback", "mh-port", "flag-3"],
+        _ => ["flag-1", "flag-2", "flag-3"],
+    };
+    let bits = [FALLBACK, PORT, THIRD_FLAG];
+    names.into_iter().zip(bits).filter(move |(_, bit)| flags & bit != 0).map(|(name, _)| name)
 }
 
 /// What may be changed of a virtual service.
@@ -99,7 +173,7 @@ impl SchedulerKind {
 pub struct ServiceSpec {
     /// How new connections are spread.
     pub scheduler: SchedulerKind,
-    /// IPVS's flags of the scheduler (`-b`), shown as they were given.
+    /// IPVS's flags of the scheduler (`-b`): of [`FALLBACK`], [`PORT`] and [`THIRD_FLAG`].
     pub flags: u32,
 }
 

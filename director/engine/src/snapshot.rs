@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use director_packet::{Endpoint4, Mac};
 
+use crate::adjacency::Exit;
 use crate::control::Network;
 use crate::fib::Fib;
 use crate::scheduler::ServiceView;
@@ -54,6 +55,12 @@ pub struct PortView {
     pub twin: bool,
     /// The address that its ICMP errors come from, host order; 0: none.
     pub address: u32,
+}
+
+impl PortView {
+    pub(crate) fn exit(&self) -> Exit {
+        Exit { mac: self.mac, mtu: if self.up { self.mtu } else { 0 } }
+    }
 }
 
 /// Lookups in these are by keys the operator chose, so they take a fast hash.
@@ -156,6 +163,12 @@ impl Snapshot {
         self.servers.contains(&key_word(address, protocol))
     }
 
+    /// The director's own addresses, to be asked for a burst.
+    #[inline(always)]
+    pub(crate) fn local(&self) -> LocalView<'_> {
+        LocalView { slots: &self.local.slots, shift: self.local.shift }
+    }
+
     /// Whether an address (host order) is the director's own.
     #[inline]
     #[must_use]
@@ -195,12 +208,41 @@ impl Local {
 
     #[inline]
     fn place(&self, address: u32) -> usize {
-        (address.wrapping_mul(0x9e37_79b1) >> self.shift) as usize
+        place(self.shift, address)
     }
 
-    #[inline]
     fn contains(&self, address: u32) -> bool {
-        let mut at = self.place(address);
+        LocalView { slots: &self.slots, shift: self.shift }.contains(address)
+    }
+}
+
+#[inline(always)]
+fn place(shift: u32, address: u32) -> usize {
+    (address.wrapping_mul(0x9e37_79b1) >> shift) as usize
+}
+
+/// The set, as a burst holds it.
+#[derive(Clone, Copy)]
+pub(crate) struct LocalView<'a> {
+    slots: &'a [u32],
+    shift: u32,
+}
+
+impl LocalView<'_> {
+    /// Whether an address (host order) is in the set.
+    #[inline(always)]
+    pub(crate) fn contains(self, address: u32) -> bool {
+        let found = self.slots.get(place(self.shift, address)).map_or(0, |slot| *slot);
+        if found == address {
+            // 0.0.0.0 is in no set, and is what a free slot has.
+            return address != 0;
+        }
+        found != 0 && self.contains_further(address)
+    }
+
+    #[inline(never)]
+    fn contains_further(self, address: u32) -> bool {
+        let mut at = place(self.shift, address);
         loop {
             match self.slots.get(at) {
                 Some(&found) if found == address => return address != 0,

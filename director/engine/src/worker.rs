@@ -1,13 +1,12 @@
-//! A worker's way through a burst: parse, look up, translate.
+//! A worker's way through a burst.
 //!
-//! Three passes, so that memory is asked for before it is needed: the first parses each frame, hashes
-//! its client end and prefetches the bucket; the second compares tags and prefetches the record; the
-//! third verifies and rewrites. This file is the way of a packet of an existing connection. What is
-//! rare lies apart: packets without an entry in `unknown`, ICMP errors that are sent in `refusal`, those
-//! that are translated in `related`.
+//! Packets of established TCP connections go the short way of `steady`. This file is the general way, of
+//! every packet of an existing connection. What is rare lies apart: packets without an entry in `unknown`,
+//! ICMP errors that are sent in `refusal`, those that are translated in `related`.
 
 mod refusal;
 mod related;
+mod steady;
 mod unknown;
 
 use std::sync::Arc;
@@ -15,8 +14,9 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use arc_swap::ArcSwap;
 use arc_swap::cache::Cache;
-use director_flow::{Hash, Index, Probe, Record, Table, Tick, V4, V4End, WorkerLocal};
+use director_flow::{Index, Record, Table, Tick, V4, V4End, WorkerLocal};
 use director_packet::nat::{End, set_macs};
+use director_packet::plain;
 use director_packet::tcp_flag::SYN;
 use director_packet::{Endpoint4, Segment, parse};
 
@@ -29,6 +29,7 @@ use crate::state::{self, Direction, State};
 
 use refusal::Refusals;
 pub use refusal::Reply;
+use steady::Glance;
 
 /// Frames in a burst, at most.
 pub const BURST: usize = 32;
@@ -41,6 +42,13 @@ pub trait Frames {
     fn head(&mut self, at: usize) -> &mut [u8];
     /// The whole length of a frame in bytes.
     fn length(&self, at: usize) -> usize;
+    /// The headers of a frame, as far as they are of the common length, and its whole length in bytes. None
+    /// where they cannot be had at once; [`Self::head`] is asked then.
+    #[inline(always)]
+    fn headers(&mut self, at: usize) -> Option<(&mut plain::Headers, usize)> {
+        let length = self.length(at);
+        Some((self.head(at).first_chunk_mut()?, length))
+    }
 }
 
 /// What becomes of a frame.
@@ -50,13 +58,8 @@ pub enum Verdict {
     Send(u8),
     /// It goes to the kernel, through the twin of the port it came in on.
     Kernel,
-    /// It is translated and waits for the MAC address of a next hop.
-    Hold {
-        /// The next hop.
-        way: Adjacency,
-        /// The virtual service that a client's packet was for; none for a server's.
-        service: Option<Endpoint4>,
-    },
+    /// It is translated and waits for the MAC address of this next hop; see [`Worker::held_for`].
+    Hold(Adjacency),
     /// It is dropped.
     Drop(Reason),
 }
@@ -97,25 +100,28 @@ impl Shared {
     }
 }
 
-/// A frame on its way through the passes.
-#[derive(Clone, Copy)]
+/// A segment on its way.
 struct Lane {
     at: usize,
     segment: Segment,
     client: V4End,
+    /// The end that is not the client's: the virtual service, or the real server.
+    other: Endpoint4,
     direction: Direction,
-    hash: Hash,
-    probe: Probe,
 }
 
 impl Lane {
-    /// The end that is not the client's: the virtual service, or the real server.
-    #[inline]
-    fn other(&self) -> Endpoint4 {
-        match self.direction {
-            Direction::In => self.segment.destination,
-            Direction::Out => self.segment.source,
-        }
+    /// The client's end is the source of a packet to the director and the destination of any other: a virtual
+    /// service whose address is not the director's own is none (the kernel routes its packets), and a client
+    /// cannot have an address of the director's.
+    fn new(snapshot: &Snapshot, at: usize, segment: Segment) -> Self {
+        let Segment { source, destination, protocol, .. } = segment;
+        let (end, other, direction) = if snapshot.is_local(destination.address()) {
+            (source, destination, Direction::In)
+        } else {
+            (destination, source, Direction::Out)
+        };
+        Self { at, segment, client: entry::client_end(end, protocol), other, direction }
     }
 }
 
@@ -136,13 +142,15 @@ pub struct Worker {
     shared: Arc<Shared>,
     snapshot: Cache<Arc<ArcSwap<Snapshot>>, Arc<Snapshot>>,
     core: Core,
-    lanes: [Option<Lane>; BURST],
+    glances: Box<[Glance; BURST]>,
 }
 
 /// The part of a worker that changes while it works.
 struct Core {
     local: WorkerLocal<V4>,
     refusals: Refusals,
+    /// For whom each frame that waits was.
+    held: [Option<Endpoint4>; BURST],
 }
 
 impl Worker {
@@ -151,8 +159,8 @@ impl Worker {
     pub fn new(shared: Arc<Shared>, local: WorkerLocal<V4>) -> Self {
         let snapshot = Cache::new(shared.snapshot.clone());
         let table = local.table().clone();
-        let core = Core { local, refusals: Refusals::new(BURST) };
-        Self { table, shared, snapshot, core, lanes: [None; BURST] }
+        let core = Core { local, refusals: Refusals::new(BURST), held: [None; BURST] };
+        Self { table, shared, snapshot, core, glances: Box::new([Glance::NOTHING; BURST]) }
     }
 
     /// Its number, from 0.
@@ -183,8 +191,16 @@ impl Worker {
         self.core.refusals.replies()
     }
 
+    /// The virtual service that a frame of the last burst was for that is to wait ([`Verdict::Hold`]); none for
+    /// a server's.
+    #[must_use]
+    pub fn held_for(&self, at: usize) -> Option<Endpoint4> {
+        self.core.held.get(at).copied().flatten()
+    }
+
     /// Decides about a burst that came in on a port, at `now`, which is `milliseconds` of any clock.
-    /// `verdicts` are filled for each frame; frames that are to be sent or to wait are rewritten.
+    /// `verdicts` are filled for each frame; frames that are to be sent or to wait are rewritten. Returns the
+    /// port by which every frame of the burst leaves, where there is one.
     ///
     /// To be called between [`Self::quiescent`] and [`Self::offline`]: it holds what it finds.
     pub fn process(
@@ -194,90 +210,58 @@ impl Worker {
         port: u8,
         frames: &mut impl Frames,
         verdicts: &mut [Verdict; BURST],
-    ) {
-        let Self { table, shared, snapshot, core, lanes } = self;
+    ) -> Option<u8> {
+        let Self { table, shared, snapshot, core, glances } = self;
         core.refusals.clear();
         let snapshot: &Snapshot = snapshot.load();
         let Some(view) = snapshot.ports.get(usize::from(port)) else {
             verdicts.fill(Verdict::Drop(Reason::PortDown));
-            return;
+            return None;
         };
         let moment = Moment { now, milliseconds, port: view, port_number: port, snapshot, table, shared };
-        let count = core.parse_all(&moment, frames, verdicts, lanes);
-        for lane in lanes.iter_mut().take(count).flatten() {
-            lane.probe = table.probe(lane.hash);
-        }
-        for lane in lanes.iter().take(count).flatten() {
-            verdicts[lane.at] = core.look_up(&moment, lane, frames);
-        }
+        core.burst(&moment, frames, verdicts, glances)
     }
 }
 
 impl Core {
-    /// The first pass. Returns how many lanes are taken.
-    fn parse_all(
-        &mut self,
-        moment: &Moment<'_>,
-        frames: &mut impl Frames,
-        verdicts: &mut [Verdict; BURST],
-        lanes: &mut [Option<Lane>; BURST],
-    ) -> usize {
-        let mut taken = 0;
-        for (at, verdict) in verdicts.iter_mut().enumerate().take(frames.count()) {
-            let length = frames.length(at);
-            let parsed = parse(frames.head(at), length, moment.port.mac);
-            let director_packet::Verdict::Segment(segment) = parsed else {
-                *verdict = self.not_a_segment(moment, at, parsed, frames);
-                continue;
-            };
-            if moment.snapshot.is_off() {
-                *verdict = Verdict::Kernel;
-                continue;
-            }
-            // The client's end is the source of a packet to the director and the destination of any other:
-            // a virtual service whose address is not the director's own is none (the kernel routes its
-            // packets), and a client cannot have an address of the director's.
-            let (end, direction) = if moment.snapshot.is_local(segment.destination.address()) {
-                (segment.source, Direction::In)
-            } else {
-                (segment.destination, Direction::Out)
-            };
-            let client = entry::client_end(end, segment.protocol);
-            let hash = moment.table.hash(client);
-            moment.table.prefetch(hash);
-            lanes[taken] = Some(Lane { at, segment, client, direction, hash, probe: Probe::default() });
-            taken += 1;
+    /// The way of every frame.
+    #[inline(never)]
+    fn general(&mut self, moment: &Moment<'_>, at: usize, frames: &mut impl Frames) -> Verdict {
+        let length = frames.length(at);
+        let parsed = parse(frames.head(at), length, moment.port.mac);
+        let director_packet::Verdict::Segment(segment) = parsed else {
+            return self.not_a_segment(moment, at, parsed, frames);
+        };
+        if moment.snapshot.is_off() {
+            return Verdict::Kernel;
         }
-        taken
-    }
-
-    /// The third pass.
-    #[inline]
-    fn look_up(&mut self, moment: &Moment<'_>, lane: &Lane, frames: &mut impl Frames) -> Verdict {
-        let other = lane.other();
-        let found = moment.table.resolve(lane.hash, lane.probe, |record| {
-            entry::matches(record, lane.client, lane.direction, other)
+        let lane = Lane::new(moment.snapshot, at, segment);
+        let found = moment.table.find(moment.table.hash(lane.client), |record| {
+            entry::matches(record, lane.client, lane.direction, lane.other)
         });
         match found {
-            Some(index) => self.hit(moment, lane, index, frames),
-            None => self.miss(moment, lane, frames),
+            Some(index) => self.hit(moment, &lane, index, frames),
+            None => self.without_entry(moment, &lane, frames),
         }
     }
 
     /// A packet of an existing entry.
-    #[inline]
     fn hit(&mut self, moment: &Moment<'_>, lane: &Lane, index: Index, frames: &mut impl Frames) -> Verdict {
         let record = moment.table.record(index);
-        let way = Way::of(moment, record, lane.direction);
         if lane.direction == Direction::In {
             if lane.segment.flags & SYN != 0 && unknown::is_new(moment, record) {
                 self.local.kill(index);
                 return self.schedule(moment, lane, frames);
             }
             if moment.shared.servers.is_gone(entry::slot(record)) {
+                // Before its way is found anew: `steady` takes a way for a sign that the server is there.
                 return self.server_gone(moment, lane, index, frames);
             }
-        } else if let Some(verdict) = self.hindered(moment, lane, &way, frames) {
+        }
+        let way = Way::of(moment, record, lane.direction);
+        if lane.direction == Direction::Out
+            && let Some(verdict) = self.hindered(moment, lane, &way, frames)
+        {
             return verdict;
         }
         if !self.advance(moment, lane, index, record) {
@@ -317,7 +301,7 @@ impl Core {
         let state = state::next(State::from_number(clock.state()), lane.direction, lane.segment.flags);
         let timeout = moment.snapshot.timeouts.of(state);
         if clock.is_live()
-            && clock.seen() == moment.now
+            && !clock.is_stale(moment.now)
             && clock.state() == state as u8
             && clock.timeout() == timeout
         {
@@ -339,7 +323,9 @@ impl Core {
             let old = State::from_number(clock.state());
             let new = state::next(old, lane.direction, lane.segment.flags);
             let timeout = moment.snapshot.timeouts.of(new);
-            let next = clock.with_seen(moment.now).with_state(new as u8).with_timeout(timeout);
+            // Another worker's tick may be ahead of this one's.
+            let seen = if moment.now.since(clock.seen()) > 0 { moment.now } else { clock.seen() };
+            let next = clock.with_seen(seen).with_state(new as u8).with_timeout(timeout);
             match record.update(clock, next) {
                 Ok(()) => {
                     moment.shared.servers.change(entry::slot(record), old, new);
@@ -382,8 +368,8 @@ impl Core {
         };
         let head = frames.head(lane.at);
         entry::change(record, *direction).apply(head, segment, end);
-        let service = || (*direction == Direction::In).then(|| entry::service(record));
-        way.take(head, service)
+        self.held[lane.at] = (*direction == Direction::In).then(|| entry::service(record));
+        way.take(head)
     }
 }
 
@@ -406,16 +392,16 @@ impl<'a> Way<'a> {
         Ok(Self { adjacency, link, out })
     }
 
-    /// Sends a translated frame this way; `service` is whose client is told if nobody answers there.
+    /// Sends a translated frame this way.
     #[inline]
-    fn take(&self, frame: &mut [u8], service: impl FnOnce() -> Option<Endpoint4>) -> Verdict {
+    fn take(&self, frame: &mut [u8]) -> Verdict {
         match self.link.mac {
             Some(mac) if self.out.up => {
                 set_macs(frame, mac, self.out.mac);
                 Verdict::Send(self.link.port)
             }
             Some(_) => Verdict::Drop(Reason::PortDown),
-            None => Verdict::Hold { way: self.adjacency, service: service() },
+            None => Verdict::Hold(self.adjacency),
         }
     }
 }

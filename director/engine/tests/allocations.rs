@@ -12,10 +12,10 @@ mod packet;
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 
-use director_engine::service::Protocol;
+use director_engine::service::{FALLBACK, PORT, Protocol, SchedulerKind, ServiceSpec};
 use director_engine::{BURST, Reason, Verdict};
 
-use lab::{BACK, Burst, FRONT, Lab, PORT_MACS, SERVERS, VIP, key, tcp_key};
+use lab::{BACK, Burst, FRONT, Lab, PORT_MACS, SERVERS, VIP, key, point, tcp_key};
 use packet::{Packet, icmp, tcp, udp};
 
 thread_local! {
@@ -147,5 +147,36 @@ fn no_allocation() {
         assert_eq!(calls, 0, "a full table");
         full += u32::from(verdicts.iter().all(|verdict| *verdict == Verdict::Drop(Reason::TableFull)));
         number += 32;
+    }
+}
+
+#[test]
+fn no_allocation_of_any_scheduler() {
+    let mut lab = Lab::empty(100_000, 1);
+    process(&mut lab, FRONT, Vec::new());
+    for (scheduler, port) in SchedulerKind::ALL.into_iter().zip(1000..) {
+        let vip = format!("192.168.18.58:{port}");
+        let key = tcp_key(&vip);
+        lab.control.catalog.add_service(key, ServiceSpec { scheduler, flags: FALLBACK | PORT }).unwrap();
+        for (server, weight) in SERVERS.iter().zip([10_000, 20_000, 0]) {
+            lab.control.catalog.add_server(key, point(server), lab::weight(weight)).unwrap();
+        }
+        lab.control.publish();
+        for burst in 0..20 {
+            let syns = (0..32).map(|at| tcp(&client(burst * 32 + at), &vip, "S"));
+            let (verdicts, calls) = process(&mut lab, FRONT, frames(syns, FRONT));
+            // Where `dh` has but one server for the address, it may be the one without a weight.
+            let refused = Verdict::Drop(Reason::NoServer);
+            let may_be = |verdict: &Verdict| {
+                *verdict == Verdict::Send(BACK)
+                    || scheduler == SchedulerKind::DestinationHash && *verdict == refused
+            };
+            assert!(verdicts.iter().all(may_be), "{}: {verdicts:?}", scheduler.name());
+            assert_eq!(calls, 0, "{}", scheduler.name());
+            if burst == 10 {
+                lab.set_server(&vip, SERVERS[1], lab::weight(5_000));
+                lab.pass(100);
+            }
+        }
     }
 }

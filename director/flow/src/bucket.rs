@@ -13,18 +13,15 @@ use crate::sync::{
     Ordering::{Acquire, Relaxed, Release},
     relax,
 };
+use crate::tags::equal_tags;
 
 /// Slots in a bucket. (Under loom two: less to explore, and overflow comes sooner.)
 pub(crate) const SLOTS: usize = if cfg!(loom) { 2 } else { 11 };
 
 /// Tags in the first tag word; the second has the rest.
 const LOW_TAGS: usize = 8;
-const BYTES: u64 = 0x0101_0101_0101_0101;
-const TOPS: u64 = 0x8080_8080_8080_8080;
-/// The tags of the first word that are slots.
-const LOW_SLOTS: u64 = if SLOTS >= LOW_TAGS { u64::MAX } else { (1 << (8 * SLOTS)) - 1 };
-/// The tags of the second word that are slots.
-const HIGH_SLOTS: u64 = if SLOTS > LOW_TAGS { (1 << (8 * (SLOTS - LOW_TAGS))) - 1 } else { 0 };
+/// A bit for each slot.
+const ALL_SLOTS: u32 = (1 << SLOTS) - 1;
 
 /// One cache line of the index.
 #[repr(C, align(64))]
@@ -52,17 +49,9 @@ impl Blank for Bucket {
     }
 }
 
-/// A set of slots of one bucket, as the tag comparison leaves them: slot `s < 8` is bit `8 * s`, slot `8 + h` is bit
-/// `8 * h + 1`.
+/// A set of slots of one bucket, a bit for each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct SlotSet(u64);
-
-impl SlotSet {
-    #[inline]
-    pub(crate) fn is_empty(self) -> bool {
-        self.0 == 0
-    }
-}
+pub(crate) struct SlotSet(u32);
 
 impl Iterator for SlotSet {
     type Item = usize;
@@ -72,16 +61,10 @@ impl Iterator for SlotSet {
         if self.0 == 0 {
             return None;
         }
-        let bit = self.0.trailing_zeros() as usize;
+        let slot = self.0.trailing_zeros() as usize;
         self.0 &= self.0 - 1;
-        Some(bit / 8 + (bit % 8) * LOW_TAGS)
+        Some(slot)
     }
-}
-
-/// The top bit of every byte of `word` that is zero. Exact: no byte influences another.
-#[inline]
-const fn zero_bytes(word: u64) -> u64 {
-    !((word & !TOPS).wrapping_add(!TOPS) | word | !TOPS)
 }
 
 /// A value of a bucket's head.
@@ -90,6 +73,7 @@ pub(crate) struct Head(u64);
 
 const LOCKED: u64 = 1 << 63;
 const NEXT_SHIFT: u32 = 32;
+const NEXT_MASK: u64 = 0x7fff_ffff << NEXT_SHIFT;
 
 impl Head {
     /// The next bucket of the chain.
@@ -115,10 +99,7 @@ impl Head {
 impl Bucket {
     #[inline]
     fn matching(&self, tag: u8) -> SlotSet {
-        let wanted = BYTES.wrapping_mul(u64::from(tag));
-        let low = zero_bytes(self.tags_low.load(Relaxed) ^ wanted) & LOW_SLOTS;
-        let high = zero_bytes(u64::from(self.tags_high.load(Relaxed)) ^ wanted) & HIGH_SLOTS;
-        SlotSet(low >> 7 | high >> 6)
+        SlotSet(equal_tags(self.tags_low.load(Relaxed), self.tags_high.load(Relaxed), tag) & ALL_SLOTS)
     }
 
     /// The slots with this tag, which is not 0.
@@ -137,9 +118,22 @@ impl Bucket {
         self.tags_low.load(Relaxed) == 0 && self.tags_high.load(Relaxed) == 0
     }
 
+    /// The position plus one of the only entry of the chain with this tag; 0 if there is none, or perhaps several.
+    #[inline(always)]
+    pub(crate) fn only(&self, tag: u8) -> u32 {
+        let SlotSet(set) = self.matching(tag);
+        let is_one = set != 0 && set & set.wrapping_sub(1) == 0;
+        if !is_one || self.head().0 & NEXT_MASK != 0 {
+            return 0;
+        }
+        // Acquire: as in `slot`.
+        self.slots.get(set.trailing_zeros() as usize).map_or(0, |slot| slot.load(Acquire))
+    }
+
     /// What a slot holds.
     ///
     /// Acquire pairs with the Release of [`Bucket::fill`]: who reads a position sees the record as it was published.
+    /// (A lookup goes on to read the clock, which says so again; others need not.)
     #[inline]
     pub(crate) fn slot(&self, slot: usize) -> Option<Index> {
         let value = self.slots.get(slot)?.load(Acquire);
@@ -270,7 +264,7 @@ mod tests {
             assert_eq!(bucket.vacant().count(), SLOTS - slot);
             bucket.fill(slot, tag, Index::new(100 + slot as u32));
         }
-        assert!(bucket.vacant().is_empty());
+        assert_eq!(bucket.vacant().next(), None);
         for wanted in 1..=255 {
             let expected: Vec<usize> = (0..SLOTS).filter(|&slot| tags[slot] == wanted).collect();
             let mut found: Vec<usize> = bucket.tagged(wanted).collect();
@@ -288,6 +282,49 @@ mod tests {
             bucket.clear(slot);
         }
         assert!(bucket.is_vacant());
+    }
+
+    #[test]
+    fn the_only_entry_with_a_tag_is_so_in_its_whole_chain() {
+        let bucket = Bucket::blank();
+        assert_eq!(bucket.only(7), 0);
+        for slot in 0..SLOTS {
+            // Position 0 is a position, too.
+            bucket.fill(slot, 7, Index::new(slot as u32));
+            assert_eq!((bucket.only(7), bucket.only(8)), (slot as u32 + 1, 0));
+            // While another has the bit and counts, it still is.
+            let mut writer = bucket.write();
+            writer.count();
+            assert_eq!(bucket.only(7), slot as u32 + 1);
+            drop(writer);
+            assert_eq!(bucket.only(7), slot as u32 + 1);
+
+            let other = (slot + 1) % SLOTS;
+            bucket.fill(other, 7, Index::new(99));
+            assert_eq!(bucket.only(7), 0, "one of two");
+            bucket.fill(other, 8, Index::new(99));
+            assert_eq!((bucket.only(7), bucket.only(8)), (slot as u32 + 1, 100));
+            bucket.clear(other);
+
+            for next in [1, 0x7fff_ffff] {
+                bucket.write().set_next(Some(next));
+                assert_eq!(bucket.only(7), 0, "there may be another in the next bucket");
+            }
+            bucket.write().set_next(None);
+            assert_eq!(bucket.only(7), slot as u32 + 1);
+            bucket.clear(slot);
+            assert_eq!(bucket.only(7), 0);
+        }
+    }
+
+    #[test]
+    fn a_slot_half_filled_or_half_emptied_is_no_entry() {
+        let bucket = Bucket::blank();
+        bucket.set_tag(3, 7);
+        assert_eq!((bucket.only(7), bucket.slot(3)), (0, None));
+        bucket.fill(3, 7, Index::new(5));
+        bucket.slots[3].store(0, Relaxed);
+        assert_eq!((bucket.only(7), bucket.slot(3)), (0, None));
     }
 
     #[test]

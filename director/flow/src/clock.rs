@@ -4,6 +4,10 @@ use std::fmt;
 
 use crate::time::{TICKS_PER_SECOND, Tick};
 
+/// By how many ticks [`Clock::seen`] may be behind the last packet of an entry, so that the packets of a busy connection
+/// do not all write to it: [`Record::touch`](crate::Record::touch) lets half a second pass.
+pub const SEEN_LAG: u32 = 4;
+
 /// The longest timeout, in seconds: 31 days, as `ipvsadm` allows.
 pub const MAX_TIMEOUT: u32 = 2_678_400;
 
@@ -141,11 +145,27 @@ impl Clock {
 
     /// The tick from which on the entry is over.
     ///
-    /// One tick more than the timeout, since the packet may have come at the very end of the tick it was seen in: an
-    /// entry never goes early.
+    /// Some ticks more than the timeout: packets may have come since that were not noted ([`SEEN_LAG`]), the last at the
+    /// very end of its tick. An entry never goes early, and goes less than a second late.
     #[must_use]
     pub const fn deadline(self) -> Tick {
-        self.seen().plus(self.timeout() * TICKS_PER_SECOND + 1)
+        self.seen().plus(self.timeout() * TICKS_PER_SECOND + SEEN_LAG + 1)
+    }
+
+    /// Whether a packet at `now` is to be noted.
+    #[inline(always)]
+    #[must_use]
+    pub const fn is_stale(self, now: Tick) -> bool {
+        now.since(self.seen()) > SEEN_LAG
+    }
+
+    /// The ticks that this clock is younger than `other` where both are equal but for when they were last seen, and
+    /// more than any number of ticks where they are not.
+    #[inline(always)]
+    #[must_use]
+    pub const fn younger_by(self, other: Clock) -> u64 {
+        // Equal lower halves leave the difference of the upper ones, and nothing else is as small.
+        self.0.wrapping_sub(other.0).rotate_left(32)
     }
 
     /// Seconds left at `now`, rounded down as `ipvsadm -Lnc` prints them (59 right after a packet, of 60).
@@ -223,9 +243,61 @@ mod tests {
 
     #[test]
     fn a_deadline_is_never_early() {
-        assert_eq!(Clock::new(Tick(100), 0, 60).deadline(), Tick(701));
-        assert_eq!(Clock::new(Tick(u32::MAX), 0, 1).deadline(), Tick(10));
+        assert_eq!(Clock::new(Tick(100), 0, 60).deadline(), Tick(701 + SEEN_LAG));
+        assert_eq!(Clock::new(Tick(u32::MAX), 0, 1).deadline(), Tick(10 + SEEN_LAG));
         let far = Clock::new(Tick(0), 0, MAX_TIMEOUT);
-        assert_eq!(far.deadline(), Tick(MAX_TIMEOUT * 10 + 1));
+        assert_eq!(far.deadline(), Tick(MAX_TIMEOUT * 10 + 1 + SEEN_LAG));
+    }
+
+    #[test]
+    fn a_deadline_is_less_than_a_second_late() {
+        for seen in [Tick(100), Tick(u32::MAX - 3), Tick(u32::MAX)] {
+            let clock = Clock::new(seen, 0, 60);
+            // No packet came after the one noted. The control core looks once a tick, the wheel may be a tick late.
+            assert!(clock.deadline().plus(2).since(seen) < 61 * TICKS_PER_SECOND);
+            // A packet that was not noted came at the very end of the last tick that may pass without.
+            let last = seen.plus(SEEN_LAG);
+            assert!(!clock.is_stale(last) && clock.is_stale(last.plus(1)));
+            assert_eq!(clock.deadline(), last.plus(1).plus(60 * TICKS_PER_SECOND));
+        }
+    }
+
+    #[test]
+    fn a_clock_is_stale_after_half_a_second_across_the_wrap_and_never_for_a_tick_behind() {
+        for seen in [Tick(0), Tick(3), Tick(1000), Tick(u32::MAX - 2), Tick(u32::MAX)] {
+            let clock = Clock::new(seen, 0, 60);
+            let stale: Vec<u32> = (0..10).filter(|&ticks| clock.is_stale(seen.plus(ticks))).collect();
+            assert_eq!(stale, [5, 6, 7, 8, 9]);
+            assert!((1..100).all(|ticks| !clock.is_stale(seen.minus(ticks))));
+        }
+    }
+
+    #[test]
+    fn an_age_is_small_for_the_same_life_only() {
+        for seen in [Tick(0), Tick(100), Tick(u32::MAX - 1)] {
+            let clock = Clock::new(seen, 3, 60);
+            for ticks in 0..1000 {
+                assert_eq!(clock.with_seen(seen.plus(ticks)).younger_by(clock), u64::from(ticks));
+            }
+            assert_eq!(
+                clock.with_seen(seen.minus(1)).younger_by(clock),
+                u64::from(u32::MAX),
+                "a tick behind"
+            );
+            let others = [
+                clock.with_state(4),
+                clock.with_timeout(61),
+                clock.with_timeout(59),
+                clock.with_flags(1),
+                clock.dead(),
+                clock.aliased(),
+                Clock::FREE,
+            ];
+            for other in others {
+                for ticks in 0..10 {
+                    assert!(clock.with_seen(seen.plus(ticks)).younger_by(other) > u64::from(u32::MAX));
+                }
+            }
+        }
     }
 }

@@ -35,12 +35,12 @@
 //! assert!(matches!(made, Inserted::New(_)));
 //! assert_eq!(table.find(table.hash(client), same), Some(made.index()));
 //!
-//! // A minute and a tick later, it is over.
+//! // A minute and half a second later, it is over.
 //! let mut ended = 0;
 //! let mut policy = (|_: Index, _: &Record<V4>, _| Verdict::Remove, |_: Index, _: &Record<V4>| ended += 1);
 //! worker.quiescent();
 //! keeper.poll(now, 1000, &mut policy);
-//! keeper.poll(now.plus(601), 1000, &mut policy);
+//! keeper.poll(now.plus(600 + 5), 1000, &mut policy);
 //! assert_eq!(table.find(table.hash(client), same), None);
 //! assert_eq!((ended, table.counters().active), (1, 0));
 //! # Ok::<(), Box<dyn std::error::Error>>(())
@@ -55,6 +55,8 @@ mod event;
 mod family;
 mod free;
 mod keeper;
+mod lookup;
+mod options;
 mod qsbr;
 mod reclaim;
 mod record;
@@ -62,17 +64,21 @@ mod record;
 mod slab;
 mod sync;
 mod table;
+#[allow(unsafe_code)] // vector instructions
+mod tags;
 mod time;
 mod wheel;
 mod worker;
 
-pub use clock::{Clock, MAX_TIMEOUT};
+pub use clock::{Clock, MAX_TIMEOUT, SEEN_LAG};
 pub use counters::Counters;
 pub use family::{Family, V4, V4End, V6, V6End};
 pub use keeper::{Keeper, Policy, Progress, Verdict};
+pub use lookup::Lookup;
+pub use options::{CreateError, Options};
 pub use qsbr::Grace;
 pub use record::{Index, Record};
 pub use slab::{PageSize, Pages};
-pub use table::{CreateError, Hash, MAX_CHAIN, Options, Probe, Table};
+pub use table::{Hash, MAX_CHAIN, Probe, Table};
 pub use time::{TICKS_PER_SECOND, Tick};
 pub use worker::{AliasError, InsertError, Inserted, WorkerLocal};

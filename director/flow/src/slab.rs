@@ -236,14 +236,35 @@ mod memory {
 /// Tells the CPU that `value` will be read soon. Only a hint: it reads nothing and cannot fault.
 #[inline]
 pub(crate) fn prefetch<T>(value: &T) {
+    prefetch_address(std::ptr::from_ref(value));
+}
+
+/// As [`prefetch`], for the value at a position, which need not be there.
+#[inline(always)]
+pub(crate) fn prefetch_at<T>(values: &[T], position: u32) {
+    prefetch_address(values.as_ptr().wrapping_add(position as usize));
+}
+
+/// As [`prefetch_at`], for all cache lines of a record.
+#[inline(always)]
+pub(crate) fn prefetch_record_at<T>(records: &[T], position: u32) {
+    let record = records.as_ptr().wrapping_add(position as usize);
+    prefetch_address(record);
+    if size_of::<T>() > 64 {
+        prefetch_address(record.wrapping_byte_add(64));
+    }
+}
+
+#[inline(always)]
+fn prefetch_address<T>(address: *const T) {
     #[cfg(all(target_arch = "x86_64", not(miri), not(loom)))]
     {
         use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
         // SAFETY: a prefetch is a hint and faults for no address; SSE is part of x86-64.
-        unsafe { _mm_prefetch::<_MM_HINT_T0>(std::ptr::from_ref(value).cast::<i8>()) };
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(address.cast::<i8>()) };
     }
     #[cfg(not(all(target_arch = "x86_64", not(miri), not(loom))))]
-    let _ = value;
+    let _ = address;
 }
 
 #[cfg(test)]

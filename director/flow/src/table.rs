@@ -1,7 +1,6 @@
 //! The connection table: its parts, its making, and lookups.
 
 use std::fmt;
-use std::io;
 use std::sync::Arc;
 
 use ahash::RandomState;
@@ -12,9 +11,11 @@ use crate::event::Ring;
 use crate::family::Family;
 use crate::free::{BATCH, FreeList};
 use crate::keeper::Keeper;
+use crate::lookup::Lookup;
+use crate::options::{CreateError, Options};
 use crate::qsbr::Qsbr;
 use crate::record::{Index, Record};
-use crate::slab::{Mapping, PageSize, Pages, prefetch};
+use crate::slab::{Mapping, PageSize, prefetch};
 use crate::sync::Padded;
 use crate::wheel::{Links, MAX_RECORDS};
 use crate::worker::WorkerLocal;
@@ -30,117 +31,67 @@ const HOMES_PER_OVERFLOW: u32 = 16;
 /// Overflow buckets beyond that, so that small tables are not at the mercy of chance.
 const MIN_OVERFLOW: u32 = if cfg!(loom) { 2 } else { 64 };
 
-/// How to make a table.
-#[derive(Clone, Debug)]
-pub struct Options {
-    /// Entries it can hold.
-    pub capacity: u32,
-    /// Workers that will use it.
-    pub workers: usize,
-    /// Pages for its memory.
-    pub pages: Pages,
-    /// Whether to touch all memory now, so that no worker has to wait for a page to be cleared later.
-    pub populate: bool,
-    /// Seed of the hash; random if `None`. Anything else is for tests: who knows the seed can make long chains.
-    pub seed: Option<u64>,
+/// Where a client end has its place in the index of one table.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Hash {
+    /// The home bucket.
+    home: u32,
+    /// Not 0, which means an empty slot.
+    tag: u8,
 }
-
-impl Options {
-    /// A table for this many entries and workers, with a random seed, on the best pages there are.
-    #[must_use]
-    pub fn new(capacity: u32, workers: usize) -> Self {
-        Options { capacity, workers, pages: Pages::Auto, populate: false, seed: None }
-    }
-}
-
-/// Why a table could not be made.
-#[derive(Debug, thiserror::Error)]
-pub enum CreateError {
-    /// The capacity is 0 or more than positions can number.
-    #[error("a connection table of {capacity} entries cannot be made: the capacity must be 1 to {max}", max = MAX_RECORDS / 2)]
-    Capacity {
-        /// The capacity asked for.
-        capacity: u32,
-    },
-    /// No worker, or more than there can be.
-    #[error("a connection table for {workers} workers cannot be made: there must be 1 to 1024")]
-    Workers {
-        /// The number asked for.
-        workers: usize,
-    },
-    /// The kernel gave no memory.
-    #[error(
-        "no memory for the {what} of a connection table of {capacity} entries ({mib} MiB, {pages}): {source}; \
-         lower the capacity{hint}"
-    )]
-    Memory {
-        /// The part of the table.
-        what: &'static str,
-        /// The capacity asked for.
-        capacity: u32,
-        /// Its size.
-        mib: usize,
-        /// The pages asked for.
-        pages: &'static str,
-        /// What else would help.
-        hint: &'static str,
-        /// The kernel's answer.
-        source: io::Error,
-    },
-}
-
-/// A client end's place in the index and its tag, in one number.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Hash(u64);
 
 impl Hash {
-    /// The home bucket: the upper half of the hash, scaled to the number of buckets (so that it need not be a power of
-    /// two).
-    #[inline]
-    fn home(self, homes: u32) -> u32 {
-        (((self.0 >> 32) * u64::from(homes)) >> 32) as u32
+    /// Any place.
+    pub const NONE: Self = Self { home: 0, tag: 1 };
+
+    /// The upper half of a digest is scaled to the number of buckets (which need not be a power of two); the tag is
+    /// from the lower half.
+    #[inline(always)]
+    pub(crate) fn new(digest: u64, homes: u32) -> Self {
+        Hash { home: (((digest >> 32) * u64::from(homes)) >> 32) as u32, tag: (digest as u8).max(1) }
     }
 
-    /// The tag, from the lower half; 0 means an empty slot.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn tag(self) -> u8 {
-        (self.0 as u8).max(1)
+        self.tag
+    }
+
+    #[inline(always)]
+    pub(crate) fn home(self) -> u32 {
+        self.home
     }
 
     /// The same home bucket with another tag.
     pub(crate) fn with_tag(self, tag: u8) -> Self {
-        Hash(self.0 & !0xff | u64::from(tag))
+        Hash { tag, ..self }
     }
 }
 
-/// What a look at the tags found: the first candidate, and whether there may be more.
+/// What a look at the tags found: a candidate, if there is exactly one.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Probe {
-    /// Position plus one; 0: none in the home bucket.
-    first: u32,
-    more: bool,
-}
+pub struct Probe(u32);
 
 impl Probe {
-    /// The first candidate in the home bucket.
-    #[inline]
+    /// No candidate.
+    pub const NONE: Self = Self(0);
+
+    /// The only entry that it can be. None: there is none, or there may be several; [`Table::find`] knows.
+    #[inline(always)]
     #[must_use]
-    pub fn first(self) -> Option<Index> {
-        self.first.checked_sub(1).map(Index::new)
+    pub fn only(self) -> Option<Index> {
+        self.0.checked_sub(1).map(Index::new)
     }
 
-    /// Whether there may be others: a second slot has the tag, or the bucket has overflowed.
-    #[inline]
-    #[must_use]
-    pub fn more(self) -> bool {
-        self.more
+    /// Of the position of a candidate plus one; 0: none.
+    #[inline(always)]
+    pub(crate) fn of(number: u32) -> Self {
+        Self(number)
     }
 
-    /// Whether it is certain that there is no entry.
-    #[inline]
-    #[must_use]
-    pub fn is_miss(self) -> bool {
-        self.first == 0 && !self.more
+    /// The candidate's position; without one, a position beyond any table.
+    #[inline(always)]
+    pub(crate) fn position(self) -> u32 {
+        self.0.wrapping_sub(1)
     }
 }
 
@@ -154,8 +105,8 @@ pub(crate) struct WorkerShared {
 ///
 /// Lookups may be made by workers that are online (see [`WorkerLocal`]), and by the thread that owns the [`Keeper`].
 pub struct Table<F: Family> {
-    seed: RandomState,
-    homes: u32,
+    pub(crate) seed: RandomState,
+    pub(crate) homes: u32,
     capacity: u32,
     /// Home buckets, then overflow buckets.
     pub(crate) buckets: Mapping<Bucket>,
@@ -189,31 +140,13 @@ impl<F: Family> Table<F> {
         }
         let homes = capacity.div_ceil(ENTRIES_PER_HOME);
         let overflow = homes / HOMES_PER_OVERFLOW + MIN_OVERFLOW;
-        let memory = |what, bytes: usize, source| CreateError::Memory {
-            what,
-            capacity,
-            mib: bytes.div_ceil(1 << 20),
-            pages: match pages {
-                Pages::Auto => "on any pages",
-                Pages::Base => "on base pages",
-                Pages::Huge2M => "on 2 MiB pages",
-                Pages::Huge1G => "on 1 GiB pages",
-            },
-            hint: match pages {
-                Pages::Auto | Pages::Base => "",
-                Pages::Huge2M => " or reserve more pages (sysctl vm.nr_hugepages)",
-                Pages::Huge1G => {
-                    " or reserve more pages (/sys/kernel/mm/hugepages/hugepages-1048576kB/nr_hugepages)"
-                }
-            },
-            source,
-        };
+        let memory = |what, bytes| move |source| CreateError::memory(what, options, bytes, source);
         let buckets = Mapping::new((homes + overflow) as usize, pages, populate)
-            .map_err(|e| memory("index", (homes + overflow) as usize * size_of::<Bucket>(), e))?;
+            .map_err(memory("index", (homes + overflow) as usize * size_of::<Bucket>()))?;
         let records = Mapping::new(capacity as usize, pages, populate)
-            .map_err(|e| memory("records", capacity as usize * size_of::<Record<F>>(), e))?;
+            .map_err(memory("records", capacity as usize * size_of::<Record<F>>()))?;
         let links = Links::new(capacity, pages, populate)
-            .map_err(|e| memory("timeout wheel", capacity as usize * size_of::<u64>(), e))?;
+            .map_err(memory("timeout wheel", capacity as usize * size_of::<u64>()))?;
 
         let events = if cfg!(loom) { 2 } else { (capacity / 32).clamp(64, 1 << 18) };
         let seed = match seed {
@@ -277,62 +210,44 @@ impl<F: Family> Table<F> {
     #[inline]
     #[must_use]
     pub fn hash(&self, end: F::End) -> Hash {
-        Hash(F::digest(end, &self.seed))
+        self.lookup().hash(end)
+    }
+
+    /// The means of lookups in bursts.
+    #[inline(always)]
+    #[must_use]
+    pub fn lookup(&self) -> Lookup<'_, F> {
+        Lookup::new(self)
     }
 
     #[inline]
     pub(crate) fn home(&self, hash: Hash) -> &Bucket {
-        &self.buckets[hash.home(self.homes) as usize]
+        &self.buckets[hash.home as usize]
     }
 
     /// First pass over a burst: has the bucket fetched.
     #[inline]
     pub fn prefetch(&self, hash: Hash) {
-        prefetch(self.home(hash));
+        self.lookup().prefetch(hash);
     }
 
-    /// Second pass over a burst: compares the tags and has the candidates' records fetched.
-    #[inline]
+    /// Second pass over a burst: compares the tags and has the candidate's record fetched.
+    #[inline(always)]
     #[must_use]
     pub fn probe(&self, hash: Hash) -> Probe {
-        let bucket = self.home(hash);
-        let overflow = bucket.head().next();
-        let mut slots = bucket.tagged(hash.tag());
-        let mut more = false;
-        if let Some(next) = overflow {
-            prefetch(&self.buckets[next as usize]);
-            more = true;
-        }
-        let mut first = 0;
-        if let Some(slot) = slots.next() {
-            if let Some(index) = bucket.slot(slot) {
-                first = index.get() + 1;
-                self.prefetch_record(index);
-            }
-            if !slots.is_empty() {
-                more = true;
-                self.prefetch_slots(bucket, slots);
-            }
-        }
-        Probe { first, more }
-    }
-
-    #[cold]
-    fn prefetch_slots(&self, bucket: &Bucket, slots: crate::bucket::SlotSet) {
-        slots.filter_map(|slot| bucket.slot(slot)).for_each(|index| self.prefetch_record(index));
+        self.lookup().probe(hash)
     }
 
     /// Third pass over a burst: the entry that `matches`, the newest if there are several.
     ///
-    /// `matches` sees live records only, and must compare the client end itself: a record's tag says little.
+    /// `matches` sees live records only, and must compare the client end itself: a tag says little. An entry that was
+    /// inserted since [`Table::probe`] may be missed where an older one matches; [`WorkerLocal::insert`] looks again.
     #[inline]
     pub fn resolve(&self, hash: Hash, probe: Probe, matches: impl Fn(&Record<F>) -> bool) -> Option<Index> {
-        if probe.more {
-            return self.find(hash, matches);
+        match probe.only() {
+            Some(index) if self.record(index).clock().is_live() && matches(self.record(index)) => Some(index),
+            _ => self.find(hash, matches),
         }
-        let index = probe.first()?;
-        let record = self.record(index);
-        (record.clock().is_live() && matches(record)).then_some(index)
     }
 
     /// The three passes at once: the entry that `matches`, the newest if there are several.
@@ -464,5 +379,168 @@ impl<F: Family> fmt::Debug for Table<F> {
             .field("page_size", &self.page_size())
             .field("counters", &self.counters())
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+#[cfg(not(loom))]
+mod tests {
+    use std::cell::Cell;
+    use std::convert::Infallible;
+
+    use super::*;
+    use crate::bucket::SLOTS;
+    use crate::clock::Clock;
+    use crate::family::{V4, V4End};
+    use crate::time::Tick;
+
+    #[test]
+    fn a_home_is_below_their_number_and_a_tag_is_not_0() {
+        let homes = [1, 2, 3, 7, 166_667, u32::MAX / ENTRIES_PER_HOME, u32::MAX];
+        for homes in homes {
+            let mut last = 0;
+            for upper in (0..=u64::from(u32::MAX)).step_by(if cfg!(miri) { 1 << 27 } else { 1 << 15 }) {
+                for lower in [0, 1, 0x100, 0x8000_00ff, 0xffff_ffff] {
+                    let hash = Hash::new(upper << 32 | lower, homes);
+                    assert!(hash.home < homes && hash.home >= last);
+                    last = hash.home;
+                    assert_eq!(hash.tag(), if lower & 0xff == 0 { 1 } else { lower as u8 });
+                    assert_eq!((hash.with_tag(9).home, hash.with_tag(9).tag()), (hash.home, 9));
+                }
+            }
+            assert_eq!(Hash::new(u64::MAX, homes).home, homes - 1);
+            assert_eq!(Hash::new(0, homes).home, 0);
+        }
+    }
+
+    #[test]
+    fn a_probe_holds_every_position() {
+        assert_eq!(Probe::default().only(), None);
+        for position in [0, 1, MAX_RECORDS / 2] {
+            assert_eq!(Probe(position + 1).only(), Some(Index::new(position)));
+        }
+    }
+
+    /// Where every end has the same home bucket.
+    fn one_home() -> (Arc<Table<V4>>, WorkerLocal<V4>) {
+        let options = Options { seed: Some(7), pages: crate::Pages::Base, ..Options::new(6, 1) };
+        let (table, mut workers, _keeper) = Table::create(&options).unwrap();
+        assert_eq!(table.homes, 1);
+        let mut worker = workers.remove(0);
+        worker.quiescent();
+        (table, worker)
+    }
+
+    fn end(n: u32) -> V4End {
+        V4End::new(n, 1024, 6)
+    }
+
+    fn insert(worker: &mut WorkerLocal<V4>, end: V4End, vip: u64) -> Index {
+        let made = worker.insert(
+            end,
+            |_| false,
+            |_, record| {
+                record.set_word(0, vip);
+                Ok::<_, Infallible>(Clock::new(Tick(100), 1, 60))
+            },
+        );
+        made.unwrap().index()
+    }
+
+    /// Resolves with the probe, and gives how many records were looked at, too.
+    fn resolve(table: &Table<V4>, probe: Probe, end: V4End, vip: u64) -> (Option<Index>, u32) {
+        let looks = Cell::new(0);
+        let found = table.resolve(table.hash(end), probe, |record| {
+            looks.set(looks.get() + 1);
+            record.end() == end && record.word(0) == vip
+        });
+        (found, looks.get())
+    }
+
+    /// Two ends with the same tag, and one with another.
+    fn ends(table: &Table<V4>) -> (V4End, V4End, V4End) {
+        let tag = |n| table.hash(end(n)).tag();
+        let twin = (2..).find(|&n| tag(n) == tag(1)).unwrap();
+        let other = (2..).find(|&n| tag(n) != tag(1)).unwrap();
+        (end(1), end(twin), end(other))
+    }
+
+    #[test]
+    fn the_one_candidate_is_looked_at_once() {
+        let (table, mut worker) = one_home();
+        let (first, twin, other) = ends(&table);
+        let index = insert(&mut worker, first, 80);
+        insert(&mut worker, other, 80);
+        let probe = table.probe(table.hash(first));
+        assert_eq!(probe.only(), Some(index));
+        assert_eq!(resolve(&table, probe, first, 80), (Some(index), 1));
+        // Of the same tag, and yet another's.
+        assert_eq!(table.probe(table.hash(twin)).only(), Some(index));
+        assert_eq!(resolve(&table, probe, twin, 80).0, None);
+        assert_eq!(resolve(&table, probe, first, 81).0, None);
+        assert!(worker.kill(index));
+        assert_eq!(table.probe(table.hash(first)).only(), Some(index), "still has its slot");
+        assert_eq!(resolve(&table, probe, first, 80), (None, 0), "the dead are not even looked at");
+    }
+
+    #[test]
+    fn two_of_one_tag_are_both_found() {
+        let (table, mut worker) = one_home();
+        let (first, twin, _) = ends(&table);
+        let of_first = insert(&mut worker, first, 80);
+        let early = table.probe(table.hash(first));
+        let of_twin = insert(&mut worker, twin, 80);
+        let probe = table.probe(table.hash(first));
+        assert_eq!(probe.only(), None, "one of two");
+        assert_eq!(resolve(&table, probe, first, 80).0, Some(of_first));
+        assert_eq!(resolve(&table, probe, twin, 80).0, Some(of_twin));
+        // A probe from before the second came leads to either.
+        assert_eq!(resolve(&table, early, first, 80), (Some(of_first), 1));
+        assert_eq!(resolve(&table, early, twin, 80).0, Some(of_twin));
+        // A probe from before either came.
+        assert_eq!(resolve(&table, Probe::default(), twin, 80).0, Some(of_twin));
+        // Of two of one end, the newest.
+        let newest = insert(&mut worker, first, 80);
+        assert_eq!(resolve(&table, table.probe(table.hash(first)), first, 80).0, Some(newest));
+        assert!(worker.kill(newest));
+        assert_eq!(resolve(&table, table.probe(table.hash(first)), first, 80).0, Some(of_first));
+    }
+
+    #[test]
+    fn what_is_in_an_overflow_bucket_is_found() {
+        let options = Options { seed: Some(7), pages: crate::Pages::Base, ..Options::new(100, 1) };
+        let (table, mut workers, mut keeper) = Table::<V4>::create(&options).unwrap();
+        let worker = &mut workers[0];
+        worker.quiescent();
+        let hash = table.hash(end(1));
+        let alone = (2..).map(end).find(|&end| {
+            let other = table.hash(end);
+            other.home == hash.home && other.tag() != hash.tag()
+        });
+        let alone = alone.unwrap();
+        let first = insert(worker, alone, 80);
+        let rest: Vec<Index> = (0..SLOTS as u64).map(|vip| insert(worker, end(1), vip)).collect();
+        assert_eq!(table.counters().overflow_buckets, 1);
+        // The last of them is alone with its tag in neither bucket; the first is, but who knows what is behind.
+        for (vip, &index) in (0..).zip(&rest) {
+            assert_eq!(resolve(&table, table.probe(hash), end(1), vip).0, Some(index));
+        }
+        let probe = table.probe(table.hash(alone));
+        assert_eq!(probe.only(), None);
+        assert_eq!(resolve(&table, probe, alone, 80).0, Some(first));
+        let newest = insert(worker, alone, 80);
+        assert_eq!(resolve(&table, table.probe(table.hash(alone)), alone, 80).0, Some(newest));
+
+        // The chain shrinks, and probes lead to the one again.
+        let mut policy =
+            (|_: Index, _: &Record<V4>, _| crate::Verdict::Remove, |_: Index, _: &Record<V4>| ());
+        for index in rest.into_iter().chain([newest]) {
+            assert!(keeper.remove(index, &mut policy));
+        }
+        assert_eq!(table.counters().overflow_buckets, 0);
+        let probe = table.probe(table.hash(alone));
+        assert_eq!(probe.only(), Some(first));
+        assert_eq!(resolve(&table, probe, alone, 80), (Some(first), 1));
+        assert_eq!(resolve(&table, table.probe(hash), end(1), 0), (None, 0));
     }
 }

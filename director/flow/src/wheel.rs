@@ -369,7 +369,7 @@ mod tests {
                     self.deadlines[record as usize] = None;
                     self.wheel.disarm(record);
                 }
-                Op::Advance { ticks } => self.advance(spread(ticks, 200_000)),
+                Op::Advance { ticks } => self.advance(spread(ticks, 100_000)),
                 Op::Ahead { batch } => {
                     let mut out = vec![0; usize::from(batch).max(1)];
                     let taken = self.wheel.ahead(&mut out);
@@ -453,6 +453,26 @@ mod tests {
         let mut out = [0; 8];
         assert_eq!(simulation.wheel.due(Tick(10), &mut out), 0);
         assert_eq!(simulation.wheel.due(Tick(11), &mut out), 2);
+    }
+
+    #[test]
+    fn a_list_emptied_in_part_is_whole() {
+        for gone in 0..4 {
+            let mut wheel = Wheel::new(Links::new(4, Pages::Base, false).unwrap(), Tick(0));
+            (0..4).for_each(|record| wheel.arm(record, Tick(5)));
+            let mut first = [0];
+            assert_eq!(wheel.due(Tick(5), &mut first), 1);
+            assert!(wheel.is_behind(Tick(5)));
+            wheel.disarm(gone);
+            wheel.arm(first[0], Tick(6));
+            let mut out = [0; 8];
+            let taken = wheel.due(Tick(5), &mut out);
+            let mut left: Vec<u32> = out[..taken].to_vec();
+            left.sort_unstable();
+            let expected: Vec<u32> = (0..4).filter(|&record| record != first[0] && record != gone).collect();
+            assert_eq!(left, expected);
+            assert_eq!((wheel.due(Tick(6), &mut out), out[0]), (1, first[0]));
+        }
     }
 
     #[test]

@@ -10,8 +10,8 @@ use std::convert::Infallible;
 
 use bolero::TypeGenerator;
 use director_flow::{
-    Clock, Index, InsertError, Inserted, Keeper, Options, Policy, Record, Table, Tick, V4, V4End, Verdict,
-    WorkerLocal,
+    Clock, Index, InsertError, Inserted, Keeper, Options, Policy, Record, SEEN_LAG, TICKS_PER_SECOND, Table,
+    Tick, V4, V4End, Verdict, WorkerLocal,
 };
 
 const CAPACITY: u32 = 150;
@@ -110,15 +110,27 @@ enum Op {
 #[derive(Debug)]
 struct Entry {
     key: Key,
-    seen: Tick,
+    /// When its last packet came, whether that was noted or not.
+    last: Tick,
     timeout: u32,
     live: bool,
     order: u64,
 }
 
 impl Entry {
-    fn over(&self, now: Tick) -> bool {
-        now.reached(self.seen.plus(self.timeout * 10 + 1))
+    /// Whether it may go: its timeout is over, even if the last packet came at the very end of its tick.
+    fn may_go(&self, now: Tick) -> bool {
+        now.reached(self.last.plus(self.timeout * TICKS_PER_SECOND + 1))
+    }
+
+    /// Whether it must have gone: less than a second later.
+    fn must_go(&self, now: Tick) -> bool {
+        now.reached(self.latest_end())
+    }
+
+    fn latest_end(&self) -> Tick {
+        const { assert!(SEEN_LAG + 1 < TICKS_PER_SECOND) };
+        self.last.plus(self.timeout * TICKS_PER_SECOND + SEEN_LAG + 1)
     }
 }
 
@@ -144,7 +156,7 @@ impl Model {
 
     fn insert(&mut self, index: Index, key: Key, timeout: u32) {
         self.inserted += 1;
-        let entry = Entry { key, seen: self.now, timeout, live: true, order: self.inserted };
+        let entry = Entry { key, last: self.now, timeout, live: true, order: self.inserted };
         assert!(self.entries.insert(index, entry).is_none(), "{index:?} was given twice");
     }
 
@@ -157,11 +169,12 @@ impl Policy<V4> for Model {
     fn expired(&mut self, index: Index, _: &Record<V4>, clock: Clock) -> Verdict {
         let entry = self.entries.get_mut(&index).unwrap();
         assert!(entry.live);
-        assert!(entry.over(self.now), "{entry:?} expired early, at {:?}", self.now);
-        assert_eq!((clock.seen(), clock.timeout()), (entry.seen, entry.timeout));
+        assert!(entry.may_go(self.now), "{entry:?} expired early, at {:?}", self.now);
+        assert_eq!(clock.timeout(), entry.timeout);
+        assert!((0..=SEEN_LAG).any(|lag| clock.seen() == entry.last.minus(lag)), "{clock:?} of {entry:?}");
         if self.keep > 0 {
             self.keep -= 1;
-            entry.seen = self.now;
+            entry.last = self.now;
             entry.timeout = self.keep_seconds;
             Verdict::KeepFor(self.keep_seconds)
         } else {
@@ -265,6 +278,13 @@ impl Simulation {
                 assert_eq!(self.table.resolve(hash, self.table.probe(hash), key.matches()), expected);
             }
         }
+        for (&index, entry) in self.model.entries.iter().filter(|(_, entry)| entry.live) {
+            let deadline = self.table.record(index).clock().deadline();
+            assert!(
+                entry.may_go(deadline) && entry.latest_end().reached(deadline),
+                "{entry:?} goes at {deadline:?}"
+            );
+        }
         let counters = self.table.counters();
         assert_eq!((counters.active, counters.inserted), (self.model.live(), self.model.inserted));
         let mut scanned = 0;
@@ -282,7 +302,7 @@ impl Simulation {
             self.latest = self.model.now;
             for (index, entry) in &self.model.entries {
                 assert!(
-                    entry.live && !entry.over(self.latest),
+                    entry.live && !entry.must_go(self.latest),
                     "{index:?} {entry:?} left at {:?}",
                     self.latest
                 );
@@ -296,9 +316,20 @@ impl Simulation {
                 let timeout = u32::from(timeout).max(1);
                 self.insert(worker, key, timeout, false);
                 if let Some(index) = self.model.newest(key) {
-                    let now = self.model.now;
-                    self.table.record(index).touch(now).unwrap();
-                    self.model.entries.get_mut(&index).unwrap().seen = now;
+                    let (now, record) = (self.model.now, self.table.record(index));
+                    let before = record.clock();
+                    let after = record.touch(now).unwrap();
+                    assert_eq!(after, record.clock());
+                    // Written to twice a second at most, by workers whose clocks do not agree, too.
+                    assert!(
+                        after == before
+                            || after == before.with_seen(now)
+                                && now.since(before.seen()) * 2 >= TICKS_PER_SECOND
+                    );
+                    let entry = self.model.entries.get_mut(&index).unwrap();
+                    if now.since(entry.last) > 0 {
+                        entry.last = now;
+                    }
                 }
             }
             Op::Many { worker, from, count } => {
@@ -320,7 +351,7 @@ impl Simulation {
                     let old = record.clock();
                     record.update(old, old.with_seen(now).with_timeout(timeout)).unwrap();
                     let entry = self.model.entries.get_mut(&index).unwrap();
-                    entry.seen = now;
+                    entry.last = now;
                     if timeout < std::mem::replace(&mut entry.timeout, timeout) {
                         self.worker(worker).notify(index);
                     }

@@ -11,6 +11,7 @@ pub mod header;
 pub mod icmp;
 pub mod nat;
 pub mod parse;
+pub mod plain;
 
 pub use checksum::Delta;
 pub use ethernet::Mac;

@@ -49,6 +49,7 @@ pub mod clock;
 mod device;
 mod eal;
 mod error;
+mod hash;
 mod lcore;
 pub mod log;
 mod mbuf;
@@ -56,12 +57,14 @@ mod offload;
 mod pool;
 mod port;
 mod queue;
+mod received;
 mod stats;
 
 pub use burst::{Burst, Drain};
 pub use device::{AttachError, DeviceInfo};
 pub use eal::{Eal, Handle, StartError, StopError, version};
 pub use error::Refusal;
+pub use hash::{HashError, HashReader, HashTable, KEY_BYTES};
 pub use lcore::{JobPanicked, LaunchError, Lcore, LcoreJob};
 pub use mbuf::{
     Checksum, EditError, IpVersion, L4Protocol, Mbuf, OutOfRange, RxChecksums, Segments, Shared, TxOffload,
@@ -73,4 +76,5 @@ pub use port::{
     RssConfig, Started, StartedPort, State,
 };
 pub use queue::{RxQueue, TxQueue};
+pub use received::Received;
 pub use stats::Stats;

@@ -137,6 +137,15 @@ impl Mbuf {
         Ok(unsafe { self.0.bytes_mut() })
     }
 
+    /// Where the data begins, if the first segment has `N` bytes of it and nobody else sees them; null otherwise.
+    #[inline(always)]
+    pub(crate) fn start<const N: usize>(&mut self) -> *mut [u8; N] {
+        if usize::from(self.0.data_len()) < N || !self.0.data_is_ours() {
+            return std::ptr::null_mut();
+        }
+        self.0.data_ptr().cast()
+    }
+
     /// Whether the data of any segment is shared with another mbuf.
     #[must_use]
     pub fn is_shared(&self) -> bool {

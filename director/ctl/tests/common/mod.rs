@@ -32,6 +32,10 @@ pub(crate) struct Director {
 pub(crate) struct State {
     pub(crate) model: Mutex<Model>,
     pub(crate) status: Mutex<Status>,
+    /// What is answered to a request about sysctls.
+    pub(crate) sysctls: Mutex<Option<ControlAnswer>>,
+    /// The last request about sysctls.
+    pub(crate) asked: Mutex<Option<ControlRequest>>,
     /// Every datagram that came over the IPVS socket.
     pub(crate) received: Mutex<Vec<Vec<u8>>>,
     /// Closes connections instead of answering anything but the family.
@@ -46,6 +50,8 @@ impl Director {
         let state = Arc::new(State {
             model: Mutex::default(),
             status: Mutex::default(),
+            sysctls: Mutex::default(),
+            asked: Mutex::default(),
             received: Mutex::default(),
             mute: Mutex::new(false),
             stopped: stopped.into(),
@@ -156,6 +162,11 @@ impl State {
             Ok(ControlRequest::Status) => {
                 let status = self.status.lock().unwrap().clone();
                 let answer = ControlAnswer::Status(Box::new(status));
+                client.write_all(&serde_json::to_vec(&answer).unwrap())
+            }
+            Ok(request @ (ControlRequest::Get { .. } | ControlRequest::Set { .. })) => {
+                *self.asked.lock().unwrap() = Some(request);
+                let answer = self.sysctls.lock().unwrap().clone().expect("an answer");
                 client.write_all(&serde_json::to_vec(&answer).unwrap())
             }
             Err(error) => {

@@ -167,6 +167,7 @@ impl Core {
         if direction == Direction::Out && related.destination != end.address() {
             return None;
         }
+        self.held[at] = None;
         Some(self.forward_related(moment, &related, direction, record, frame))
     }
 
@@ -204,6 +205,6 @@ impl Core {
             Direction::In => related.translate(frame, direction, service, server),
             Direction::Out => related.translate(frame, direction, server, service),
         }
-        way.take(frame, || None)
+        way.take(frame)
     }
 }

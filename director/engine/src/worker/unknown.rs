@@ -7,25 +7,12 @@ use director_packet::{Malformed, Segment, TCP, icmp};
 use super::{Core, Frames, Lane, Moment, Verdict, Way};
 use crate::entry;
 use crate::reason::Reason;
-use crate::scheduler::ServiceView;
+use crate::scheduler::{Request, ServiceView};
 use crate::service::Protocol;
 use crate::snapshot::Snapshot;
 use crate::state::{self, Direction, State};
 
 impl Core {
-    /// A packet without an entry when the second pass looked. An earlier packet of this burst may have made
-    /// it since.
-    #[inline(never)]
-    pub(super) fn miss(&mut self, moment: &Moment<'_>, lane: &Lane, frames: &mut impl Frames) -> Verdict {
-        let other = lane.other();
-        let made =
-            moment.table.find(lane.hash, |record| entry::matches(record, lane.client, lane.direction, other));
-        match made {
-            Some(index) => self.hit(moment, lane, index, frames),
-            None => self.without_entry(moment, lane, frames),
-        }
-    }
-
     /// A packet without an entry.
     pub(super) fn without_entry(
         &mut self,
@@ -117,14 +104,19 @@ impl Core {
         let servers = &moment.shared.servers;
         let vip = service.key.address;
         let same = |record: &Record<V4>| entry::matches(record, client, Direction::In, vip);
+        let request = Request {
+            source: client.addr(),
+            source_port: client.port(),
+            destination: vip.address(),
+            now: moment.now,
+        };
         let make = |_: Index, record: &Record<V4>| {
-            let server = service.schedule(servers).ok_or(Reason::NoServer)?;
-            entry::fill(record, service, server);
             let state = match service.key.protocol {
                 Protocol::Tcp => state::next(State::None, Direction::In, flags),
                 Protocol::Udp => State::Udp,
             };
-            servers.bind(server.slot, state);
+            let server = service.schedule(servers, &request, state).ok_or(Reason::NoServer)?;
+            entry::fill(record, service, &server);
             Ok(Clock::new(moment.now, state as u8, moment.snapshot.timeouts.of(state)))
         };
         self.local.insert(client, same, make).map_err(|error| match error {

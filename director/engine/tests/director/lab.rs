@@ -269,8 +269,9 @@ impl Lab {
             Verdict::Kernel => "kernel".into(),
             Verdict::Drop(reason) => format!("drop {}", reason.name()),
             Verdict::Send(port) => self.sent(*port, frame),
-            Verdict::Hold { way, service } => {
+            Verdict::Hold(way) => {
                 let hop = self.control.shared().adjacencies.hop(*way).unwrap();
+                let service = self.workers[0].held_for(0);
                 let whose = service.map_or_else(String::new, |service| format!(" for {service}"));
                 format!("hold {}{whose}: {}", Ipv4Addr::from(hop.address), describe(frame))
             }

@@ -127,6 +127,6 @@ fn a_table_of_one() {
     assert_eq!(served(&lab.front(&tcp(CLIENT, VIP, "S"))), 73);
     assert_eq!(lab.front(&tcp("192.168.18.10:9", VIP, "S")), "drop table_full");
     lab.back(&tcp(SERVERS[2], CLIENT, "R"));
-    lab.pass(10_400);
+    lab.pass(10_900);
     assert_eq!(served(&lab.front(&tcp("192.168.18.10:9", VIP, "S"))), 72);
 }

@@ -43,7 +43,8 @@ fn a_neighbour_that_does_not_answer() {
     for packet in [tcp(CLIENT, VIP, "S"), tcp(CLIENT, VIP, "PA").length(900)] {
         let frame = packet.frame(mac_of(*packet.source.ip()), PORT_MACS[0]);
         let (verdicts, mut frames, _) = lab.process(0, FRONT, vec![frame.clone()]);
-        let [Verdict::Hold { service: Some(service), .. }] = verdicts[..] else { panic!("{verdicts:?}") };
+        assert!(matches!(verdicts[..], [Verdict::Hold(_)]), "{verdicts:?}");
+        let service = lab.workers[0].held_for(0).unwrap();
         // The client is told, about the packet as it sent it but for the time to live.
         let (port, error) = lab.control.host_unreachable(&mut frames[0], service, 0).unwrap();
         assert_eq!(

@@ -251,7 +251,7 @@ fn any_connection_there_and_back() {
             let frame = dress(reply).frame(Mac::default(), PORT_MACS[1]);
             let (verdicts, frames, _) = lab.process(1, BACK, vec![frame]);
             // A client with an address on a link is asked for first.
-            assert!(matches!(verdicts[0], Verdict::Send(_) | Verdict::Hold { .. }), "{verdicts:?}");
+            assert!(matches!(verdicts[0], Verdict::Send(_) | Verdict::Hold(_)), "{verdicts:?}");
             let out = crate::packet::describe(&frames[0]);
             assert_eq!(out, note(&format!("{vip} > {client} {}", kind("SA"))));
         },

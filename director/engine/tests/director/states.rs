@@ -93,7 +93,7 @@ fn an_entry_goes_when_its_time_is_up() {
         let seconds = u64::from(seconds_of(state));
         lab.pass(seconds * 1000);
         assert_eq!(lab.entry(), (state, 0), "never early");
-        lab.pass(300);
+        lab.pass(700);
         assert_eq!(lab.entries(), [""; 0], "{state:?}: within a second");
         assert_eq!(lab.load(tcp_key(VIP), SERVERS[0]), (0, 0));
         assert_eq!(lab.front(&tcp(CLIENT, VIP, "PA")), "kernel");
@@ -128,7 +128,7 @@ fn the_one_state_of_udp() {
     lab.pass(299_000);
     lab.back(&udp("192.168.2.71:53", CLIENT));
     assert_eq!(lab.entry(), (State::Udp, 299));
-    lab.pass(300_200);
+    lab.pass(300_700);
     assert_eq!(lab.entries().len(), 0);
     assert_eq!(lab.load(service, "192.168.2.71:53"), (0, 0));
 }
@@ -159,7 +159,7 @@ fn a_shortened_timer_ends_in_time() {
     assert_eq!(lab.entries().len(), 1, "a running timer changes with a packet only");
     step(&mut lab, "cPA");
     step(&mut lab, "sPA");
-    lab.pass(1_300);
+    lab.pass(1_700);
     assert_eq!(lab.entries().len(), 0);
     assert_eq!(lab.front(&tcp(CLIENT, VIP, "PA")), "kernel");
     // A longer one is as good.
@@ -177,7 +177,7 @@ fn a_state_that_shortens_the_time_counts_from_then() {
     lab.pass(100_000);
     step(&mut lab, "cR");
     assert_eq!(lab.entry(), (Close, 9));
-    lab.pass(10_200);
+    lab.pass(10_700);
     assert_eq!(lab.entries().len(), 0);
 }
 

@@ -1,0 +1,227 @@
+//! The packets of established TCP connections, which nearly all are: three passes over a burst.
+//!
+//! The first reads each frame, hashes its client end and has the bucket fetched; the second compares tags and
+//! has the record fetched; the third makes sure of the record, translates and counts. Whatever is not as simple as that — another protocol, a state
+//! that changes, a way not found yet, a second entry with the same tag — is left to [`Core::general`], which
+//! begins anew and knows every case; so this file decides nothing that is not decided there.
+
+use director_flow::{Clock, Hash, Lookup, Probe, Record, SEEN_LAG, V4, V4End};
+use director_packet::nat::End;
+use director_packet::plain::{self, Rewrite};
+use director_packet::tcp_flag::{ACK, FIN, RST, SYN};
+use director_packet::{Endpoint4, TCP};
+
+use super::{BURST, Core, Frames, Moment, Verdict};
+use crate::adjacency::{self, Adjacency};
+use crate::entry::{self, Words};
+use crate::servers::Counters;
+use crate::snapshot::LocalView;
+use crate::state::{Direction, State};
+
+/// What the first passes know of a frame. Each field is put in where it lies: a struct that is made elsewhere
+/// and copied has its fields stored one by one and read at once, for which a CPU waits.
+#[derive(Clone, Copy)]
+pub(super) struct Glance {
+    client: V4End,
+    /// The end that is not the client's: the virtual service, or the real server.
+    other: Endpoint4,
+    hash: Hash,
+    probe: Probe,
+    /// The length of the IPv4 packet in bytes; more than any where TCP's control bits say more than that.
+    size: u32,
+    direction: Direction,
+}
+
+impl Glance {
+    /// Of a frame that is not plain.
+    pub(super) const NOTHING: Self = Self {
+        client: V4End::from_bits(u64::MAX),
+        other: Endpoint4::from_word(0),
+        hash: Hash::NONE,
+        probe: Probe::NONE,
+        size: u32::MAX,
+        direction: Direction::In,
+    };
+}
+
+/// What is the same for every packet of a burst.
+struct Steady<'a> {
+    moment: &'a Moment<'a>,
+    lookup: Lookup<'a, V4>,
+    local: LocalView<'a>,
+    next_hops: adjacency::View<'a>,
+    epoch: u32,
+    mac: u64,
+    /// The clock of an established entry that was seen now.
+    clock: Clock,
+    counters: &'a [Counters],
+}
+
+/// Whether all frames leave by one port, and by which.
+#[derive(Clone, Copy)]
+struct Common {
+    any: u32,
+    all: u32,
+}
+
+impl Common {
+    const NONE_YET: Self = Self { any: 0, all: u32::MAX };
+    /// A frame that leaves by no port differs from one by any.
+    const STAYS: u32 = 1 << 8;
+
+    #[inline(always)]
+    fn add(&mut self, port: u32) {
+        self.any |= port;
+        self.all &= port;
+    }
+
+    #[inline(always)]
+    fn port(self) -> Option<u8> {
+        (self.any == self.all && self.any < Self::STAYS).then_some(self.any as u8)
+    }
+}
+
+impl Core {
+    /// Decides about a burst. Returns the port by which every frame leaves, where there is one.
+    #[inline(always)]
+    pub(super) fn burst(
+        &mut self,
+        moment: &Moment<'_>,
+        frames: &mut impl Frames,
+        verdicts: &mut [Verdict; BURST],
+        glances: &mut [Glance; BURST],
+    ) -> Option<u8> {
+        let established = moment.snapshot.timeouts.of(State::Established);
+        let steady = Steady {
+            moment,
+            lookup: moment.table.lookup(),
+            local: moment.snapshot.local(),
+            next_hops: moment.shared.adjacencies.view(),
+            epoch: moment.snapshot.fib_epoch,
+            mac: moment.port.mac.word(),
+            clock: Clock::new(moment.now, State::Established as u8, established),
+            counters: moment.shared.servers.counters(self.local.id()),
+        };
+        let glances = &mut glances[..frames.count().min(BURST)];
+        if moment.snapshot.is_off() || !moment.snapshot.ip_forward {
+            glances.fill(Glance::NOTHING);
+        } else {
+            for (at, glance) in glances.iter_mut().enumerate() {
+                if steady.look(at, frames, glance).is_none() {
+                    *glance = Glance::NOTHING;
+                }
+            }
+            for glance in &mut *glances {
+                glance.probe = steady.lookup.probe(glance.hash);
+            }
+        }
+        let mut common = Common::NONE_YET;
+        for (at, (glance, verdict)) in glances.iter().zip(verdicts.iter_mut()).enumerate() {
+            if let Some(port) = steady.forward(at, glance, frames) {
+                *verdict = Verdict::Send(port);
+                common.add(port.into());
+            } else {
+                *verdict = self.general(moment, at, frames);
+                common.add(if let Verdict::Send(port) = *verdict { port.into() } else { Common::STAYS });
+            }
+        }
+        common.port()
+    }
+}
+
+impl Steady<'_> {
+    /// The first pass. None: the frame is not plain.
+    #[inline(always)]
+    fn look(&self, at: usize, frames: &mut impl Frames, glance: &mut Glance) -> Option<()> {
+        let (headers, total) = frames.headers(at)?;
+        let frame = plain::read(headers, total, self.mac)?;
+        // As in `Lane::new`.
+        let is_in = self.local.contains(frame.destination.address());
+        let (end, other) =
+            if is_in { (frame.source, frame.destination) } else { (frame.destination, frame.source) };
+        let client = entry::client_end(end, TCP);
+        let hash = self.lookup.hash(client);
+        self.lookup.prefetch(hash);
+        glance.client = client;
+        glance.other = other;
+        glance.hash = hash;
+        let odd = (frame.flags & (SYN | FIN | RST | ACK)) ^ ACK;
+        glance.size = u32::from(frame.length) | u32::from(odd) << 16;
+        glance.direction = if is_in { Direction::In } else { Direction::Out };
+        Some(())
+    }
+
+    /// The third pass. None: the packet is to go the general way; nothing was done.
+    ///
+    /// Each direction has code of its own: packets that come in on one port mostly go one way.
+    #[inline(always)]
+    fn forward(&self, at: usize, glance: &Glance, frames: &mut impl Frames) -> Option<u8> {
+        match glance.direction {
+            Direction::In => self.forward_to::<false>(at, glance, frames),
+            Direction::Out => self.forward_to::<true>(at, glance, frames),
+        }
+    }
+
+    #[inline(always)]
+    fn forward_to<const OUT: bool>(
+        &self,
+        at: usize,
+        glance: &Glance,
+        frames: &mut impl Frames,
+    ) -> Option<u8> {
+        let record = match self.lookup.candidate(glance.probe) {
+            Some(record) => record,
+            None => self.search(glance)?,
+        };
+        let words = Words::<OUT>(record);
+        if record.end() != glance.client || !words.other_is(glance.other) {
+            return None;
+        }
+        let way = words.way();
+        if !way.is_of(self.epoch) {
+            return None;
+        }
+        let age = self.clock.younger_by(record.clock());
+        if age > u64::from(SEEN_LAG) && !self.refresh(record, age, way.next_hop()) {
+            return None;
+        }
+        let hop = self.next_hops.get(way.next_hop())?.hot();
+        if glance.size > hop.mtu() {
+            return None;
+        }
+        let counters = self.counters.get(words.slot() as usize)?;
+        let (headers, _) = frames.headers(at)?;
+        let (to, network, transport) = words.change();
+        let (end, direction) =
+            if OUT { (End::Source, Direction::Out) } else { (End::Destination, Direction::In) };
+        Rewrite { to, network, transport, macs: (hop.first(), hop.last()) }.apply(headers, end);
+        // No longer than an MTU.
+        counters.count(direction, glance.size as u16);
+        Some(hop.port())
+    }
+
+    /// The entry of a plain frame, where its tag is not the only one of its kind.
+    #[inline(never)]
+    fn search(&self, glance: &Glance) -> Option<&Record<V4>> {
+        if glance.size > u32::from(u16::MAX) {
+            return None;
+        }
+        let found = self.moment.table.find(glance.hash, |record| {
+            entry::matches(record, glance.client, glance.direction, glance.other)
+        });
+        self.lookup.record(found?)
+    }
+
+    /// Notes that an established entry was seen, and that its neighbour is in use. False: it is not established
+    /// any more, or its timeout is another now.
+    #[inline(never)]
+    fn refresh(&self, record: &Record<V4>, age: u64, next_hop: Adjacency) -> bool {
+        // A tick ahead of this one is as good as this one.
+        let is_established = age <= u64::from(u32::MAX);
+        if !is_established || record.touch(self.moment.now).is_err() {
+            return false;
+        }
+        let _link = self.moment.shared.adjacencies.link(next_hop);
+        true
+    }
+}

@@ -1,0 +1,71 @@
+//! Lookups in bursts.
+
+use ahash::RandomState;
+
+use crate::bucket::Bucket;
+use crate::family::Family;
+use crate::record::{Index, Record};
+use crate::slab::{prefetch_at, prefetch_record_at};
+use crate::table::{Hash, Probe, Table};
+
+/// What a lookup needs of a table, held for a burst: a copy of each place in memory, so that it is in a register
+/// and need not be read again after every store.
+pub struct Lookup<'a, F: Family> {
+    seed: &'a RandomState,
+    homes: u32,
+    buckets: &'a [Bucket],
+    records: &'a [Record<F>],
+}
+
+impl<F: Family> Clone for Lookup<'_, F> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<F: Family> Copy for Lookup<'_, F> {}
+
+impl<'a, F: Family> Lookup<'a, F> {
+    #[inline(always)]
+    pub(crate) fn new(table: &'a Table<F>) -> Self {
+        Lookup { seed: &table.seed, homes: table.homes, buckets: &table.buckets, records: &table.records }
+    }
+
+    /// The hash of a client end, for the functions below.
+    #[inline(always)]
+    #[must_use]
+    pub fn hash(self, end: F::End) -> Hash {
+        Hash::new(F::digest(end, self.seed), self.homes)
+    }
+
+    /// First pass over a burst: has the bucket fetched.
+    #[inline(always)]
+    pub fn prefetch(self, hash: Hash) {
+        prefetch_at(self.buckets, hash.home());
+    }
+
+    /// Second pass over a burst: compares the tags and has the candidate's record fetched.
+    #[inline(always)]
+    #[must_use]
+    pub fn probe(self, hash: Hash) -> Probe {
+        let Some(bucket) = self.buckets.get(hash.home() as usize) else { return Probe::NONE };
+        let probe = Probe::of(bucket.only(hash.tag()));
+        // Of no candidate it is whatever lies before the first record: a hint that helps nobody, nor harms.
+        prefetch_record_at(self.records, probe.position());
+        probe
+    }
+
+    /// The record of the only candidate.
+    #[inline(always)]
+    #[must_use]
+    pub fn candidate(self, probe: Probe) -> Option<&'a Record<F>> {
+        self.records.get(probe.position() as usize)
+    }
+
+    /// The record at a position.
+    #[inline(always)]
+    #[must_use]
+    pub fn record(self, index: Index) -> Option<&'a Record<F>> {
+        self.records.get(index.at())
+    }
+}

@@ -1,0 +1,93 @@
+//! A received burst whose packets' first bytes are at hand.
+
+use crate::burst::Burst;
+use crate::queue::RxQueue;
+
+/// A burst as it was received, with the first `N` bytes of each packet at hand: each mbuf was looked at once, so
+/// that those who look at the bytes several times need not.
+pub struct Received<const N: usize> {
+    burst: Burst,
+    /// Of the first `known` packets: where its data begins, if `N` bytes of it lie there and nobody else sees them.
+    data: [*mut [u8; N]; Burst::CAPACITY],
+    lengths: [u32; Burst::CAPACITY],
+    known: usize,
+}
+
+// SAFETY: as `Burst`; the pointers lead into its mbufs.
+unsafe impl<const N: usize> Send for Received<N> {}
+
+impl<const N: usize> Received<N> {
+    /// Nothing received yet.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self {
+            burst: Burst::new(),
+            data: [std::ptr::null_mut(); Burst::CAPACITY],
+            lengths: [0; Burst::CAPACITY],
+            known: 0,
+        }
+    }
+
+    /// Receives a burst; what was left of the last one is freed. Returns how many packets it has and their bytes.
+    #[inline]
+    pub fn receive(&mut self, queue: &mut RxQueue) -> (usize, u64) {
+        self.burst.clear();
+        let count = queue.receive(&mut self.burst);
+        self.known = count;
+        let mut bytes = 0;
+        let places = self.data.iter_mut().zip(&mut self.lengths);
+        for (mbuf, (data, length)) in self.burst.iter_mut().zip(places) {
+            *data = mbuf.start();
+            *length = mbuf.len() as u32;
+            bytes += u64::from(*length);
+        }
+        (count, bytes)
+    }
+
+    /// How many packets were received, those that were taken out since among them.
+    #[inline]
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.known
+    }
+
+    /// A packet's whole length in bytes; 0 if there is none.
+    #[inline]
+    #[must_use]
+    pub fn length(&self, at: usize) -> usize {
+        if at < self.known { self.lengths[at] as usize } else { 0 }
+    }
+
+    /// The first `N` bytes of a packet and its whole length. None where the first segment is shorter, or its data
+    /// is another's as well.
+    #[inline(always)]
+    pub fn start(&mut self, at: usize) -> Option<(&mut [u8; N], usize)> {
+        if at >= self.known {
+            return None;
+        }
+        // SAFETY: the pointer is null, or what `receive` found: the first bytes of an mbuf's data, not shared. The
+        // mbuf is still in the burst, as it was: `open` alone gives the burst away, and forgets the pointers; what
+        // `segment` gives is the same bytes, borrowed from `self` as these are.
+        let data = unsafe { self.data.get(at)?.as_mut() }?;
+        Some((data, *self.lengths.get(at)? as usize))
+    }
+
+    /// The first segment of a packet; empty where there is none, or its data is another's as well.
+    #[inline]
+    pub fn segment(&mut self, at: usize) -> &mut [u8] {
+        self.burst.get_mut(at).and_then(|mbuf| mbuf.data_mut().ok()).unwrap_or_default()
+    }
+
+    /// The burst, for taking packets out or sending them. [`Self::start`] gives nothing from now on.
+    #[inline]
+    pub fn open(&mut self) -> &mut Burst {
+        self.known = 0;
+        &mut self.burst
+    }
+}
+
+impl<const N: usize> Default for Received<N> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
