@@ -165,8 +165,8 @@ impl Snapshot {
 
     /// The director's own addresses, to be asked for a burst.
     #[inline(always)]
-    pub(crate) fn local(&self) -> LocalView<'_> {
-        LocalView { slots: &self.local.slots, shift: self.local.shift }
+    pub(crate) fn local(&self) -> &Local {
+        &self.local
     }
 
     /// Whether an address (host order) is the director's own.
@@ -177,79 +177,57 @@ impl Snapshot {
     }
 }
 
-/// A small set of addresses, asked about every packet: open addressing, never more than half full.
-#[derive(Clone, Debug)]
-struct Local {
-    slots: Box<[u32]>,
-    shift: u32,
+/// The director's own addresses, asked about every packet.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Local {
+    all: Set<u32>,
+    /// By [`Local::place`]: 0 where there is none (0.0.0.0 is no host's), [`Local::SEVERAL`] where `all` knows.
+    first: First,
 }
 
-impl Default for Local {
+/// A small array, so that no index into it need be checked.
+#[derive(Clone, Debug)]
+struct First([u32; 1 << Local::BITS]);
+
+impl Default for First {
     fn default() -> Self {
-        Self { slots: [0; 2].into(), shift: 31 }
+        Self([0; 1 << Local::BITS])
     }
 }
 
 impl Local {
+    const BITS: u32 = 6;
+
+    /// More than one address has this place. (Or the limited broadcast address, which is no host's either.)
+    const SEVERAL: u32 = u32::MAX;
+
     fn new(addresses: impl Iterator<Item = u32>) -> Self {
-        // 0.0.0.0 is no host's and marks a free slot.
-        let addresses: HashSet<u32> = addresses.filter(|&address| address != 0).collect();
-        let bits = (addresses.len() * 2).next_power_of_two().trailing_zeros().max(1);
-        let mut set = Self { slots: vec![0; 1 << bits].into(), shift: 32 - bits };
-        for address in addresses {
-            let mut at = set.place(address);
-            while set.slots[at] != 0 {
-                at = (at + 1) & (set.slots.len() - 1);
-            }
-            set.slots[at] = address;
+        let mut local = Self { all: addresses.filter(|&address| address != 0).collect(), ..Self::default() };
+        for &address in &local.all {
+            let first = &mut local.first.0[Self::place(address)];
+            *first = if *first == 0 { address } else { Self::SEVERAL };
         }
-        set
+        local
     }
 
-    #[inline]
-    fn place(&self, address: u32) -> usize {
-        place(self.shift, address)
-    }
-
-    fn contains(&self, address: u32) -> bool {
-        LocalView { slots: &self.slots, shift: self.shift }.contains(address)
-    }
-}
-
-#[inline(always)]
-fn place(shift: u32, address: u32) -> usize {
-    (address.wrapping_mul(0x9e37_79b1) >> shift) as usize
-}
-
-/// The set, as a burst holds it.
-#[derive(Clone, Copy)]
-pub(crate) struct LocalView<'a> {
-    slots: &'a [u32],
-    shift: u32,
-}
-
-impl LocalView<'_> {
-    /// Whether an address (host order) is in the set.
     #[inline(always)]
-    pub(crate) fn contains(self, address: u32) -> bool {
-        let found = self.slots.get(place(self.shift, address)).map_or(0, |slot| *slot);
-        if found == address {
-            // 0.0.0.0 is in no set, and is what a free slot has.
-            return address != 0;
+    const fn place(address: u32) -> usize {
+        (address.wrapping_mul(0x9e37_79b1) >> (u32::BITS - Self::BITS)) as usize
+    }
+
+    /// Whether an address (host order) is one of them.
+    #[inline(always)]
+    pub(crate) fn contains(&self, address: u32) -> bool {
+        match self.first.0[Self::place(address)] {
+            0 => false,
+            Self::SEVERAL => self.is_in_all(address),
+            found => found == address,
         }
-        found != 0 && self.contains_further(address)
     }
 
     #[inline(never)]
-    fn contains_further(self, address: u32) -> bool {
-        let mut at = place(self.shift, address);
-        loop {
-            match self.slots.get(at) {
-                Some(&found) if found == address => return address != 0,
-                Some(0) | None => return false,
-                Some(_) => at = (at + 1) & (self.slots.len() - 1),
-            }
-        }
+    fn is_in_all(&self, address: u32) -> bool {
+        self.all.contains(&address)
     }
 }
 

@@ -4,6 +4,7 @@
 //! every packet of an existing connection. What is rare lies apart: packets without an entry in `unknown`,
 //! ICMP errors that are sent in `refusal`, those that are translated in `related`.
 
+mod cpu;
 mod refusal;
 mod related;
 mod steady;
@@ -27,6 +28,7 @@ use crate::servers::Servers;
 use crate::snapshot::{PortView, Snapshot};
 use crate::state::{self, Direction, State};
 
+use cpu::Level;
 use refusal::Refusals;
 pub use refusal::Reply;
 use steady::Glance;
@@ -143,6 +145,7 @@ pub struct Worker {
     snapshot: Cache<Arc<ArcSwap<Snapshot>>, Arc<Snapshot>>,
     core: Core,
     glances: Box<[Glance; BURST]>,
+    level: Level,
 }
 
 /// The part of a worker that changes while it works.
@@ -160,7 +163,8 @@ impl Worker {
         let snapshot = Cache::new(shared.snapshot.clone());
         let table = local.table().clone();
         let core = Core { local, refusals: Refusals::new(BURST), held: [None; BURST] };
-        Self { table, shared, snapshot, core, glances: Box::new([Glance::NOTHING; BURST]) }
+        let glances = Box::new([Glance::NOTHING; BURST]);
+        Self { table, shared, snapshot, core, glances, level: Level::detect() }
     }
 
     /// Its number, from 0.
@@ -211,7 +215,7 @@ impl Worker {
         frames: &mut impl Frames,
         verdicts: &mut [Verdict; BURST],
     ) -> Option<u8> {
-        let Self { table, shared, snapshot, core, glances } = self;
+        let Self { table, shared, snapshot, core, glances, level } = self;
         core.refusals.clear();
         let snapshot: &Snapshot = snapshot.load();
         let Some(view) = snapshot.ports.get(usize::from(port)) else {
@@ -219,7 +223,7 @@ impl Worker {
             return None;
         };
         let moment = Moment { now, milliseconds, port: view, port_number: port, snapshot, table, shared };
-        core.burst(&moment, frames, verdicts, glances)
+        level.burst(core, &moment, frames, verdicts, glances)
     }
 }
 

@@ -122,8 +122,10 @@ impl Bucket {
     #[inline(always)]
     pub(crate) fn only(&self, tag: u8) -> u32 {
         let SlotSet(set) = self.matching(tag);
-        let is_one = set != 0 && set & set.wrapping_sub(1) == 0;
-        if !is_one || self.head().0 & NEXT_MASK != 0 {
+        if set == 0 {
+            return 0;
+        }
+        if set & (set - 1) != 0 || self.head().0 & NEXT_MASK != 0 {
             return 0;
         }
         // Acquire: as in `slot`.

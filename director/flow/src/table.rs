@@ -48,7 +48,11 @@ impl Hash {
     /// from the lower half.
     #[inline(always)]
     pub(crate) fn new(digest: u64, homes: u32) -> Self {
-        Hash { home: (((digest >> 32) * u64::from(homes)) >> 32) as u32, tag: (digest as u8).max(1) }
+        let tag = digest as u8;
+        Hash {
+            home: (((digest >> 32) * u64::from(homes)) >> 32) as u32,
+            tag: tag.wrapping_add(u8::from(tag == 0)),
+        }
     }
 
     #[inline(always)]

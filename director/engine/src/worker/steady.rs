@@ -15,7 +15,7 @@ use super::{BURST, Core, Frames, Moment, Verdict};
 use crate::adjacency::{self, Adjacency};
 use crate::entry::{self, Words};
 use crate::servers::Counters;
-use crate::snapshot::LocalView;
+use crate::snapshot::Local;
 use crate::state::{Direction, State};
 
 /// What the first passes know of a frame. Each field is put in where it lies: a struct that is made elsewhere
@@ -48,7 +48,7 @@ impl Glance {
 struct Steady<'a> {
     moment: &'a Moment<'a>,
     lookup: Lookup<'a, V4>,
-    local: LocalView<'a>,
+    local: &'a Local,
     next_hops: adjacency::View<'a>,
     epoch: u32,
     mac: u64,
