@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use director_engine::{BURST, Reason, Verdict, Worker};
+use director_engine::{BURST, Batch, Reason, Verdict, Worker};
 use director_packet::plain;
 use dpdk::{Burst, Mbuf, Pool, Received, RxQueue, TxQueue};
 
@@ -85,17 +85,49 @@ impl director_engine::Frames for Frames {
     }
 }
 
+/// A burst on its way.
+struct Flight {
+    frames: Frames,
+    batch: Batch,
+    bytes: u64,
+}
+
+impl Flight {
+    fn new() -> Self {
+        Self { frames: Frames(Received::new()), batch: Batch::new(), bytes: 0 }
+    }
+}
+
 impl Loop {
     /// Runs until it is told to stop.
+    ///
+    /// Two bursts are on their way at a time: while the buckets and records of one are fetched, the next is
+    /// received and the one before is sent. A burst after which nothing comes is dealt with at once.
     pub(crate) fn run(mut self) {
-        let mut burst = Frames(Received::new());
+        let mut flights = [Flight::new(), Flight::new()];
+        let [mut next, mut last] = flights.each_mut();
+        let mut is_one_on_its_way = false;
         let mut verdicts = [Verdict::Kernel; BURST];
         let mut idle = 0;
         while !self.stop.load(Ordering::Relaxed) {
             self.worker.quiescent();
             let mut received = 0;
             for at in 0..self.inputs.len() {
-                received += self.receive(at, &mut burst, &mut verdicts);
+                let count = self.receive(at, next);
+                if count == 0 {
+                    continue;
+                }
+                received += count;
+                if is_one_on_its_way {
+                    self.finish(last, &mut verdicts);
+                }
+                self.worker.seek(&mut next.batch);
+                std::mem::swap(&mut next, &mut last);
+                is_one_on_its_way = true;
+            }
+            if received == 0 && is_one_on_its_way {
+                self.finish(last, &mut verdicts);
+                is_one_on_its_way = false;
             }
             received += self.send_for_others();
             for port in 0..self.outputs.len() {
@@ -111,22 +143,34 @@ impl Loop {
                 }
             }
         }
+        if is_one_on_its_way {
+            self.worker.quiescent();
+            self.finish(last, &mut verdicts);
+        }
     }
 
-    /// Receives a burst from a queue and deals with it.
+    /// Receives a burst from a queue and has a first look at it. Returns how many frames it has.
     #[inline]
-    fn receive(&mut self, at: usize, burst: &mut Frames, verdicts: &mut [Verdict; BURST]) -> usize {
+    fn receive(&mut self, at: usize, flight: &mut Flight) -> usize {
         let input = &mut self.inputs[at];
-        let port = input.port;
-        let (count, bytes) = burst.0.receive(&mut input.queue);
-        if count == 0 {
-            return 0;
+        let (count, bytes) = flight.frames.0.receive(&mut input.queue);
+        if count > 0 {
+            flight.bytes = bytes;
+            self.worker.look(input.port, &mut flight.frames, &mut flight.batch);
         }
-        self.counters.port(port.into()).rx.add(count as u64, bytes);
+        count
+    }
+
+    /// Deals with a burst that was looked at.
+    #[inline]
+    fn finish(&mut self, flight: &mut Flight, verdicts: &mut [Verdict; BURST]) {
+        let Flight { frames, batch, bytes } = flight;
+        let (port, count) = (batch.port(), frames.0.count());
+        self.counters.port(port.into()).rx.add(count as u64, *bytes);
         let (tick, milliseconds) = self.clock.read();
-        let common = self.worker.process(tick, milliseconds, port, burst, verdicts);
-        let burst = burst.0.open();
-        if common.is_none_or(|out| !self.send_all(out.into(), burst, bytes)) {
+        let common = self.worker.decide(tick, milliseconds, frames, batch, verdicts);
+        let burst = frames.0.open();
+        if common.is_none_or(|out| !self.send_all(out.into(), burst, *bytes)) {
             for (at, verdict) in verdicts.iter().enumerate().take(count) {
                 if let Some(mbuf) = burst.take(at) {
                     self.obey(port, at, mbuf, *verdict);
@@ -134,7 +178,6 @@ impl Loop {
             }
         }
         self.send_replies();
-        count
     }
 
     /// Sends a whole burst on a port of this worker's, where nothing waits before it. False: nothing was done.

@@ -83,6 +83,8 @@ pub struct Control {
     fib_epoch: u32,
     /// How many servers had been deleted when the configuration was last published.
     deletions: u32,
+    /// How often it was published.
+    serial: u32,
     /// Snapshots that a worker may still hold: dropped here, so that no worker ever frees memory.
     retired: Vec<Arc<Snapshot>>,
     /// Until when slots of deleted servers wait.
@@ -110,6 +112,7 @@ impl Control {
             network: Network::default(),
             fib_epoch: entry::FIRST_EPOCH,
             deletions: 0,
+            serial: 0,
             retired: Vec::new(),
             collecting: None,
             purging: None,
@@ -183,7 +186,10 @@ impl Control {
         }
         self.catalog.renew();
         let services = self.catalog.services().map(crate::catalog::Service::view);
-        let snapshot = Snapshot::new(&self.network, self.fib_epoch, self.timeouts, self.sysctls, services);
+        let mut snapshot =
+            Snapshot::new(&self.network, self.fib_epoch, self.timeouts, self.sysctls, services);
+        self.serial = self.serial.wrapping_add(1);
+        snapshot.serial = self.serial;
         let old = self.shared.snapshot.swap(Arc::new(snapshot));
         self.catalog.published();
         self.retired.push(old);

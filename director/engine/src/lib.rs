@@ -23,4 +23,4 @@ pub mod worker;
 pub use control::Control;
 pub use director_flow::{Options, PageSize, Pages, Tick};
 pub use reason::Reason;
-pub use worker::{BURST, Frames, Reply, Verdict, Worker};
+pub use worker::{BURST, Batch, Frames, Reply, Verdict, Worker};

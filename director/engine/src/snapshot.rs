@@ -77,6 +77,8 @@ pub struct Snapshot {
     /// [`key_word`] of every real server; filled where `nat_icmp_send` asks for it.
     servers: Set<u64>,
     local: Local,
+    /// Tells this configuration from every other that a worker may have seen lately.
+    pub(crate) serial: u32,
     /// The ports.
     pub ports: Vec<PortView>,
     /// The routing table.
@@ -98,6 +100,7 @@ impl Default for Snapshot {
             addresses: Set::default(),
             servers: Set::default(),
             local: Local::default(),
+            serial: 0,
             ports: Vec::new(),
             fib: Arc::default(),
             fib_epoch: 0,

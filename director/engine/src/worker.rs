@@ -31,7 +31,7 @@ use crate::state::{self, Direction, State};
 use cpu::Level;
 use refusal::Refusals;
 pub use refusal::Reply;
-use steady::Glance;
+pub use steady::Batch;
 
 /// Frames in a burst, at most.
 pub const BURST: usize = 32;
@@ -144,7 +144,6 @@ pub struct Worker {
     shared: Arc<Shared>,
     snapshot: Cache<Arc<ArcSwap<Snapshot>>, Arc<Snapshot>>,
     core: Core,
-    glances: Box<[Glance; BURST]>,
     level: Level,
 }
 
@@ -163,8 +162,7 @@ impl Worker {
         let snapshot = Cache::new(shared.snapshot.clone());
         let table = local.table().clone();
         let core = Core { local, refusals: Refusals::new(BURST), held: [None; BURST] };
-        let glances = Box::new([Glance::NOTHING; BURST]);
-        Self { table, shared, snapshot, core, glances, level: Level::detect() }
+        Self { table, shared, snapshot, core, level: Level::detect() }
     }
 
     /// Its number, from 0.
@@ -202,11 +200,46 @@ impl Worker {
         self.core.held.get(at).copied().flatten()
     }
 
-    /// Decides about a burst that came in on a port, at `now`, which is `milliseconds` of any clock.
-    /// `verdicts` are filled for each frame; frames that are to be sent or to wait are rewritten. Returns the
-    /// port by which every frame of the burst leaves, where there is one.
+    /// Looks at a burst that came in on a port, the first of three passes; the buckets are fetched meanwhile.
+    #[inline]
+    pub fn look(&mut self, port: u8, frames: &mut impl Frames, batch: &mut Batch) {
+        batch.begin(port, frames.count());
+        let Self { table, shared, snapshot, core, level } = self;
+        if let Some(moment) = Moment::of(Tick(0), 0, port, snapshot.load(), table, shared) {
+            level.look(core, &moment, frames, batch);
+        }
+    }
+
+    /// Looks for the entries of a burst, the second pass; the records are fetched meanwhile.
+    #[inline]
+    pub fn seek(&mut self, batch: &mut Batch) {
+        self.level.seek(&self.table, batch);
+    }
+
+    /// Decides about a burst that was looked at, at `now`, which is `milliseconds` of any clock. `verdicts` are
+    /// filled for each frame; frames that are to be sent or to wait are rewritten. Returns the port by which
+    /// every frame of the burst leaves, where there is one.
     ///
     /// To be called between [`Self::quiescent`] and [`Self::offline`]: it holds what it finds.
+    #[inline]
+    pub fn decide(
+        &mut self,
+        now: Tick,
+        milliseconds: u32,
+        frames: &mut impl Frames,
+        batch: &mut Batch,
+        verdicts: &mut [Verdict; BURST],
+    ) -> Option<u8> {
+        let Self { table, shared, snapshot, core, level } = self;
+        core.refusals.clear();
+        let Some(moment) = Moment::of(now, milliseconds, batch.port(), snapshot.load(), table, shared) else {
+            verdicts.fill(Verdict::Drop(Reason::PortDown));
+            return None;
+        };
+        level.decide(core, &moment, frames, batch, verdicts)
+    }
+
+    /// The three passes in a row.
     pub fn process(
         &mut self,
         now: Tick,
@@ -215,15 +248,25 @@ impl Worker {
         frames: &mut impl Frames,
         verdicts: &mut [Verdict; BURST],
     ) -> Option<u8> {
-        let Self { table, shared, snapshot, core, glances, level } = self;
-        core.refusals.clear();
-        let snapshot: &Snapshot = snapshot.load();
-        let Some(view) = snapshot.ports.get(usize::from(port)) else {
-            verdicts.fill(Verdict::Drop(Reason::PortDown));
-            return None;
-        };
-        let moment = Moment { now, milliseconds, port: view, port_number: port, snapshot, table, shared };
-        level.burst(core, &moment, frames, verdicts, glances)
+        let mut batch = Batch::new();
+        self.look(port, frames, &mut batch);
+        self.seek(&mut batch);
+        self.decide(now, milliseconds, frames, &mut batch, verdicts)
+    }
+}
+
+impl<'a> Moment<'a> {
+    #[inline]
+    fn of(
+        now: Tick,
+        milliseconds: u32,
+        port_number: u8,
+        snapshot: &'a Snapshot,
+        table: &'a Table<V4>,
+        shared: &'a Shared,
+    ) -> Option<Self> {
+        let port = snapshot.ports.get(usize::from(port_number))?;
+        Some(Self { now, milliseconds, port, port_number, snapshot, table, shared })
     }
 }
 

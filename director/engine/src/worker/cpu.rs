@@ -2,8 +2,9 @@
 //! program itself runs on any x86-64.
 #![allow(unsafe_code)]
 
-use super::steady::Glance;
-use super::{BURST, Core, Frames, Moment, Verdict};
+use director_flow::{Table, V4};
+
+use super::{BURST, Batch, Core, Frames, Moment, Verdict};
 
 /// The level of this CPU.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -30,33 +31,73 @@ impl Level {
         Self::Base
     }
 
-    /// As [`Core::burst`].
+    /// As [`Core::look`].
     #[inline]
-    pub(super) fn burst(
+    pub(super) fn look(
         self,
         core: &mut Core,
         moment: &Moment<'_>,
         frames: &mut impl Frames,
-        verdicts: &mut [Verdict; BURST],
-        glances: &mut [Glance; BURST],
-    ) -> Option<u8> {
+        batch: &mut Batch,
+    ) {
         match self {
-            Self::Base => core.burst(moment, frames, verdicts, glances),
+            Self::Base => core.look(moment, frames, batch),
             #[cfg(target_arch = "x86_64")]
             // SAFETY: `detect` found that this CPU has every feature that the function is compiled for.
-            Self::V3 => unsafe { burst_v3(core, moment, frames, verdicts, glances) },
+            Self::V3 => unsafe { look_v3(core, moment, frames, batch) },
+        }
+    }
+
+    /// As [`Core::seek`].
+    #[inline]
+    pub(super) fn seek(self, table: &Table<V4>, batch: &mut Batch) {
+        match self {
+            Self::Base => Core::seek(table, batch),
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: as in `look`.
+            Self::V3 => unsafe { seek_v3(table, batch) },
+        }
+    }
+
+    /// As [`Core::decide`].
+    #[inline]
+    pub(super) fn decide(
+        self,
+        core: &mut Core,
+        moment: &Moment<'_>,
+        frames: &mut impl Frames,
+        batch: &mut Batch,
+        verdicts: &mut [Verdict; BURST],
+    ) -> Option<u8> {
+        match self {
+            Self::Base => core.decide(moment, frames, batch, verdicts),
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: as in `look`.
+            Self::V3 => unsafe { decide_v3(core, moment, frames, batch, verdicts) },
         }
     }
 }
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2,bmi1,bmi2,lzcnt,movbe,popcnt")]
-fn burst_v3(
+fn look_v3(core: &mut Core, moment: &Moment<'_>, frames: &mut impl Frames, batch: &mut Batch) {
+    core.look(moment, frames, batch);
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,bmi1,bmi2,lzcnt,movbe,popcnt")]
+fn seek_v3(table: &Table<V4>, batch: &mut Batch) {
+    Core::seek(table, batch);
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,bmi1,bmi2,lzcnt,movbe,popcnt")]
+fn decide_v3(
     core: &mut Core,
     moment: &Moment<'_>,
     frames: &mut impl Frames,
+    batch: &mut Batch,
     verdicts: &mut [Verdict; BURST],
-    glances: &mut [Glance; BURST],
 ) -> Option<u8> {
-    core.burst(moment, frames, verdicts, glances)
+    core.decide(moment, frames, batch, verdicts)
 }

@@ -1,11 +1,12 @@
-//! The packets of established TCP connections, which nearly all are: three passes over a burst.
+//! The packets of established TCP connections, which nearly all are: three passes over a burst, between which
+//! the caller may do something else while memory is fetched.
 //!
 //! The first reads each frame, hashes its client end and has the bucket fetched; the second compares tags and
 //! has the record fetched; the third makes sure of the record, translates and counts. Whatever is not as simple as that — another protocol, a state
 //! that changes, a way not found yet, a second entry with the same tag — is left to [`Core::general`], which
 //! begins anew and knows every case; so this file decides nothing that is not decided there.
 
-use director_flow::{Clock, Hash, Lookup, Probe, Record, SEEN_LAG, V4, V4End};
+use director_flow::{Clock, Hash, Lookup, Probe, Record, SEEN_LAG, Table, V4, V4End};
 use director_packet::nat::End;
 use director_packet::plain::{self, Rewrite};
 use director_packet::tcp_flag::{ACK, FIN, RST, SYN};
@@ -21,7 +22,7 @@ use crate::state::{Direction, State};
 /// What the first passes know of a frame. Each field is put in where it lies: a struct that is made elsewhere
 /// and copied has its fields stored one by one and read at once, for which a CPU waits.
 #[derive(Clone, Copy)]
-pub(super) struct Glance {
+struct Glance {
     client: V4End,
     /// The end that is not the client's: the virtual service, or the real server.
     other: Endpoint4,
@@ -34,7 +35,7 @@ pub(super) struct Glance {
 
 impl Glance {
     /// Of a frame that is not plain.
-    pub(super) const NOTHING: Self = Self {
+    const NOTHING: Self = Self {
         client: V4End::from_bits(u64::MAX),
         other: Endpoint4::from_word(0),
         hash: Hash::NONE,
@@ -81,18 +82,59 @@ impl Common {
     }
 }
 
-impl Core {
-    /// Decides about a burst. Returns the port by which every frame leaves, where there is one.
-    #[inline(always)]
-    pub(super) fn burst(
-        &mut self,
-        moment: &Moment<'_>,
-        frames: &mut impl Frames,
-        verdicts: &mut [Verdict; BURST],
-        glances: &mut [Glance; BURST],
-    ) -> Option<u8> {
+/// A burst between its passes.
+///
+/// What is known of a frame is a hint: the last pass makes sure of all of it, so that time may pass and the
+/// table may change in between.
+pub struct Batch {
+    glances: [Glance; BURST],
+    /// How many frames there are.
+    count: usize,
+    /// The configuration it was looked at under.
+    serial: u32,
+    port: u8,
+}
+
+impl Batch {
+    /// Of no frame.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self { glances: [Glance::NOTHING; BURST], count: 0, serial: 0, port: 0 }
+    }
+
+    /// Begins a burst that came in on a port.
+    #[inline]
+    pub(super) fn begin(&mut self, port: u8, count: usize) {
+        self.port = port;
+        self.count = count.min(BURST);
+    }
+
+    /// The port it came in on.
+    #[inline]
+    #[must_use]
+    pub const fn port(&self) -> u8 {
+        self.port
+    }
+
+    /// Forgets what was seen under another configuration.
+    #[inline]
+    fn keep_if(&mut self, serial: u32) {
+        if self.serial != serial {
+            self.glances.fill(Glance::NOTHING);
+        }
+    }
+}
+
+impl Default for Batch {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<'a> Steady<'a> {
+    fn new(moment: &'a Moment<'a>, worker: usize) -> Self {
         let established = moment.snapshot.timeouts.of(State::Established);
-        let steady = Steady {
+        Self {
             moment,
             lookup: moment.table.lookup(),
             local: moment.snapshot.local(),
@@ -100,23 +142,52 @@ impl Core {
             epoch: moment.snapshot.fib_epoch,
             mac: moment.port.mac.word(),
             clock: Clock::new(moment.now, State::Established as u8, established),
-            counters: moment.shared.servers.counters(self.local.id()),
-        };
-        let glances = &mut glances[..frames.count().min(BURST)];
+            counters: moment.shared.servers.counters(worker),
+        }
+    }
+}
+
+impl Core {
+    /// The first pass.
+    #[inline(always)]
+    pub(super) fn look(&mut self, moment: &Moment<'_>, frames: &mut impl Frames, batch: &mut Batch) {
+        let steady = Steady::new(moment, self.local.id());
+        batch.serial = moment.snapshot.serial;
+        let glances = &mut batch.glances[..batch.count];
         if moment.snapshot.is_off() || !moment.snapshot.ip_forward {
             glances.fill(Glance::NOTHING);
-        } else {
-            for (at, glance) in glances.iter_mut().enumerate() {
-                if steady.look(at, frames, glance).is_none() {
-                    *glance = Glance::NOTHING;
-                }
-            }
-            for glance in &mut *glances {
-                glance.probe = steady.lookup.probe(glance.hash);
+            return;
+        }
+        for (at, glance) in glances.iter_mut().enumerate() {
+            if steady.look(at, frames, glance).is_none() {
+                *glance = Glance::NOTHING;
             }
         }
+    }
+
+    /// The second pass.
+    #[inline(always)]
+    pub(super) fn seek(table: &Table<V4>, batch: &mut Batch) {
+        let lookup = table.lookup();
+        for glance in batch.glances.iter_mut().take(batch.count) {
+            glance.probe = lookup.probe(glance.hash);
+        }
+    }
+
+    /// The last pass. Returns the port by which every frame leaves, where there is one.
+    #[inline(always)]
+    pub(super) fn decide(
+        &mut self,
+        moment: &Moment<'_>,
+        frames: &mut impl Frames,
+        batch: &mut Batch,
+        verdicts: &mut [Verdict; BURST],
+    ) -> Option<u8> {
+        batch.keep_if(moment.snapshot.serial);
+        let steady = Steady::new(moment, self.local.id());
         let mut common = Common::NONE_YET;
-        for (at, (glance, verdict)) in glances.iter().zip(verdicts.iter_mut()).enumerate() {
+        let glances = batch.glances.iter().take(batch.count);
+        for (at, (glance, verdict)) in glances.zip(verdicts.iter_mut()).enumerate() {
             if let Some(port) = steady.forward(at, glance, frames) {
                 *verdict = Verdict::Send(port);
                 common.add(port.into());
