@@ -252,12 +252,13 @@ impl Steady<'_> {
         if !way.is_of(self.epoch) {
             return None;
         }
-        let age = self.clock.younger_by(record.clock());
-        if age > u64::from(SEEN_LAG) && !self.refresh(record, age, way.next_hop()) {
-            return None;
-        }
         let hop = self.next_hops.get(way.next_hop())?.hot();
         if glance.size > hop.mtu() {
+            return None;
+        }
+        // Last, since the entry learns nothing of a packet that does not go on.
+        let age = self.clock.younger_by(record.clock());
+        if age > u64::from(SEEN_LAG) && !self.refresh(record, age, way.next_hop()) {
             return None;
         }
         let counters = self.counters.get(words.slot() as usize)?;

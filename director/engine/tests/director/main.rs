@@ -7,6 +7,7 @@ mod limits;
 mod network;
 mod packet;
 mod packets;
+mod passes;
 mod properties;
 mod related;
 mod states;

@@ -1,0 +1,192 @@
+//! What changes between the passes over a burst: nothing that was seen before is taken on trust.
+
+use director_engine::{BURST, Batch, Frames, Reason, Verdict};
+
+use crate::lab::{BACK, Burst, CLIENT, FRONT, Lab, PORT_MACS, SERVERS, VIP, tcp_key};
+use crate::packet::{mac_of, tcp};
+
+/// The verdict of a client's acknowledgment, where `between` happens after it was looked for.
+fn with(lab: &mut Lab, client: &str, between: impl FnOnce(&mut Lab)) -> Verdict {
+    let packet = tcp(client, VIP, "A");
+    let frame = packet.frame(mac_of(*packet.source.ip()), PORT_MACS[0]);
+    let mut frames = Burst { frames: vec![frame.clone()], head: usize::MAX };
+    let mut batch = Batch::new();
+    lab.workers[0].quiescent();
+    lab.workers[0].look(FRONT, &mut frames, &mut batch);
+    lab.workers[0].seek(&mut batch);
+    between(lab);
+    let (now, milliseconds) = (lab.now(), lab.milliseconds as u32);
+    lab.workers[0].quiescent();
+    let mut verdicts = [Verdict::Drop(Reason::HandoffFull); BURST];
+    let common = lab.workers[0].decide(now, milliseconds, &mut frames, &mut batch, &mut verdicts);
+    let expected = if let Verdict::Send(port) = verdicts[0] { Some(port) } else { None };
+    assert_eq!(common, expected);
+    assert!(expected.is_none() || frames.frames[0] != frame, "rewritten if it is sent");
+    verdicts[0]
+}
+
+/// A director with one established connection.
+fn established() -> Lab {
+    let mut lab = Lab::new();
+    lab.front(&tcp(CLIENT, VIP, "S"));
+    lab.back(&tcp(SERVERS[2], CLIENT, "SA"));
+    lab.front(&tcp(CLIENT, VIP, "A"));
+    lab
+}
+
+#[test]
+fn nothing_happens() {
+    assert_eq!(with(&mut established(), CLIENT, |_| ()), Verdict::Send(BACK));
+}
+
+#[test]
+fn the_service_goes() {
+    let mut lab = established();
+    assert_eq!(with(&mut lab, CLIENT, |lab| lab.delete_service(VIP)), Verdict::Kernel);
+}
+
+#[test]
+fn the_server_goes_and_comes_back() {
+    let mut lab = established();
+    let gone = with(&mut lab, CLIENT, |lab| lab.delete_server(VIP, SERVERS[2]));
+    assert_eq!(gone, Verdict::Drop(Reason::ServerGone));
+    let back = with(&mut lab, CLIENT, |lab| lab.add_server(VIP, SERVERS[2], Default::default()));
+    assert_eq!(back, Verdict::Send(BACK));
+}
+
+#[test]
+fn the_address_is_no_longer_the_directors() {
+    let mut lab = established();
+    let verdict = with(&mut lab, CLIENT, |lab| {
+        lab.network.local.retain(|address| *address != crate::lab::ip("192.168.18.58"));
+        lab.renew_network();
+    });
+    assert_eq!(verdict, Verdict::Kernel);
+}
+
+#[test]
+fn the_entry_ends_and_its_record_becomes_anothers() {
+    let mut lab = Lab::empty(1, 1);
+    lab.serve(tcp_key(VIP), &SERVERS);
+    lab.front(&tcp(CLIENT, VIP, "S"));
+    lab.front(&tcp(CLIENT, VIP, "A"));
+    let verdict = with(&mut lab, CLIENT, |lab| {
+        lab.back(&tcp(SERVERS[2], CLIENT, "R"));
+        lab.pass(12_000);
+        assert!(lab.front(&tcp("192.168.18.11:9", VIP, "S")).starts_with("back"));
+        lab.front(&tcp("192.168.18.11:9", VIP, "A"));
+    });
+    assert_eq!(verdict, Verdict::Kernel, "an acknowledgment of no connection");
+}
+
+#[test]
+fn an_entry_is_made() {
+    let mut lab = Lab::new();
+    let verdict = with(&mut lab, CLIENT, |lab| {
+        lab.front(&tcp(CLIENT, VIP, "S"));
+        lab.front(&tcp(CLIENT, VIP, "A"));
+    });
+    assert_eq!(verdict, Verdict::Send(BACK));
+}
+
+#[test]
+fn the_port_goes_down() {
+    let mut lab = established();
+    let verdict = with(&mut lab, CLIENT, |lab| {
+        lab.network.ports[usize::from(BACK)].up = false;
+        lab.renew_network();
+    });
+    assert_eq!(verdict, Verdict::Drop(Reason::PortDown));
+}
+
+/// The same frames without their headers at once, so that each goes the general way.
+struct General(Burst);
+
+impl Frames for General {
+    fn count(&self) -> usize {
+        self.0.count()
+    }
+
+    fn head(&mut self, at: usize) -> &mut [u8] {
+        self.0.head(at)
+    }
+
+    fn length(&self, at: usize) -> usize {
+        self.0.length(at)
+    }
+
+    fn headers(&mut self, _: usize) -> Option<(&mut director_packet::plain::Headers, usize)> {
+        None
+    }
+}
+
+/// A packet of few clients and servers, so that they meet; and how much time passes after it.
+#[derive(Clone, Copy, Debug, bolero::TypeGenerator)]
+struct Step {
+    client: u8,
+    server: u8,
+    from_client: bool,
+    flags: u8,
+    ttl: u8,
+    length: u8,
+    is_wrong: bool,
+    ticks: u8,
+}
+
+impl Step {
+    fn frame(self) -> (u8, Vec<u8>) {
+        let client =
+            format!("192.168.18.{}:{}", 10 + (self.client >> 1 & 1), 2000 + u16::from(self.client & 1));
+        let server = SERVERS[usize::from(self.server) % SERVERS.len()];
+        // Mostly an acknowledgment, as in life.
+        let flags =
+            ["A", "PA", "S", "SA", "A", "FA", "A", "R", "A", "-", "A", "UA"][usize::from(self.flags) % 12];
+        let (port, packet) = if self.from_client {
+            (FRONT, tcp(&client, VIP, flags))
+        } else {
+            (BACK, tcp(server, &client, flags))
+        };
+        let ttl = if self.ttl.is_multiple_of(8) { self.ttl / 8 % 3 } else { 64 };
+        let length = if self.length.is_multiple_of(8) { 1600 } else { 40 + usize::from(self.length) };
+        let mut packet = packet.ttl(ttl).length(length);
+        if self.is_wrong {
+            packet = packet.wrong();
+        }
+        let mac = mac_of(*packet.source.ip());
+        (port, packet.frame(mac, PORT_MACS[usize::from(port)]))
+    }
+}
+
+#[test]
+fn the_short_way_ends_where_the_general_one_does() {
+    bolero::check!().with_type::<Vec<Step>>().for_each(|steps| {
+        let mut labs = [Lab::new(), Lab::new()];
+        for step in steps {
+            let (port, frame) = step.frame();
+            let outcomes: Vec<_> = labs
+                .iter_mut()
+                .enumerate()
+                .map(|(general, lab)| {
+                    let mut burst = Burst { frames: vec![frame.clone()], head: usize::MAX };
+                    let mut verdicts = [Verdict::Drop(Reason::HandoffFull); BURST];
+                    let (now, milliseconds) = (lab.now(), lab.milliseconds as u32);
+                    let worker = &mut lab.workers[0];
+                    worker.quiescent();
+                    if general == 1 {
+                        let mut slow = General(burst);
+                        worker.process(now, milliseconds, port, &mut slow, &mut verdicts);
+                        burst = slow.0;
+                    } else {
+                        worker.process(now, milliseconds, port, &mut burst, &mut verdicts);
+                    }
+                    lab.pass(u64::from(step.ticks) * 10);
+                    (verdicts[0], burst.frames, lab.entries())
+                })
+                .collect();
+            assert_eq!((&outcomes[0].0, &outcomes[0].2), (&outcomes[1].0, &outcomes[1].2), "{step:?}");
+            assert!(outcomes[0].1 == outcomes[1].1, "the frames differ: {step:?}");
+        }
+        let loads = labs.map(|lab| SERVERS.map(|server| lab.load(tcp_key(VIP), server)));
+        assert_eq!(loads[0], loads[1]);
+    });
+}
