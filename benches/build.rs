@@ -2,6 +2,7 @@
 //! `cargo build`.
 
 use std::env;
+use std::fs;
 use std::process::Command;
 
 fn main() {
@@ -18,5 +19,21 @@ fn main() {
     println!("cargo::rustc-env=BENCH_RUSTC={version}");
     println!("cargo::rustc-env=BENCH_RUSTFLAGS={flags}");
     println!("cargo::rustc-env=BENCH_TARGET_FEATURES={features}");
-    println!("cargo::rustc-env=BENCH_PROFILE={profile}");
+    // Cargo tells a build script of no other setting of the profile: the manifest says them, and the
+    // environment otherwise.
+    let manifest = concat!(env!("CARGO_MANIFEST_DIR"), "/../Cargo.toml");
+    println!("cargo::rerun-if-changed={manifest}");
+    let manifest = fs::read_to_string(manifest).unwrap_or_default();
+    let section = manifest.split("\n[").find_map(|section| section.strip_prefix("profile.release]"));
+    let mut settings = Vec::new();
+    for (key, name) in [("lto", "LTO"), ("codegen-units", "CODEGEN_UNITS")] {
+        let name = format!("CARGO_PROFILE_RELEASE_{name}");
+        println!("cargo::rerun-if-env-changed={name}");
+        let line = section.and_then(|section| section.lines().find(|line| line.starts_with(key)));
+        let written = line.and_then(|line| Some(line.split_once('=')?.1.trim().trim_matches('"').to_owned()));
+        if let Some(value) = env::var(&name).ok().or(written) {
+            settings.push(format!("{key} {value}"));
+        }
+    }
+    println!("cargo::rustc-env=BENCH_PROFILE={profile} ({})", settings.join(", "));
 }

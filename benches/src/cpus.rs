@@ -6,6 +6,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
+use rustix::time::{ClockId, clock_gettime};
+use serde::Serialize;
 
 /// What other processes may use of one CPU: an interrupt now and then is nobody's fault.
 const OTHERS: f64 = 0.05;
@@ -15,7 +17,7 @@ const STOLEN: f64 = 0.02;
 const FORWARDING: f64 = 0.98;
 
 /// The two CPUs that all programs of a benchmark run on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Cpus {
     /// The control core's, and everything's that is not measured.
     pub control: u32,
@@ -39,6 +41,17 @@ impl Cpus {
             Some(&worker) => Ok(Self { control, worker }),
             None => bail!("two CPUs are needed, one to forward and one for all else; there is one"),
         }
+    }
+
+    /// Reads two different CPUs, `CONTROL,WORKER`.
+    ///
+    /// # Errors
+    /// What is wrong with the text.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let (control, worker) = text.split_once(',').ok_or("two CPUs, for example 0,1")?;
+        let cpu = |text: &str| text.parse::<u32>().map_err(|error| format!("{text}: {error}"));
+        let cpus = Self { control: cpu(control)?, worker: cpu(worker)? };
+        if cpus.control == cpus.worker { Err("two different CPUs".to_owned()) } else { Ok(cpus) }
     }
 
     /// Keeps this process, and what it starts from now on, on these CPUs.
@@ -80,6 +93,8 @@ pub struct Moment {
     processes: BTreeMap<u32, (String, Duration)>,
     /// What each thread of ours ran.
     ours: BTreeMap<(u32, u32), Duration>,
+    /// What this process used, with those of its threads that have ended.
+    own: Duration,
 }
 
 impl Moment {
@@ -111,7 +126,9 @@ impl Moment {
             Some((process, process_time(&stat)?))
         });
         let processes = processes.collect();
-        Ok(Self { at: Instant::now(), busy, stolen, processes, ours: threads })
+        let own = clock_gettime(ClockId::ProcessCPUTime);
+        let own = Duration::new(own.tv_sec.unsigned_abs(), own.tv_nsec as u32);
+        Ok(Self { at: Instant::now(), busy, stolen, processes, ours: threads, own })
     }
 
     /// What happened from `self` to `end`.
@@ -126,6 +143,13 @@ impl Moment {
             all_ours += ran;
             busiest = busiest.max(ran);
         }
+        // A thread that came and went in between is in neither list.
+        let this = std::process::id();
+        let listed = |moment: &Self| -> Duration {
+            moment.ours.iter().filter(|((process, _), _)| *process == this).map(|(_, time)| *time).sum()
+        };
+        let ended = end.own.saturating_sub(self.own).saturating_sub(listed(end).saturating_sub(listed(self)));
+        all_ours += ended.as_secs_f64();
         let busy = end.busy.saturating_sub(self.busy).as_secs_f64();
         let mut culprits: Vec<(String, f64)> = end
             .processes
@@ -255,6 +279,7 @@ mod tests {
             stolen: Duration::ZERO,
             processes: BTreeMap::from([(7, ("cc".to_owned(), Duration::from_millis(other)))]),
             ours: BTreeMap::from([((1, 1), Duration::from_millis(ours))]),
+            own: Duration::ZERO,
         }
     }
 
@@ -268,6 +293,16 @@ mod tests {
         assert_eq!(shared.disturbance().unwrap(), "other processes used 50 % of a CPU, foremost cc (7) 50 %");
         let slow = moment(start, 0, 0, 0).until(&moment(end, 1000, 1000, 0));
         assert_eq!(slow.disturbance().unwrap(), "the forwarding thread ran for 50 % of the time");
+    }
+
+    #[test]
+    fn a_thread_that_has_ended_is_ours() {
+        let start = Instant::now();
+        let (before, mut after) =
+            (moment(start, 0, 0, 0), moment(start + Duration::from_secs(2), 3990, 1990, 0));
+        assert!(before.until(&after).disturbance().is_some());
+        after.own = Duration::from_millis(2000);
+        assert_eq!(before.until(&after).disturbance(), None);
     }
 
     #[test]

@@ -1,7 +1,7 @@
-//! The director itself: its configuration for a benchmark, and what it says of itself.
+//! The director itself: its configuration for a benchmark, its service, and what it says of itself.
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Output};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
@@ -37,7 +37,7 @@ pub struct Setup<'a> {
     pub directory: &'a Path,
 }
 
-/// The configuration file.
+/// The configuration file. The service is not in it: [`Director::add_service`].
 #[must_use]
 pub fn configuration(setup: &Setup<'_>, eal: &[String]) -> String {
     let Setup { cpus, mbufs, descriptors, capacity, device, opener, directory } = setup;
@@ -70,6 +70,9 @@ twin = false
 [connections]
 capacity = {capacity}
 
+[ipvs]
+sloppy_tcp = true
+
 [[route]]
 destination = \"198.19.0.0/16\"
 gateway = \"{}\"
@@ -79,10 +82,6 @@ gateway = \"{}\"
     for (address, mac) in [GATEWAY].into_iter().chain(network::servers()) {
         let mac = network::mac_text(mac);
         text += &format!("\n[[neighbor]]\naddress = \"{address}\"\nmac = \"{mac}\"\n");
-    }
-    text += &format!("\n[[service]]\nprotocol = \"tcp\"\naddress = \"{SERVICE}\"\nscheduler = \"rr\"\n");
-    for (address, _) in network::servers() {
-        text += &format!("\n  [[service.server]]\n  address = \"{address}:{SERVER_PORT}\"\n");
     }
     text
 }
@@ -138,14 +137,49 @@ impl Director {
     /// It does not answer, or with something else.
     pub fn status(&self) -> Result<(Status, Instant)> {
         let asked = Instant::now();
-        let mut command = Command::new(&self.ctl);
-        command.arg("--directory").arg(&self.sockets).args(["status", "--json"]);
-        let output = command.output().with_context(|| format!("cannot run {}", self.ctl.display()))?;
+        let output = self.ctl(&["status", "--json"])?;
         // While it does not forward yet, the status is 1, and the answer is there all the same.
         let status = serde_json::from_slice(&output.stdout).with_context(|| {
             format!("directorctl status --json: {}", String::from_utf8_lossy(&output.stderr).trim())
         })?;
         Ok((status, asked))
+    }
+
+    /// Sets one of its sysctls, by `directorctl set`.
+    ///
+    /// # Errors
+    /// It refuses.
+    pub fn set(&self, name: &str, value: i32) -> Result<()> {
+        self.command(&["set", name, &value.to_string()])
+    }
+
+    /// Adds the virtual service and its servers, by ipvsadm.
+    ///
+    /// # Errors
+    /// It refuses.
+    pub fn add_service(&self) -> Result<()> {
+        let service = SERVICE.to_string();
+        self.command(&["exec", "--", "ipvsadm", "-A", "-t", &service, "-s", "rr"])?;
+        for (address, _) in network::servers() {
+            let server = format!("{address}:{SERVER_PORT}");
+            self.command(&["exec", "--", "ipvsadm", "-a", "-t", &service, "-r", &server, "-m"])?;
+        }
+        Ok(())
+    }
+
+    fn command(&self, arguments: &[&str]) -> Result<()> {
+        let output = self.ctl(arguments)?;
+        if !output.status.success() {
+            let said = String::from_utf8_lossy(&output.stderr);
+            bail!("directorctl {} ({}): {}", arguments.join(" "), output.status, said.trim());
+        }
+        Ok(())
+    }
+
+    fn ctl(&self, arguments: &[&str]) -> Result<Output> {
+        let mut command = Command::new(&self.ctl);
+        command.arg("--directory").arg(&self.sockets).args(arguments);
+        command.output().with_context(|| format!("cannot run {}", self.ctl.display()))
     }
 
     /// A message with the last it said.
@@ -190,5 +224,7 @@ mod tests {
         assert_eq!(config.dpdk.eal, ["--no-huge", "-m", "200"]);
         assert_eq!(config.control.directory.as_path(), Path::new("/tmp/x/sockets"));
         assert_eq!(config.neighbors.len(), 5);
+        assert!(config.ipvs.sloppy_tcp.is_on());
+        assert!(config.services.is_empty(), "a replayed ACK would open a connection");
     }
 }

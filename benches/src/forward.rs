@@ -7,8 +7,10 @@
 //! A table fills its records in the order in which connections are opened. If the replay met them in that
 //! order again it would walk through memory from one end to the other, which no real traffic does and
 //! every cache rewards. So the connections are opened in another random order than that of the replay: by
-//! SYNs that a second `dpdk-testpmd` sends over `net_memif`. Until its connection is open, a replayed ACK
-//! belongs to nobody and is dropped.
+//! SYNs that a second `dpdk-testpmd` sends over `net_memif`. The director is configured and measured with
+//! `sloppy_tcp` on, by which any replayed ACK would open its connection first. So the file has no service,
+//! and `sloppy_tcp` is off (`directorctl set`) from before the service is added (`ipvsadm`) until all
+//! connections are open: meanwhile a replayed ACK without one belongs to nobody and is dropped.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -114,6 +116,7 @@ struct Seen {
     active: u64,
     capacity: u64,
     bytes_per_connection: f64,
+    page_size: u64,
     /// Frames dropped while it was measured.
     drops: Vec<(String, u64)>,
 }
@@ -142,7 +145,7 @@ pub fn run(options: &Options, interrupt: &Interrupt) -> Result<Report> {
         Some(directory) => directory.clone(),
         None => std::env::current_exe()?.parent().map(Path::to_owned).unwrap_or_default(),
     };
-    for name in ["director", "directorctl"] {
+    for name in ["director", "directorctl", "libdirector_preload.so"] {
         if !binaries.join(name).exists() {
             bail!("there is no {}; build it with cargo build --release", binaries.join(name).display());
         }
@@ -263,8 +266,14 @@ impl Bench<'_> {
         Ok(sample)
     }
 
-    /// Opens every connection, in an order of its own.
+    /// Opens every connection, in an order of its own; `sloppy_tcp` is off for that time alone.
     fn open_connections(&self, director: &Director, socket: &Path) -> Result<Testpmd> {
+        director.set("sloppy_tcp", 0)?;
+        director.add_service()?;
+        let early = director.status()?.0.connections.active;
+        if early > 0 {
+            bail!(director.failed(&format!("opened {early} connections by the replay, in its order")));
+        }
         let setup = self.testpmd_setup(LOOSE_MBUFS);
         let mut opener = Testpmd::feed(self.interrupt, &setup, &self.path("open.pcap"), socket)?;
         let flows = u64::from(self.options.flows);
@@ -286,6 +295,7 @@ impl Bench<'_> {
             }
             Some(_) => opener.rest(self.interrupt)?,
         }
+        director.set("sloppy_tcp", 1)?;
         Ok(opener)
     }
 
@@ -354,6 +364,7 @@ impl Bench<'_> {
             active: connections.active,
             capacity: connections.capacity,
             bytes_per_connection: connections.bytes_per_connection,
+            page_size: connections.page_size,
             drops,
         })
     }

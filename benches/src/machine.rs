@@ -10,6 +10,23 @@ pub fn cpu() -> String {
     field(&text, "model name").unwrap_or_else(|| "an unknown CPU".to_owned())
 }
 
+/// What the CPU can, of what code for packets and tables may use.
+#[must_use]
+pub fn cpu_flags() -> String {
+    const MATTER: [&str; 9] =
+        ["sse4_2", "popcnt", "aes", "bmi2", "avx2", "avx512f", "avx512bw", "avx512vl", "pdpe1gb"];
+    let text = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let has = field(&text, "flags").unwrap_or_default();
+    let has: Vec<&str> = has.split(' ').filter(|flag| MATTER.contains(flag)).collect();
+    has.join(" ")
+}
+
+/// The kernel's version.
+#[must_use]
+pub fn kernel() -> String {
+    fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default().trim().to_owned()
+}
+
 /// How the director was compiled, in the same build as this program.
 #[must_use]
 pub fn director_build() -> String {
@@ -19,7 +36,7 @@ pub fn director_build() -> String {
     };
     let (rustc, profile, features) =
         (env!("BENCH_RUSTC"), env!("BENCH_PROFILE"), env!("BENCH_TARGET_FEATURES"));
-    format!("{rustc}, {profile} profile, {flags}, CPU features {features}")
+    format!("{rustc}, profile {profile}, {flags}, CPU features {features}")
 }
 
 /// How `dpdk-testpmd` was compiled, as far as its package says.

@@ -38,14 +38,7 @@ impl Memory {
         let rings = u64::from(mbufs).next_power_of_two() * 16;
         let pools = u64::from(mbufs) * MBUF + rings + OVERHEAD;
         let needed = pools + tables;
-        let available = available()?;
-        if needed + SPARE > available {
-            bail!(
-                "{} MiB of memory are needed and {} are available; ask for fewer flows",
-                (needed + SPARE) >> 20,
-                available >> 20
-            );
-        }
+        need(needed)?;
         let megabytes = pools >> 20;
         if base {
             return Ok(Self::Base(megabytes, "as asked".to_owned()));
@@ -121,8 +114,45 @@ fn number(path: &PathBuf) -> Result<u64> {
     text.trim().parse().with_context(|| format!("{} holds no number", path.display()))
 }
 
+/// Sees to it that so many bytes of memory can be had, with something left for everything else.
+///
+/// # Errors
+/// They cannot.
+pub fn need(bytes: u64) -> Result<()> {
+    let available = available()?;
+    let needed = bytes.saturating_add(SPARE);
+    if needed > available {
+        bail!(
+            "{} MiB of memory are needed and {} are available; ask for fewer",
+            needed >> 20,
+            available >> 20
+        );
+    }
+    Ok(())
+}
+
+/// Bytes of this process that are on transparent huge pages.
+#[must_use]
+pub fn transparent() -> u64 {
+    let text = fs::read_to_string("/proc/self/smaps_rollup").unwrap_or_default();
+    meminfo(&text, "AnonHugePages").unwrap_or(0)
+}
+
+/// Bytes of this process in memory, those on huge pages included.
+///
+/// # Errors
+/// `/proc` cannot be read.
+pub fn resident() -> Result<u64> {
+    let text = fs::read_to_string("/proc/self/status").context("cannot read /proc/self/status")?;
+    let size = |key| meminfo(&text, key).with_context(|| format!("/proc/self/status has no {key}"));
+    Ok(size("VmRSS")? + size("HugetlbPages")?)
+}
+
 /// Bytes of memory that can be had without swapping.
-fn available() -> Result<u64> {
+///
+/// # Errors
+/// `/proc` cannot be read.
+pub fn available() -> Result<u64> {
     let text = fs::read_to_string("/proc/meminfo").context("cannot read /proc/meminfo")?;
     meminfo(&text, "MemAvailable").context("/proc/meminfo has no MemAvailable")
 }
@@ -155,6 +185,6 @@ mod tests {
     #[test]
     fn more_than_there_is() {
         let error = Memory::get(u32::MAX >> 4, 1 << 60, true).map(|_| ()).unwrap_err().to_string();
-        assert!(error.ends_with("ask for fewer flows"), "{error}");
+        assert!(error.ends_with("ask for fewer"), "{error}");
     }
 }

@@ -41,6 +41,20 @@ impl Spread {
     pub fn map(self, change: impl Fn(f64) -> f64) -> Self {
         Self { median: change(self.median), min: change(self.min), max: change(self.max) }
     }
+
+    /// Rounded to so many decimal places.
+    #[must_use]
+    pub fn rounded(self, places: i32) -> Self {
+        let scale = 10_f64.powi(places);
+        self.map(|value| (value * scale).round() / scale)
+    }
+
+    /// As a column of a table: `median (min to max)`.
+    #[must_use]
+    pub fn text(self, places: usize) -> String {
+        let Self { median, min, max } = self;
+        format!("{median:.places$} ({min:.places$} to {max:.places$})")
+    }
 }
 
 #[cfg(test)]

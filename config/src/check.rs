@@ -8,19 +8,21 @@ use crate::address::InterfaceAddress;
 use crate::port::Port;
 use crate::problem::{Log, Span};
 use crate::route::port_of;
-use crate::service::Located;
+use crate::service::{Located, Vip};
 
 /// Looks at the services with the ports, neighbours and routes beside them.
 pub(crate) fn services(config: &Config, located: &[Located], log: &Log<'_>) {
     for service in located {
-        let address = service.service.address.get().ip();
-        broadcast(config, address, &service.at, "a service", log);
-        if owner(&config.ports, address).is_none() {
-            log.warning(
-                &service.at,
-                format!("{address} is among the addresses of no port"),
-                "the service waits until one has it: add it to a port's `addresses`, or later to a twin with ip addr add",
-            );
+        if let Vip::Address { address, .. } = service.service.vip {
+            let address = address.get().ip();
+            broadcast(config, address, &service.at, "a service", log);
+            if owner(&config.ports, address).is_none() {
+                log.warning(
+                    &service.at,
+                    format!("{address} is among the addresses of no port"),
+                    "the service waits until one has it: add it to a port's `addresses`, or later to a twin with ip addr add",
+                );
+            }
         }
         for (server, at) in service.service.servers.iter().zip(&service.servers_at) {
             let address = server.address.get().ip();

@@ -10,6 +10,11 @@ bounded! {
     Capacity(u32) in 1..=2_147_483_647, "connections", default 1_000_000
 }
 
+bounded! {
+    /// How many persistence templates there can be at once.
+    Templates(u32) in 1..=16_777_216, "persistence templates", default 1_000_000
+}
+
 /// The size of the memory pages of the connection table.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub enum Pages {
@@ -44,12 +49,17 @@ pub struct Connections {
     pub capacity: Capacity,
     /// The memory it is made of.
     pub pages: Pages,
+    /// How many persistence templates there can be beside them.
+    pub templates: Templates,
 }
 
 impl Connections {
     pub(crate) fn read(section: Section<'_>) -> Self {
-        let read =
-            Self { capacity: section.number_or_default("capacity"), pages: section.word_or_default("pages") };
+        let read = Self {
+            capacity: section.number_or_default("capacity"),
+            pages: section.word_or_default("pages"),
+            templates: section.number_or_default("templates"),
+        };
         section.finish();
         read
     }

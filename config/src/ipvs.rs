@@ -2,7 +2,8 @@
 //!
 //! A sysctl the director obeys is one entry of `sysctls!` below, with the kernel's range and default; it can
 //! be set while the director runs as well, by [`Sysctls::set`]. Any other the kernel knows is an entry of
-//! `NOT_YET`: it may be given with the kernel's default, which is what the director does, and no other.
+//! `FIXED`: what it switches does not exist here. It reads as the kernel's default, which is what the director
+//! does, and may be set to that and to nothing else.
 
 use serde::Serialize;
 
@@ -139,7 +140,7 @@ macro_rules! sysctls {
             pub fn set(&mut self, name: &str, value: &str) -> Result<(), Invalid> {
                 match name {
                     $(stringify!($name) => self.$name = parse(name, value)?,)+
-                    _ => return Err(not_obeyed(name)),
+                    _ => set_fixed(name, value)?,
                 }
                 Ok(())
             }
@@ -149,7 +150,7 @@ macro_rules! sysctls {
                 $(if let Some(value) = section.get(stringify!($name)).and_then(|item| Value::read(&item)) {
                     sysctls.$name = value;
                 })+
-                not_yet(section);
+                read_fixed(section);
                 sysctls
             }
         }
@@ -169,58 +170,82 @@ sysctls! {
     am_droprate: DropRate = DropRate::default(),
     /// A server's packet that belongs to no connection is answered with an ICMP error.
     nat_icmp_send: Switch = Switch::default(),
+    /// Entries of connections that are not established yet are thrown away under attack.
+    drop_entry: Defense = Defense::default(),
+    /// TCP connections are established by the server's word alone under attack.
+    secure_tcp: Defense = Defense::default(),
+    /// An ICMP error to a virtual service about a connection that is not known makes an entry.
+    schedule_icmp: Switch = Switch::default(),
+    /// An SCTP association may begin with any packet.
+    sloppy_sctp: Switch = Switch::default(),
+    /// A persistence template whose server has the weight 0 is no longer used.
+    expire_quiescent_template: Switch = Switch::default(),
+}
+
+/// The value of a sysctl as it reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Setting {
+    /// One number, as of most.
+    Number(i32),
+    /// Several in one string.
+    Text(&'static str),
 }
 
 impl Sysctls {
+    /// Every sysctl that reads as something, by its name: those the director obeys, and the others at the
+    /// kernel's defaults.
+    pub fn settings(&self) -> impl Iterator<Item = (&'static str, Setting)> {
+        let obeyed = self.values().map(|(name, value)| (name, Setting::Number(value)));
+        obeyed.chain(FIXED.iter().filter_map(|(name, fixed)| Some((*name, fixed.setting()?))))
+    }
+
     /// The value of one.
     ///
     /// # Errors
     ///
-    /// There is none of this name.
-    pub fn get(&self, name: &str) -> Result<i32, Invalid> {
-        let found = self.values().find(|(found, _)| *found == name);
-        found.map(|(_, value)| value).ok_or_else(|| not_obeyed(name))
+    /// There is none of this name, or nothing that it could read as.
+    pub fn get(&self, name: &str) -> Result<Setting, Invalid> {
+        let found = self.settings().find(|(found, _)| *found == name);
+        found.map(|(_, setting)| setting).ok_or_else(|| match fixed(name) {
+            Some(fixed) => fixed.refused(name),
+            None => unknown(name),
+        })
     }
 }
 
-/// What is wrong with a name that is no sysctl of the director's.
-fn not_obeyed(name: &str) -> Invalid {
-    if let Some((name, fixed)) = NOT_YET.iter().find(|(not_yet, _)| *not_yet == name) {
-        return Invalid::new(
-            format!("`{name}` is not supported yet"),
-            format!("the director does what the kernel does at its default{}", fixed.shown()),
-        );
-    }
+/// What is wrong with a name that is no sysctl's.
+fn unknown(name: &str) -> Invalid {
+    let names = FIXED.iter().map(|(name, _)| *name);
     Invalid::new(
         format!("there is no sysctl `{}`", name.escape_debug()),
-        suggestion(name, "possible", Sysctls::NAMES.iter().copied()),
+        suggestion(name, "possible", Sysctls::NAMES.iter().copied().chain(names)),
     )
 }
 
-/// The kernel's default of a sysctl that the director does not obey yet.
+/// The one value of a sysctl that has no effect here.
 #[derive(Clone, Copy)]
 enum Fixed {
-    Number(i64),
+    Number(i32),
     /// Two numbers in one string.
     Text(&'static str),
-    /// The kernel computes it, so there is nothing to compare with.
+    /// The kernel computes it from its memory.
     Computed,
 }
 
-/// The sysctls of Linux 6.1 that the director does not obey yet.
-const NOT_YET: &[(&str, Fixed)] = &[
+/// The sysctls of Linux 6.1 that switch what the director does not have, at the kernel's defaults.
+const FIXED: &[(&str, Fixed)] = &[
+    // Memory is never short here.
     ("amemthresh", Fixed::Number(1024)),
     ("backup_only", Fixed::Number(0)),
+    // Only for transparent proxies on the director itself.
     ("cache_bypass", Fixed::Number(0)),
     ("conntrack", Fixed::Number(0)),
-    ("drop_entry", Fixed::Number(0)),
-    ("expire_quiescent_template", Fixed::Number(0)),
     ("ignore_tunneled", Fixed::Number(0)),
+    // Seconds.
+    ("lblc_expiration", Fixed::Number(86_400)),
+    ("lblcr_expiration", Fixed::Number(86_400)),
     ("pmtu_disc", Fixed::Number(1)),
     ("run_estimation", Fixed::Number(1)),
-    ("schedule_icmp", Fixed::Number(0)),
-    ("secure_tcp", Fixed::Number(0)),
-    ("sloppy_sctp", Fixed::Number(0)),
     ("snat_reroute", Fixed::Number(1)),
     ("sync_persist_mode", Fixed::Number(0)),
     ("sync_ports", Fixed::Number(1)),
@@ -232,43 +257,62 @@ const NOT_YET: &[(&str, Fixed)] = &[
     ("sync_version", Fixed::Number(1)),
 ];
 
+fn fixed(name: &str) -> Option<Fixed> {
+    FIXED.iter().find(|(fixed, _)| *fixed == name).map(|(_, fixed)| *fixed)
+}
+
+/// "Sets" one that has no effect here, as in `/proc/sys`.
+fn set_fixed(name: &str, value: &str) -> Result<(), Invalid> {
+    let fixed = fixed(name).ok_or_else(|| unknown(name))?;
+    if fixed.reads(value) { Ok(()) } else { Err(fixed.refused(name)) }
+}
+
 impl Fixed {
-    fn is(self, item: &Item<'_>) -> bool {
+    const fn setting(self) -> Option<Setting> {
         match self {
-            Self::Number(number) => {
-                item.as_integer() == Some(Some(number)) || item.as_bool().map(i64::from) == Some(number)
-            }
-            Self::Text(text) => {
-                item.as_str().is_some_and(|given| given.split_whitespace().eq(text.split_whitespace()))
-            }
+            Self::Number(number) => Some(Setting::Number(number)),
+            Self::Text(text) => Some(Setting::Text(text)),
+            Self::Computed => None,
+        }
+    }
+
+    /// Whether a value, written as in `/proc/sys`, is this one.
+    fn reads(self, value: &str) -> bool {
+        match self {
+            Self::Number(number) => value.trim().parse() == Ok(number),
+            Self::Text(text) => value.split_whitespace().eq(text.split_whitespace()),
             Self::Computed => false,
         }
     }
 
-    /// To be put behind "its default".
-    fn shown(self) -> String {
+    fn is(self, item: &Item<'_>) -> bool {
         match self {
-            Self::Number(number) => format!(", {number}"),
-            Self::Text(text) => format!(", \"{text}\""),
-            Self::Computed => String::new(),
+            Self::Number(number) => {
+                let number = i64::from(number);
+                item.as_integer() == Some(Some(number)) || item.as_bool().map(i64::from) == Some(number)
+            }
+            Self::Text(_) => item.as_str().is_some_and(|given| self.reads(given)),
+            Self::Computed => false,
         }
     }
 
-    fn only(self) -> String {
-        match self {
+    fn refused(self, name: &str) -> Invalid {
+        let help = match self {
             Self::Number(number) => format!("only the default {number}, or leave it out"),
             Self::Text(text) => format!("only the default \"{text}\", or leave it out"),
             Self::Computed => "leave it out: the kernel computes its default".to_owned(),
-        }
+        };
+        Invalid::new(format!("`{name}` has no effect here"), help)
     }
 }
 
 /// Refuses what is left of the section: known names at another value than the kernel's default, and
 /// unknown names.
-fn not_yet(section: Section<'_>) {
-    for &(name, fixed) in NOT_YET {
+fn read_fixed(section: Section<'_>) {
+    for &(name, fixed) in FIXED {
         if let Some(item) = section.get(name).filter(|item| !fixed.is(item)) {
-            item.error(format!("`{name}` is not supported yet"), fixed.only());
+            let Invalid { reason, help } = fixed.refused(name);
+            item.error(reason, help);
         }
     }
     section.finish_with(|key, known| match key.strip_prefix("net.ipv4.vs.") {

@@ -5,7 +5,7 @@
 //! nobody knows is an error, wherever it stands; so is whatever the director would have to ignore.
 //!
 //! One module a section: [`dpdk`], [`control`], [`port`], [`route`], [`connections`], [`timeouts`],
-//! [`ipvs`] and [`service`].
+//! [`ipvs`], [`mark`] and [`service`].
 
 #![forbid(unsafe_code)]
 
@@ -25,6 +25,7 @@ pub mod dpdk;
 mod invalid;
 pub mod ipvs;
 pub mod lcores;
+pub mod mark;
 pub mod name;
 pub mod port;
 mod problem;
@@ -39,8 +40,9 @@ pub use control::{Control, SocketDirectory};
 pub use device::Device;
 pub use dpdk::{Dpdk, Idle};
 pub use invalid::Invalid;
-pub use ipvs::Sysctls;
+pub use ipvs::{Defense, Setting, Sysctls};
 pub use lcores::{Lcore, Lcores};
+pub use mark::Mark;
 pub use name::InterfaceName;
 pub use port::Port;
 pub use problem::{Errors, Problem, Severity, Warnings};
@@ -80,6 +82,9 @@ pub struct Config {
     /// `[[route]]`: static routes.
     #[serde(rename = "route", skip_serializing_if = "Vec::is_empty")]
     pub routes: Vec<Route>,
+    /// `[[mark]]`: firewall marks of new connections.
+    #[serde(rename = "mark", skip_serializing_if = "Vec::is_empty")]
+    pub marks: Vec<Mark>,
     /// `[[service]]`: virtual services.
     #[serde(rename = "service", skip_serializing_if = "Vec::is_empty")]
     pub services: Vec<Service>,
@@ -98,6 +103,7 @@ impl PartialEq for Config {
             ports,
             neighbors,
             routes,
+            marks,
             services,
             warnings: _,
         } = self;
@@ -109,6 +115,7 @@ impl PartialEq for Config {
             && *ports == other.ports
             && *neighbors == other.neighbors
             && *routes == other.routes
+            && *marks == other.marks
             && *services == other.services
     }
 }
@@ -173,6 +180,7 @@ impl Config {
         let connections = Connections::read(document.table("connections", "[connections]"));
         let timeouts = Timeouts::read(document.table("timeouts", "[timeouts]"));
         let ipvs = Sysctls::read(document.table("ipvs", "[ipvs]"));
+        let marks = Mark::read_all(&document);
         let located = Service::read_all(&document);
         document.finish();
         if log.errors() > 0 {
@@ -189,6 +197,7 @@ impl Config {
             ports: ports.list,
             neighbors,
             routes,
+            marks,
             services,
             warnings,
         };

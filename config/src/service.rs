@@ -1,15 +1,17 @@
 //! `[[service]]`: virtual services and the real servers behind them.
 
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::str::FromStr;
 
 use serde::Serialize;
 
 use crate::address::host;
 use crate::invalid::{Invalid, Word, bounded, serialize_as_text};
+use crate::mark;
 use crate::problem::Span;
 use crate::reader::{Given, Item, Section, Seen};
+use crate::timeouts::Seconds;
 
 /// The transport protocol of a service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
@@ -19,6 +21,8 @@ pub enum Protocol {
     Tcp,
     /// UDP.
     Udp,
+    /// SCTP.
+    Sctp,
 }
 
 impl Protocol {
@@ -27,6 +31,7 @@ impl Protocol {
         match self {
             Self::Tcp => 6,
             Self::Udp => 17,
+            Self::Sctp => 132,
         }
     }
 }
@@ -36,13 +41,14 @@ impl fmt::Display for Protocol {
         f.write_str(match self {
             Self::Tcp => "tcp",
             Self::Udp => "udp",
+            Self::Sctp => "sctp",
         })
     }
 }
 
 impl Word for Protocol {
     const WORDS: &'static [(&'static str, Result<Self, &'static str>)] =
-        &[("tcp", Ok(Protocol::Tcp)), ("udp", Ok(Protocol::Udp)), ("sctp", Err("SCTP is not supported"))];
+        &[("tcp", Ok(Protocol::Tcp)), ("udp", Ok(Protocol::Udp)), ("sctp", Ok(Protocol::Sctp))];
 }
 
 /// How a server is chosen for a new connection.
@@ -217,18 +223,18 @@ bounded! {
     Limit(u32) in 0..=2_147_483_647, "connections (0: no limit)", default 0
 }
 
-/// The address and port of a virtual service: of one host, the port not 0.
+/// The address and port of a virtual service: of one host; port 0 means all ports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ServiceAddress(SocketAddr);
 
-/// The address and port of a real server: of one host, the port not 0.
+/// The address and port of a real server: of one host; port 0 means the port that the client wants.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ServerAddress(SocketAddr);
 
 serialize_as_text!(ServiceAddress, ServerAddress);
 
 macro_rules! endpoint {
-    ($type:ident, $example:literal, $zero_port:literal) => {
+    ($type:ident, $example:literal) => {
         impl $type {
             /// Address and port.
             pub fn get(self) -> SocketAddr {
@@ -246,15 +252,15 @@ macro_rules! endpoint {
             type Err = Invalid;
 
             fn from_str(text: &str) -> Result<Self, Invalid> {
-                endpoint(text, $example, $zero_port).map(Self)
+                endpoint(text, $example).map(Self)
             }
         }
     };
 }
-endpoint!(ServiceAddress, "192.168.18.58:8888", "zero port specified for non-persistent service");
-endpoint!(ServerAddress, "192.168.2.71:9999", "a server needs a port other than 0");
+endpoint!(ServiceAddress, "192.168.18.58:8888");
+endpoint!(ServerAddress, "192.168.2.71:9999");
 
-fn endpoint(text: &str, example: &str, zero_port: &str) -> Result<SocketAddr, Invalid> {
+fn endpoint(text: &str, example: &str) -> Result<SocketAddr, Invalid> {
     let address: SocketAddr = text.parse().map_err(|_| {
         let shown = text.escape_debug();
         let help = match text.parse() {
@@ -266,13 +272,12 @@ fn endpoint(text: &str, example: &str, zero_port: &str) -> Result<SocketAddr, In
     })?;
     host(address.ip())?;
     supported_family(address)?;
-    if address.port() == 0 {
-        return Err(Invalid::new(
-            zero_port,
-            format!("give a port from 1 to 65535, for example \"{example}\""),
-        ));
-    }
     Ok(address)
+}
+
+/// Port 0 where it would mean nothing.
+fn zero_port(reason: &str, example: &str) -> Invalid {
+    Invalid::new(reason, format!("give a port from 1 to 65535, for example \"{example}\""))
 }
 
 /// IPv6 stops here, and nowhere else.
@@ -324,18 +329,52 @@ pub struct Server {
     pub thresholds: Thresholds,
 }
 
+/// What makes a new connection a virtual service's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(untagged)]
+pub enum Vip {
+    /// What it is to.
+    Address {
+        /// Its protocol.
+        protocol: Protocol,
+        /// What clients connect to.
+        address: ServiceAddress,
+    },
+    /// The firewall mark that it has by a [rule](crate::Mark).
+    Mark {
+        /// The mark.
+        mark: mark::Number,
+    },
+}
+
+impl fmt::Display for Vip {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Address { protocol, address } => write!(f, "{protocol} {address}"),
+            Self::Mark { mark } => write!(f, "of the mark {mark}"),
+        }
+    }
+}
+
 /// A virtual service.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Service {
-    /// Its protocol.
-    pub protocol: Protocol,
     /// What clients connect to.
-    pub address: ServiceAddress,
+    #[serde(flatten)]
+    pub vip: Vip,
     /// How servers are chosen.
     pub scheduler: Scheduler,
     /// What else the scheduler is told.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub flags: Vec<SchedulerFlag>,
+    /// For how long after its last connection began a client's connections go to one server (`ipvsadm -p`).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub persistent: Option<Seconds>,
+    /// What of a client's address makes it the same client (`ipvsadm -M`); all of it if there is none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub netmask: Option<Ipv4Addr>,
+    /// Whether every UDP datagram is scheduled alone (`ipvsadm -o`).
+    pub one_packet: bool,
     /// The servers in the order of the file, which is the order they are added in.
     #[serde(rename = "server", skip_serializing_if = "Vec::is_empty")]
     pub servers: Vec<Server>,
@@ -355,36 +394,77 @@ impl Service {
         sections.into_iter().filter_map(|section| Self::read(section, &mut seen)).collect()
     }
 
-    fn read(section: Section<'_>, seen: &mut Seen<(Protocol, ServiceAddress)>) -> Option<Located> {
-        let protocol: Option<Protocol> = section.require("protocol", "\"tcp\"").and_then(|item| item.word());
-        let address = section.require("address", "\"192.168.18.58:8888\"").and_then(|item| {
-            let address: ServiceAddress = item.parse()?;
-            if let Some(protocol) = protocol {
-                seen.note((protocol, address), &item.span(), section.log, || {
-                    format!("there are two services {protocol} {address}")
-                });
+    fn read(section: Section<'_>, seen: &mut Seen<String>) -> Option<Located> {
+        let mark = section.get("mark");
+        // A service of a mark has neither protocol nor address.
+        let needs = |key, example| if mark.is_some() { None } else { section.require(key, example) };
+        let protocol: Option<Protocol> = needs("protocol", "\"tcp\"").and_then(|item| item.word());
+        let persistent = Given::read(&section, "persistent", Item::number);
+        let netmask = netmask(&section, &persistent);
+        let one_packet = section.get("one_packet").is_some_and(|item| {
+            let is_on = item.boolean().unwrap_or_default();
+            if is_on && protocol.is_some_and(|protocol| protocol != Protocol::Udp) {
+                item.error("one-packet scheduling is only for UDP services", "leave it out");
             }
-            Some((address, item.span()))
+            is_on
         });
+        let address = needs("address", "\"192.168.18.58:8888\"").and_then(|item| {
+            let address: ServiceAddress = item.parse()?;
+            if address.get().port() == 0 && persistent.is_absent() {
+                let reason = "zero port specified for non-persistent service";
+                item.checked::<()>(Err(zero_port(reason, "192.168.18.58:8888")))?;
+            }
+            Some((Vip::Address { protocol: protocol?, address }, address.get().port(), item.span()))
+        });
+        let vip = match mark {
+            Some(item) => item.number().map(|mark| (Vip::Mark { mark }, 0, item.span())),
+            None => address,
+        };
+        if let Some((vip, _, at)) = &vip {
+            seen.note(vip.to_string(), at, section.log, || format!("there are two services {vip}"));
+        }
         let scheduler = section.require("scheduler", "\"rr\"").and_then(|item| item.word());
         let flags = section.get("flags").map(|item| flags(&item, scheduler)).unwrap_or_default();
         let mut addresses = Seen::default();
+        let has_any_port = vip.as_ref().is_some_and(|(_, port, _)| *port == 0);
         let (servers, servers_at) = section
             .tables("server", "[[service.server]]")
             .into_iter()
-            .filter_map(|server| Server::read(server, &mut addresses))
+            .filter_map(|server| Server::read(server, has_any_port, &mut addresses))
             .unzip();
         section.finish();
-        let (address, at) = address?;
-        let service = Self { protocol: protocol?, address, scheduler: scheduler?, flags, servers };
+        let (vip, _, at) = vip?;
+        let (scheduler, persistent) = (scheduler?, persistent.value());
+        let service = Self { vip, scheduler, flags, persistent, netmask, one_packet, servers };
         Some(Located { service, at, servers_at })
     }
 }
 
+/// A mask of any bits, as IPVS takes them.
+fn netmask(section: &Section<'_>, persistent: &Given<Seconds>) -> Option<Ipv4Addr> {
+    let item = section.get("netmask")?;
+    if persistent.is_absent() {
+        item.error("`netmask` needs `persistent`", "add, for example: persistent = 360");
+    }
+    let text = item.string()?;
+    item.checked(text.parse().map_err(|_| {
+        let reason = format!("`{}` is no IPv4 netmask", text.escape_debug());
+        Invalid::new(reason, "for example \"255.255.255.0\"")
+    }))
+}
+
 impl Server {
-    fn read(section: Section<'_>, seen: &mut Seen<ServerAddress>) -> Option<(Self, Span)> {
+    fn read(
+        section: Section<'_>,
+        has_any_port: bool,
+        seen: &mut Seen<ServerAddress>,
+    ) -> Option<(Self, Span)> {
         let address = section.require("address", "\"192.168.2.71:9999\"").and_then(|item| {
             let address: ServerAddress = item.parse()?;
+            if address.get().port() == 0 && !has_any_port {
+                let reason = "a server needs a port other than 0";
+                item.checked::<()>(Err(zero_port(reason, "192.168.2.71:9999")))?;
+            }
             seen.note(address, &item.span(), section.log, || {
                 format!("the service has two servers {address}")
             });
@@ -417,4 +497,50 @@ fn thresholds(section: &Section<'_>) -> Thresholds {
         );
         Thresholds::default()
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::Config;
+
+    fn read(service: &str) -> Result<Config, String> {
+        let text = format!(
+            "[dpdk]\nlcores = '0-1'\n[[port]]\nname = 'front'\ndevice = 'net_af_packet0,iface=veth-front'\n\
+             [[service]]\nprotocol = 'tcp'\nscheduler = 'rr'\n{service}"
+        );
+        Config::parse("FILE", &text).map_err(|errors| errors.to_string())
+    }
+
+    #[test]
+    fn a_persistent_service_may_have_all_ports() {
+        let any =
+            "address = '192.168.18.58:0'\npersistent = 360\n[[service.server]]\naddress = '192.168.2.71:0'";
+        let config = read(any).unwrap();
+        let service = &config.services[0];
+        assert!(service.vip.to_string().ends_with(":0") && service.servers[0].address.get().port() == 0);
+        assert_eq!(service.persistent.unwrap().get(), 360);
+        assert_eq!(Config::parse("again", &config.to_toml().unwrap()).unwrap(), config);
+        assert!(read("address = '192.168.18.58:0'").unwrap_err().contains("zero port"));
+        let one =
+            "address = '192.168.18.58:80'\npersistent = 360\n[[service.server]]\naddress = '192.168.2.71:0'";
+        assert!(read(one).unwrap_err().contains("a server needs a port other than 0"));
+    }
+
+    #[test]
+    fn a_service_may_be_of_a_mark() {
+        let rule = "[[mark]]\nmark = 7\nprotocol = 'udp'\ndestination = '192.168.18.58'\nports = '80,90-99'";
+        let service =
+            "[[service]]\nmark = 7\nscheduler = 'rr'\n[[service.server]]\naddress = '192.168.2.71:0'";
+        let text = |parts: &str| {
+            let port = "[[port]]\nname = 'front'\ndevice = 'net_af_packet0,iface=veth-front'";
+            Config::parse("FILE", &format!("[dpdk]\nlcores = '0-1'\n{port}\n{parts}"))
+        };
+        let config = text(&format!("{rule}\n{service}")).unwrap();
+        assert_eq!(config.services[0].vip.to_string(), "of the mark 7");
+        assert_eq!(config.marks[0].ports.as_ref().unwrap().ranges(), [(80, 80), (90, 99)]);
+        assert_eq!(Config::parse("again", &config.to_toml().unwrap()).unwrap(), config);
+        let twice = text(&format!("{service}\n{service}")).unwrap_err().to_string();
+        assert!(twice.contains("there are two services of the mark 7"), "{twice}");
+        assert!(text("[[service]]\nmark = 7\nprotocol = 'tcp'\nscheduler = 'rr'").is_err());
+    }
 }

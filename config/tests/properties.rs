@@ -217,8 +217,10 @@ impl Valid {
             line(format!("[[service]]\nprotocol = '{protocol}'\naddress = '198.51.100.{index}:{port}'"));
             line(match port % 4 {
                 0 => "scheduler = 'wlc'".to_owned(),
-                1 => "scheduler = 'sh'\nflags = ['sh-port', 'sh-fallback', 'sh-port']".to_owned(),
-                2 => "scheduler = 'mh'\nflags = ['mh-port']".to_owned(),
+                1 => "scheduler = 'sh'\nflags = ['sh-port', 'sh-fallback', 'sh-port']\npersistent = 360"
+                    .to_owned(),
+                2 => "scheduler = 'mh'\nflags = ['mh-port']\npersistent = 1\nnetmask = '255.255.0.255'"
+                    .to_owned(),
                 _ => "scheduler = 'rr'\nflags = []".to_owned(),
             });
             for (number, ValidServer { host, weight, thresholds }) in

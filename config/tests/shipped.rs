@@ -5,7 +5,7 @@
 
 use std::path::Path;
 
-use director_config::{Config, Forward, Idle, Pages, Protocol, Scheduler, Seconds, Sysctls};
+use director_config::{Config, Forward, Idle, Pages, Scheduler, Seconds, Setting, Sysctls};
 
 fn shipped(name: &str) -> Config {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(name);
@@ -32,8 +32,7 @@ fn lvs_nat() {
     assert_eq!(config.port_of("192.168.18.10".parse().unwrap()), Some(front));
     assert_eq!(config.port_of("10.0.0.1".parse().unwrap()), None);
     let [service] = config.services.as_slice() else { panic!("one service") };
-    assert_eq!(service.protocol, Protocol::Tcp);
-    assert_eq!(service.address.get(), "192.168.18.58:8888".parse().unwrap());
+    assert_eq!(service.vip.to_string(), "tcp 192.168.18.58:8888");
     assert_eq!(service.scheduler, Scheduler::Rr);
     let servers: Vec<_> = service.servers.iter().map(|server| server.address.to_string()).collect();
     assert_eq!(servers, ["192.168.2.71:9999", "192.168.2.72:9999"]);
@@ -52,7 +51,7 @@ fn nic() {
     assert_eq!(config.timeouts.syn_recv.get(), 30);
     assert!(config.ipvs.expire_nodest_conn.is_on());
     assert_eq!(config.services[0].servers[2].weight.get(), 0);
-    assert_eq!(config.services[1].protocol.number(), 17);
+    assert!(config.services[1].vip.to_string().starts_with("udp "));
 }
 
 #[test]
@@ -105,6 +104,11 @@ fn what_is_left_out_has_its_default() {
         ("drop_packet", 0),
         ("am_droprate", 10),
         ("nat_icmp_send", 0),
+        ("drop_entry", 0),
+        ("secure_tcp", 0),
+        ("schedule_icmp", 0),
+        ("sloppy_sctp", 0),
+        ("expire_quiescent_template", 0),
     ];
     assert!(config.ipvs.values().eq(expected));
 }
@@ -123,6 +127,11 @@ fn switches_are_as_in_the_kernel_too() {
         ("drop_packet", 1),
         ("am_droprate", i32::MIN),
         ("nat_icmp_send", 0),
+        ("drop_entry", 0),
+        ("secure_tcp", 0),
+        ("schedule_icmp", 0),
+        ("sloppy_sctp", 0),
+        ("expire_quiescent_template", 0),
     ];
     assert!(config.ipvs.values().eq(expected), "{:?}", config.ipvs);
 }
@@ -133,7 +142,7 @@ fn sysctls_are_set_as_in_proc_sys() {
     for &name in Sysctls::NAMES {
         for value in [0, 1, 3] {
             sysctls.set(name, &value.to_string()).unwrap();
-            assert_eq!(sysctls.get(name), Ok(value), "{name}");
+            assert_eq!(sysctls.get(name), Ok(Setting::Number(value)), "{name}");
         }
         let before = sysctls;
         for value in ["", "on", "1.5", "0x1", "2147483648", "-2147483649", "99999999999999999999", "1 2"] {
@@ -142,41 +151,60 @@ fn sysctls_are_set_as_in_proc_sys() {
             assert!(invalid.help.starts_with("possible: "), "{invalid:?}");
         }
         let any = sysctls.set(name, "-7").is_ok();
-        assert_eq!(any, name != "drop_packet");
+        assert_eq!(any, !["drop_packet", "drop_entry", "secure_tcp"].contains(&name));
         sysctls = before;
     }
     sysctls.set("drop_packet", "2\n").unwrap();
-    assert_eq!(sysctls.get("drop_packet"), Ok(1));
+    assert_eq!(sysctls.get("drop_packet"), Ok(Setting::Number(1)));
     let invalid = sysctls.set("drop_packet", "4").unwrap_err();
     assert_eq!(invalid.help, "possible: 0 to 3 (0 never, 1 and 2 when memory is short, 3 always)");
 }
 
 #[test]
-fn a_sysctl_the_director_does_not_have_is_refused_by_name() {
+fn a_sysctl_without_an_effect_reads_as_its_default_and_takes_no_other() {
+    let mut sysctls = Sysctls::default();
+    for (name, value, others) in [
+        ("conntrack", Setting::Number(0), &["1", "", "zero", "0 0"][..]),
+        ("snat_reroute", Setting::Number(1), &["0"]),
+        ("amemthresh", Setting::Number(1024), &["1023"]),
+        ("sync_threshold", Setting::Text("3 50"), &["3", "5 2", "3 50 1"]),
+    ] {
+        assert_eq!(sysctls.get(name), Ok(value));
+        let default = match value {
+            Setting::Number(number) => format!(" {number}\n"),
+            Setting::Text(text) => text.replace(' ', "\t"),
+        };
+        sysctls.set(name, &default).unwrap();
+        for other in others {
+            let invalid = sysctls.set(name, other).unwrap_err();
+            assert_eq!(invalid.reason, format!("`{name}` has no effect here"), "{other}");
+            assert!(invalid.help.starts_with("only the default "), "{}", invalid.help);
+        }
+    }
+    assert_eq!(sysctls, Sysctls::default());
+    let names: Vec<_> = sysctls.settings().map(|(name, _)| name).collect();
+    assert!(names.contains(&"sync_version") && names.contains(&"drop_packet"));
+    assert!(names.iter().all(|name| sysctls.get(name).is_ok()));
+}
+
+#[test]
+fn a_sysctl_that_is_none_is_refused_by_name() {
     let mut sysctls = Sysctls::default();
     for (name, reason, help) in [
         (
-            "drop_entry",
-            "`drop_entry` is not supported yet",
-            "the director does what the kernel does at its default, 0",
-        ),
-        (
             "sync_qlen_max",
-            "`sync_qlen_max` is not supported yet",
-            "the director does what the kernel does at its default",
+            "`sync_qlen_max` has no effect here",
+            "leave it out: the kernel computes its default",
         ),
         ("slopy_tcp", "there is no sysctl `slopy_tcp`", "did you mean `sloppy_tcp`?"),
-        (
-            "",
-            "there is no sysctl ``",
-            "possible are `sloppy_tcp`, `conn_reuse_mode`, `expire_nodest_conn`, `drop_packet`, `am_droprate`, \
-             `nat_icmp_send`",
-        ),
+        ("drop_entrys", "there is no sysctl `drop_entrys`", "did you mean `drop_entry`?"),
     ] {
         for invalid in [sysctls.set(name, "0").unwrap_err(), sysctls.get(name).unwrap_err()] {
             assert_eq!((invalid.reason.as_str(), invalid.help.as_str()), (reason, help));
         }
     }
+    let invalid = sysctls.get("").unwrap_err();
+    assert_eq!(invalid.reason, "there is no sysctl ``");
     assert_eq!(sysctls, Sysctls::default());
 }
 

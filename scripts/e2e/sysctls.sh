@@ -17,22 +17,32 @@ refuses() {
 # shellcheck disable=SC2016 # sed's $, its last line
 up_with '$a [ipvs]\nam_droprate = 3\nexpire_nodest_conn = 5'
 
-all='am_droprate = 3
+some='am_droprate = 3
 conn_reuse_mode = 1
+conntrack = 0
+drop_entry = 0
 drop_packet = 0
 expire_nodest_conn = 5
 nat_icmp_send = 0
-sloppy_tcp = 0'
-same "all of them" "$all" "$(sysctl get)"
-same "as JSON" '{"am_droprate":3,"conn_reuse_mode":1,"drop_packet":0,"expire_nodest_conn":5,"nat_icmp_send":0,"sloppy_tcp":0}' \
-    "$(sysctl get --json | jq -cS .)"
+sloppy_tcp = 0
+sync_threshold = 3 50'
+shown() { sysctl get | grep -E '^(am_|conn|drop_|expire_nodest|nat_|sloppy_tcp|sync_threshold)'; }
+same "some of them" "$some" "$(shown)"
+all=$(sysctl get)
+same "all of them as JSON" "$all" "$(sysctl get --json | jq -r 'to_entries[] | "\(.key) = \(.value)"')"
+same "the types in JSON" '[0,"3 50"]' "$(sysctl get --json | jq -c '[.conntrack, .sync_threshold]')"
 same "one of them" 3 "$(sysctl get am_droprate)"
 same "one by sysctl's name, as JSON" '{"am_droprate":3}' "$(sysctl get --json net.ipv4.vs.am_droprate | jq -c .)"
 
 refuses "sloppy_tcp" get slopy_tcp
-refuses "not supported yet" set drop_entry 1
-refuses "its default, 0" get secure_tcp
+refuses "no effect here" set conntrack 1
+refuses "only the default 0" set conntrack 1
+refuses "leave it out" get sync_qlen_max
+sysctl set conntrack 0
+sysctl set sync_threshold "3 50"
 refuses "0 to 3" set drop_packet 4
+refuses "0 to 3" set drop_entry 4
+refuses "0 to 3" set secure_tcp -1
 refuses "0 to 3" set drop_packet -1
 refuses "-2147483648 to 2147483647" set sloppy_tcp on
 refuses "-2147483648 to 2147483647" set am_droprate 2147483648

@@ -174,7 +174,9 @@ def packet_kinds(side):
     yield "protocol 255", ip(255, b"x" * 20)
     yield "protocol 0, nothing in it", ip(0, b"")
     yield "GRE", ip(47, b"\0" * 20)
-    yield "SCTP", ip(132, struct.pack("!HHII", 4000, 8888, 0, 0))
+    yield "SCTP without a chunk", ip(132, struct.pack("!HHII", 4000, 8888, 0, 0))
+    yield "SCTP, INIT", ip(132, struct.pack("!HHIIBBH", 4000, 8888, 0, 0, 1, 0, 20))
+    yield "SCTP, a chunk longer than the packet", ip(132, struct.pack("!HHIIBBH", 4000, 8888, 0, 0, 10, 0, 65535))
     # Options.
     yield "options: no operation", ip(TCP, syn, options=b"\x01" * 8)
     yield "options: record route", ip(TCP, syn, options=b"\x07\x07\x04\0\0\0\0\0")

@@ -34,6 +34,8 @@ pub struct Report {
     /// Frames the director dropped while it was measured, by reason.
     drops: BTreeMap<String, u64>,
     cpu: String,
+    cpu_flags: String,
+    kernel: String,
     cpus: Used,
     memory: String,
     builds: Builds,
@@ -46,6 +48,8 @@ struct Connections {
     active: u64,
     capacity: u64,
     bytes_per_connection: f64,
+    /// Bytes of a page of the table.
+    page_size: u64,
 }
 
 /// The CPUs' numbers.
@@ -103,9 +107,12 @@ impl Report {
                 active: seen.active,
                 capacity: seen.capacity,
                 bytes_per_connection: seen.bytes_per_connection,
+                page_size: seen.page_size,
             },
             drops: seen.drops.into_iter().collect(),
             cpu: machine::cpu(),
+            cpu_flags: machine::cpu_flags(),
+            kernel: machine::kernel(),
             cpus: Used { control: cpus.control, worker: cpus.worker },
             memory,
             builds: Builds { director: machine::director_build(), testpmd: machine::testpmd_build() },
@@ -144,10 +151,11 @@ impl Report {
         for (name, spread) in &self.ratio {
             row(f, name, *spread, 3)?;
         }
-        let Connections { active, capacity, bytes_per_connection } = &self.connections;
+        let Connections { active, capacity, bytes_per_connection, page_size } = &self.connections;
         writeln!(
             f,
-            "\nThe director held {active} of {capacity} connections, {bytes_per_connection:.1} bytes each."
+            "\nThe director held {active} of {capacity} connections, {bytes_per_connection:.1} bytes each, on pages of {} KiB.",
+            page_size >> 10
         )?;
         if self.drops.is_empty() {
             writeln!(f, "It dropped nothing while it was measured.")?;
@@ -195,7 +203,7 @@ mod tests {
         let mut director = vec![sample(30e6), sample(20e6), sample(25e6)];
         director[1].disturbance = disturbance.map(str::to_owned);
         let rivals = [[40e6, 40e6, 50e6], [60e6; 3], [20e6; 3]].map(|rates| rates.map(sample).to_vec());
-        let seen = Seen { active: 4096, capacity: 1_000_000, bytes_per_connection: 81.0, drops: Vec::new() };
+        let seen = Seen { active: 4096, capacity: 1_000_000, ..Seen::default() };
         let cpus = Cpus { control: 0, worker: 1 };
         Report::new(&line.options, cpus, "base pages".to_owned(), &director, &rivals, seen).unwrap()
     }

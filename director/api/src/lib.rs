@@ -66,7 +66,26 @@ pub enum Answer {
     /// The answer to [`Request::Status`].
     Status(Box<Status>),
     /// Sysctls by their names: the answer to [`Request::Get`] and [`Request::Set`].
-    Sysctls(BTreeMap<String, i32>),
+    Sysctls(BTreeMap<String, Sysctl>),
+}
+
+/// The value of a sysctl.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Sysctl {
+    /// One number, as of most.
+    Number(i32),
+    /// Several in one string.
+    Text(String),
+}
+
+impl std::fmt::Display for Sysctl {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Number(number) => number.fmt(f),
+            Self::Text(text) => text.fmt(f),
+        }
+    }
 }
 
 /// The state of a running director.
@@ -163,6 +182,9 @@ pub struct Worker {
 pub struct Connections {
     /// Entries in use, without persistence templates.
     pub active: u64,
+    /// Persistence templates in use, or over within the last second.
+    #[serde(default)]
+    pub templates: u64,
     /// Entries there is room for.
     pub capacity: u64,
     /// Memory of an entry all in: index, record and timer, at full capacity.
@@ -202,15 +224,24 @@ pub struct Totals {
 /// A virtual service.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Service {
-    /// `tcp`, `udp`, …
+    /// `tcp`, `udp`, …; `fwm` of a firewall mark.
     pub protocol: String,
-    /// `ADDRESS:PORT`.
+    /// `ADDRESS:PORT`, or the mark.
     pub address: String,
     /// The scheduler's name.
     pub scheduler: String,
     /// Its flags, by the names that ipvsadm has for them.
     #[serde(default)]
     pub flags: Vec<String>,
+    /// Whether every UDP datagram is scheduled alone.
+    #[serde(default)]
+    pub one_packet: bool,
+    /// For how many seconds a client keeps its server.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub persistent: Option<u32>,
+    /// What of a client's address counts for that, where it is not all of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub netmask: Option<String>,
     /// Its real servers, newest first, the order of scheduling.
     pub servers: Vec<Server>,
 }

@@ -8,7 +8,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, anyhow, bail};
-use director_api::{Answer, IPVS_SOCKET, Request, SOCKET, Status};
+use director_api::{Answer, IPVS_SOCKET, Request, SOCKET, Status, Sysctl};
 use director_ipvs::{Header, client};
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketAddrUnix, SocketFlags, SocketType, sockopt};
 
@@ -24,7 +24,7 @@ pub(crate) fn status(directory: &Path) -> anyhow::Result<Status> {
 }
 
 /// Asks for sysctls, or sets one.
-pub(crate) fn sysctls(directory: &Path, request: &Request) -> anyhow::Result<BTreeMap<String, i32>> {
+pub(crate) fn sysctls(directory: &Path, request: &Request) -> anyhow::Result<BTreeMap<String, Sysctl>> {
     match answer(directory, request)? {
         Answer::Sysctls(values) => Ok(values),
         other => Err(refused(other)),

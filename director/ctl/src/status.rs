@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use director_api::{Connections, ControlCore, Status};
+use director_api::{Connections, ControlCore, Service, Status};
 
 use crate::table::{Cell, Table};
 
@@ -101,8 +101,12 @@ fn workers(status: &Status) -> String {
 }
 
 fn connections(connections: &Connections) -> String {
+    let templates = match connections.templates {
+        0 => String::new(),
+        templates => format!("; {templates} persistence templates"),
+    };
     format!(
-        "Connections  {} of {}, {:.1} bytes each, on pages of {}\n",
+        "Connections  {} of {}, {:.1} bytes each, on pages of {}{templates}\n",
         connections.active,
         connections.capacity,
         connections.bytes_per_connection,
@@ -147,11 +151,7 @@ fn services(status: &Status) -> String {
     let mut table = Table::new(&["Service", "Scheduler", ">Weight", ">Active", ">Inactive"]);
     for service in &status.services {
         let name = format!("{} {}", service.protocol, service.address);
-        // As ipvsadm shows them.
-        let scheduler = match service.flags.as_slice() {
-            [] => service.scheduler.clone(),
-            flags => format!("{} ({})", service.scheduler, flags.join(",")),
-        };
+        let scheduler = scheduling(service);
         table.row([name.into(), scheduler.into()]);
         for server in &service.servers {
             table.row([
@@ -164,6 +164,24 @@ fn services(status: &Status) -> String {
         }
     }
     table.render()
+}
+
+/// How a service schedules, as ipvsadm shows it.
+fn scheduling(service: &Service) -> String {
+    let mut text = service.scheduler.clone();
+    if service.one_packet {
+        text.push_str(" ops");
+    }
+    if let Some(seconds) = service.persistent {
+        let _ = write!(text, " persistent {seconds}");
+    }
+    if let Some(netmask) = &service.netmask {
+        let _ = write!(text, " mask {netmask}");
+    }
+    if !service.flags.is_empty() {
+        let _ = write!(text, " ({})", service.flags.join(","));
+    }
+    text
 }
 
 /// `4 d 03:02:01`; without days where there are none.
@@ -229,6 +247,7 @@ mod tests {
             }],
             connections: Connections {
                 active: 42,
+                templates: 3,
                 capacity: 1_000_000,
                 bytes_per_connection: 81.25,
                 page_size: 2 << 20,
@@ -246,6 +265,9 @@ mod tests {
                 address: "192.168.18.58:8888".into(),
                 scheduler: "sh".into(),
                 flags: vec!["sh-fallback".into(), "sh-port".into()],
+                one_packet: false,
+                persistent: None,
+                netmask: None,
                 servers: vec![
                     Server { address: "192.168.2.72:9999".into(), weight: 1, active: 3, inactive: 0 },
                     Server { address: "192.168.2.71:9999".into(), weight: 100, active: 12, inactive: 7 },
@@ -272,7 +294,7 @@ back           0        0          0        0      0       0       0         0
 Worker  RxPackets  RxBytes  TxPackets  TxBytes  Drops  ToTwin  Queues
      1       1000    64000        950    60800     12      30  front:0 back:0
 
-Connections  42 of 1000000, 81.2 bytes each, on pages of 2 MiB
+Connections  42 of 1000000, 81.2 bytes each, on pages of 2 MiB; 3 persistence templates
 Control      turns of 12 us (median), 90 us (99 %), 3000 us (longest)
 Drops        10 bad_header
               2 table_full

@@ -5,7 +5,9 @@
 mod common;
 
 use common::{Director, ctl, run, tool};
-use director_api::{Answer, Port, Request, Status};
+use std::collections::BTreeMap;
+
+use director_api::{Answer, Port, Request, Status, Sysctl};
 
 #[test]
 fn passes_arguments_and_exit_status_through() {
@@ -99,7 +101,8 @@ fn the_status_tells_whether_it_forwards() {
 fn sysctls_are_shown_and_set() {
     let director = Director::start();
     let answers = |values: &[(&str, i32)]| {
-        let values = values.iter().map(|(name, value)| ((*name).to_owned(), *value)).collect();
+        let values =
+            values.iter().map(|(name, value)| ((*name).to_owned(), Sysctl::Number(*value))).collect();
         *director.state().sysctls.lock().unwrap() = Some(Answer::Sysctls(values));
     };
     let asked = || director.state().asked.lock().unwrap().take().unwrap();
@@ -122,6 +125,11 @@ fn sysctls_are_shown_and_set() {
         assert_eq!(asked(), Request::Set { name: "drop_packet".into(), value: "-2".into() });
     }
     assert_eq!(shown(&["get", "--json", "drop_packet"]), "{\n  \"drop_packet\": 1\n}\n");
+
+    let text = BTreeMap::from([("sync_threshold".to_owned(), Sysctl::Text("3 50".to_owned()))]);
+    *director.state().sysctls.lock().unwrap() = Some(Answer::Sysctls(text));
+    assert_eq!(shown(&["get", "sync_threshold"]), "3 50\n");
+    assert_eq!(shown(&["get", "--json"]), "{\n  \"sync_threshold\": \"3 50\"\n}\n");
 }
 
 #[test]

@@ -20,7 +20,16 @@ pub(crate) struct PortCounters {
     /// Packets of the port's twin that were sent on the port.
     pub(crate) from_twin: AtomicU64,
     /// Packets received on the port that were dropped.
-    drops: [AtomicU64; Reason::ALL.len()],
+    drops: Drops,
+}
+
+/// By reason.
+struct Drops([AtomicU64; Reason::ALL.len()]);
+
+impl Default for Drops {
+    fn default() -> Self {
+        Self(std::array::from_fn(|_| AtomicU64::new(0)))
+    }
 }
 
 /// Packets and bytes.
@@ -48,15 +57,19 @@ pub(crate) fn add(counter: &AtomicU64, amount: u64) {
 
 impl PortCounters {
     pub(crate) fn drop_one(&self, reason: Reason) {
-        add(&self.drops[reason as usize], 1);
+        self.drop_some(reason, 1);
+    }
+
+    pub(crate) fn drop_some(&self, reason: Reason, count: u64) {
+        add(&self.drops.0[reason as usize], count);
     }
 
     pub(crate) fn drops_for(&self, reason: Reason) -> u64 {
-        self.drops[reason as usize].load(Relaxed)
+        self.drops.0[reason as usize].load(Relaxed)
     }
 
     pub(crate) fn drops(&self) -> u64 {
-        self.drops.iter().map(|counter| counter.load(Relaxed)).sum()
+        self.drops.0.iter().map(|counter| counter.load(Relaxed)).sum()
     }
 }
 

@@ -113,6 +113,12 @@ impl Director {
                 let began = Instant::now();
                 let moved = pump.turn(control, now, &mut asked);
                 let progress = control.poll(tick, BUDGET);
+                // The last counters are the control core's own.
+                if let Some(own) = self.counters.last() {
+                    control.take_lost_fragments(|port, reason, count| {
+                        own.port(port.into()).drop_some(reason, count);
+                    });
+                }
                 if now >= next_estimate {
                     next_estimate += u64::from(estimator::INTERVAL) * 1000;
                     control.catalog.estimate();

@@ -6,11 +6,13 @@ use director_engine::Control;
 use director_engine::catalog::{CatalogError, Service as CatalogService};
 use director_engine::estimator::Rates;
 use director_engine::servers::Traffic;
-use director_engine::service::{Protocol, SchedulerKind, ServerSpec, ServiceKey as Key, ServiceSpec as Spec};
+use director_engine::service::{
+    Persistence, Protocol, SchedulerKind, ServerSpec, ServiceKey as Key, ServiceSpec as Spec,
+};
 use director_engine::state::{State, Timeouts as StateTimeouts};
 use director_ipvs::{
-    Answer, Dest, DestKey, DestSpec, Errno, Forward, Info, Name, Netmask, Request, Service, ServiceFlags,
-    ServiceKey, ServiceSpec, Stats, Timeouts, Tunnel,
+    Answer, Dest, DestKey, DestSpec, Errno, Family, Forward, Info, Name, Netmask, Request, Service,
+    ServiceFlags, ServiceKey, ServiceSpec, Stats, Timeouts, Tunnel,
 };
 use director_packet::Endpoint4;
 
@@ -58,12 +60,12 @@ fn carry_out(control: &mut Control, request: Request) -> Result<(), Errno> {
             if control.catalog.service(key).is_some() {
                 return Err(Errno::EEXIST);
             }
-            control.catalog.add_service(key, service_spec(&spec, 0)?).map_err(errno)?;
+            control.catalog.add_service(key, service_spec(&spec, ServiceFlags::default())?).map_err(errno)?;
             control.publish();
         }
         Request::SetService { service, spec } => {
             let key = known_key(&service)?;
-            let before = control.catalog.service(key).ok_or(Errno::ESRCH)?.spec.flags;
+            let before = flags(&control.catalog.service(key).ok_or(Errno::ESRCH)?.spec);
             control.catalog.set_service(key, service_spec(&spec, before)?).map_err(errno)?;
             control.publish();
         }
@@ -144,9 +146,10 @@ fn new_key(key: &ServiceKey) -> Result<Key, Errno> {
             })?;
             Ok(Key { protocol, address: Endpoint4::from(SocketAddrV4::new(address, port)) })
         }
-        ServiceKey::Mark { mark, .. } => {
-            tracing::warn!("refused: a virtual service of firewall mark {mark}");
-            Err(Errno::EPROTONOSUPPORT)
+        ServiceKey::Mark { family: Family::Inet, mark } => Ok(Key::of_mark(mark)),
+        ServiceKey::Mark { family: Family::Inet6, mark } => {
+            tracing::warn!("refused: a virtual service of IPv6, firewall mark {mark}");
+            Err(Errno::EAFNOSUPPORT)
         }
     }
 }
@@ -158,6 +161,7 @@ fn known_key(key: &ServiceKey) -> Result<Key, Errno> {
             let protocol = u8::try_from(protocol).ok().and_then(Protocol::from_number).ok_or(Errno::ESRCH)?;
             Ok(Key { protocol, address: Endpoint4::from(SocketAddrV4::new(address, port)) })
         }
+        ServiceKey::Mark { family: Family::Inet, mark } => Ok(Key::of_mark(mark)),
         _ => Err(Errno::ESRCH),
     }
 }
@@ -174,17 +178,27 @@ fn has_server(control: &Control, key: Key, address: Endpoint4) -> bool {
     control.catalog.service(key).is_some_and(|service| service.has_server(address))
 }
 
-fn service_spec(spec: &ServiceSpec, before: u32) -> Result<Spec, Errno> {
+fn service_spec(spec: &ServiceSpec, before: ServiceFlags) -> Result<Spec, Errno> {
     let scheduler = SchedulerKind::from_name(spec.scheduler.as_str()).ok_or(Errno::ENOENT)?;
     if spec.persistence_engine.is_some() {
         return Err(Errno::ENOENT);
     }
-    let flags = spec.flags.apply(ServiceFlags(before));
-    if flags.contains(ServiceFlags::PERSISTENT) || flags.contains(ServiceFlags::ONE_PACKET) {
-        tracing::warn!("refused: a persistent or one-packet virtual service");
-        return Err(Errno::EINVAL);
-    }
-    Ok(Spec { scheduler, flags: flags.0 & SCHEDULER_FLAGS })
+    let flags = spec.flags.apply(before);
+    let netmask = match spec.netmask {
+        Netmask::Inet(mask) => mask.into(),
+        Netmask::Inet6(_) => u32::MAX,
+    };
+    let persistence = Persistence { timeout: spec.timeout.min(StateTimeouts::MAX), netmask };
+    let persistence = flags.contains(ServiceFlags::PERSISTENT).then_some(persistence);
+    let one_packet = flags.contains(ServiceFlags::ONE_PACKET);
+    Ok(Spec { scheduler, flags: flags.0 & SCHEDULER_FLAGS, persistence, one_packet })
+}
+
+/// The flags of a service, as clients set and see them.
+fn flags(spec: &Spec) -> ServiceFlags {
+    let persistent = if spec.persistence.is_some() { ServiceFlags::PERSISTENT.0 } else { 0 };
+    let one_packet = if spec.one_packet { ServiceFlags::ONE_PACKET.0 } else { 0 };
+    ServiceFlags(spec.flags | persistent | one_packet)
 }
 
 fn server_spec(spec: &DestSpec) -> Result<ServerSpec, Errno> {
@@ -233,15 +247,23 @@ fn address_and_port(end: Endpoint4) -> (IpAddr, u16) {
 
 /// None only if a scheduler's name were no name.
 fn show_service(control: &Control, service: &CatalogService) -> Option<Service> {
-    let (address, port) = address_and_port(service.key.address);
+    let key = match service.key.mark() {
+        Some(mark) => ServiceKey::Mark { family: Family::Inet, mark },
+        None => {
+            let (address, port) = address_and_port(service.key.address);
+            ServiceKey::Address { protocol: service.key.protocol.number().into(), address, port }
+        }
+    };
     let (traffic, rates) = control.catalog.statistics(service);
     Some(Service {
-        key: ServiceKey::Address { protocol: service.key.protocol.number().into(), address, port },
+        key,
         scheduler: Name::new(service.spec.scheduler.name()).ok()?,
         persistence_engine: None,
-        flags: ServiceFlags(service.spec.flags | ServiceFlags::HASHED.0),
-        timeout: 0,
-        netmask: Netmask::Inet(Ipv4Addr::BROADCAST),
+        flags: flags(&service.spec) | ServiceFlags::HASHED,
+        timeout: service.spec.persistence.map_or(0, |persistence| persistence.timeout),
+        netmask: Netmask::Inet(Ipv4Addr::from_bits(
+            service.spec.persistence.map_or(u32::MAX, |persistence| persistence.netmask),
+        )),
         stats: show_stats(&traffic, &rates),
     })
 }

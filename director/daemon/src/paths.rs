@@ -15,6 +15,8 @@ pub(crate) struct Held {
     pub(crate) way: Adjacency,
     /// The virtual service that a client's packet was for.
     pub(crate) service: Option<Endpoint4>,
+    /// Whether it is a further part of a received one, and not a received one itself.
+    pub(crate) own: bool,
 }
 
 /// A frame to be sent by the thread that owns a transmit queue.

@@ -110,7 +110,7 @@ fn bring_up_one(
     setup.tx_descriptors = descriptors;
     setup.mtu = configuration.mtu.map(|mtu| mtu.get());
     if rx > 1 && !info.rss_types.is_empty() {
-        let wanted = RssTypes::IPV4 | RssTypes::IPV4_TCP | RssTypes::IPV4_UDP;
+        let wanted = RssTypes::IPV4 | RssTypes::IPV4_TCP | RssTypes::IPV4_UDP | RssTypes::IPV4_SCTP;
         setup.rss = Some(RssConfig { types: wanted & info.rss_types, key: None });
     }
     let port = port.configure(&setup)?;

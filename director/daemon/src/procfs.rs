@@ -3,9 +3,12 @@
 use std::fmt::Write;
 
 use director_engine::control::Connection;
-use director_engine::service::Protocol;
+use director_engine::service::{Persistence, Protocol};
 use director_engine::{Control, Tick};
 use director_packet::Endpoint4;
+
+/// The kernel shows the timeout of persistence in its own units; these are those of Debian's.
+const HZ: u64 = 250;
 
 /// The first line of `ip_vs_conn`.
 pub(crate) const CONNECTIONS: &str =
@@ -21,7 +24,17 @@ pub(crate) fn services(control: &Control) -> String {
     for service in control.catalog.services() {
         let protocol = name(service.key.protocol.number());
         let scheduler = service.spec.scheduler.name();
-        let _ = writeln!(text, "{protocol}  {} {scheduler} ", end(service.key.address, ':'));
+        let _ = match service.key.mark() {
+            Some(mark) => write!(text, "FWM  {mark:08X} {scheduler} "),
+            None => write!(text, "{protocol}  {} {scheduler} ", end(service.key.address, ':')),
+        };
+        if service.spec.one_packet {
+            text.push_str("ops ");
+        }
+        if let Some(Persistence { timeout, netmask }) = service.spec.persistence {
+            let _ = write!(text, "persistent {} {netmask:08X}", u64::from(timeout) * HZ);
+        }
+        text.push('\n');
         for server in control.catalog.servers(service) {
             let _ = writeln!(
                 text,
@@ -73,7 +86,7 @@ fn connection_line(text: &mut String, connection: &Connection) {
         end(connection.client, ' '),
         end(connection.service, ' '),
         end(connection.server, ' '),
-        connection.state.name(),
+        connection.state_name(),
         connection.seconds
     );
 }
@@ -82,7 +95,8 @@ fn name(protocol: u8) -> &'static str {
     match Protocol::from_number(protocol) {
         Some(Protocol::Tcp) => "TCP",
         Some(Protocol::Udp) => "UDP",
-        None => "IP ",
+        Some(Protocol::Sctp) => "SCTP",
+        Some(Protocol::Any) | None => "IP ",
     }
 }
 
@@ -93,12 +107,14 @@ fn end(end: Endpoint4, separator: char) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use director_engine::control::Kind;
     use director_engine::state::State;
 
     #[test]
     fn a_connection_as_recorded() {
         let mut text = String::new();
         let connection = Connection {
+            kind: Kind::Connection,
             protocol: 6,
             client: Endpoint4::new(0xc0a8_120b, 0x0bba),
             service: Endpoint4::new(0xc0a8_123a, 0x50),

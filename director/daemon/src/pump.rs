@@ -138,7 +138,7 @@ impl Pump {
             let sender = path.sender.last().copied().unwrap_or(0);
             return match path.control[sender].push(frame) {
                 Ok(()) => true,
-                Err(frame) => self.dropped(&frame, Reason::HandoffFull),
+                Err(frame) => self.dropped(&frame.mbuf, frame.own, Reason::HandoffFull),
             };
         };
         let (own, length) = (frame.own, frame.mbuf.len() as u64);
@@ -152,14 +152,14 @@ impl Pump {
             }
         }
         match burst.drain().next() {
-            Some(mbuf) => self.dropped(&Outgoing { mbuf, own }, Reason::TransmitFull),
+            Some(mbuf) => self.dropped(&mbuf, own, Reason::TransmitFull),
             None => false,
         }
     }
 
-    fn dropped(&self, frame: &Outgoing, reason: Reason) -> bool {
-        if !frame.own {
-            self.received_on(&frame.mbuf).drop_one(reason);
+    fn dropped(&self, mbuf: &Mbuf, own: bool, reason: Reason) -> bool {
+        if !own {
+            self.received_on(mbuf).drop_one(reason);
         }
         false
     }
@@ -183,7 +183,7 @@ impl Pump {
             Waiting { since: now, frames: VecDeque::new() }
         });
         if full || waiting.frames.len() >= WAITING_FOR_ONE {
-            self.received_on(&held.mbuf).drop_one(Reason::NeighbourQueueFull);
+            self.dropped(&held.mbuf, held.own, Reason::NeighbourQueueFull);
         } else {
             waiting.frames.push_back(held);
             self.held += 1;
@@ -195,7 +195,7 @@ impl Pump {
         if let Ok(frame) = held.mbuf.data_mut() {
             set_macs(frame, mac, source);
         }
-        self.send(port.into(), Outgoing { mbuf: held.mbuf, own: false });
+        self.send(port.into(), Outgoing { mbuf: held.mbuf, own: held.own });
     }
 
     /// A next hop's MAC address became known: what waited for it goes out.
@@ -213,7 +213,7 @@ impl Pump {
         let Some(waiting) = self.waiting.remove(&way) else { return };
         self.held -= waiting.frames.len();
         for mut held in waiting.frames {
-            self.received_on(&held.mbuf).drop_one(Reason::NeighbourUnreachable);
+            self.dropped(&held.mbuf, held.own, Reason::NeighbourUnreachable);
             let (Some(service), Ok(frame)) = (held.service, held.mbuf.data_mut()) else { continue };
             // Milliseconds wrap, as the rate limit expects.
             let Some((port, frame)) = control.host_unreachable(frame, service, now as u32) else { continue };

@@ -1,11 +1,14 @@
 //! The configuration file's services, timeouts and switches, brought into the control core.
 
-use std::net::{SocketAddr, SocketAddrV4};
+use std::net::{IpAddr, SocketAddr, SocketAddrV4};
+use std::num::NonZeroU32;
 
 use anyhow::{Context, Result, bail};
-use director_config::{Config, SchedulerFlag};
+use director_config::service::Vip;
+use director_config::{Config, Network, SchedulerFlag};
+use director_engine::mark::MarkRule;
 use director_engine::service::{
-    FALLBACK, PORT, Protocol, SchedulerKind, ServerSpec, ServiceKey, ServiceSpec,
+    FALLBACK, PORT, Persistence, Protocol, SchedulerKind, ServerSpec, ServiceKey, ServiceSpec,
 };
 use director_engine::state::{State, Timeouts};
 use director_engine::{Control, Options, Pages, Worker};
@@ -22,15 +25,20 @@ pub(crate) fn control(config: &Config, workers: usize) -> Result<(Control, Vec<W
         director_config::Pages::Size2M => Pages::Huge2M,
         director_config::Pages::Size1G => Pages::Huge1G,
     };
-    let (mut control, workers) = Control::new(&options).with_context(|| {
-        format!("no memory for {} connections ([connections] capacity)", options.capacity)
-    })?;
+    let (mut control, workers) = Control::with_templates(&options, config.connections.templates.get())
+        .with_context(|| {
+            format!("no memory for {} connections ([connections] capacity)", options.capacity)
+        })?;
     control.set_timeouts(timeouts(config));
     control.set_sysctls(sysctls::obeyed(&config.ipvs));
+    control.set_marks(marks(config)?);
     for service in &config.services {
-        let key = ServiceKey {
-            protocol: Protocol::from_number(service.protocol.number()).context("an unknown protocol")?,
-            address: end(service.address.get())?,
+        let key = match service.vip {
+            Vip::Address { protocol, address } => ServiceKey {
+                protocol: Protocol::from_number(protocol.number()).context("an unknown protocol")?,
+                address: end(address.get())?,
+            },
+            Vip::Mark { mark } => ServiceKey::of_mark(NonZeroU32::new(mark.get()).context("the mark 0")?),
         };
         let scheduler = SchedulerKind::from_name(service.scheduler.name()).context("an unknown scheduler")?;
         let flags = service.flags.iter().map(|flag| match flag {
@@ -38,7 +46,12 @@ pub(crate) fn control(config: &Config, workers: usize) -> Result<(Control, Vec<W
             SchedulerFlag::ShPort | SchedulerFlag::MhPort => PORT,
         });
         let flags = flags.fold(0, |all, flag| all | flag);
-        control.catalog.add_service(key, ServiceSpec { scheduler, flags })?;
+        let persistence = service.persistent.map(|timeout| Persistence {
+            timeout: timeout.get(),
+            netmask: service.netmask.map_or(u32::MAX, u32::from),
+        });
+        let one_packet = service.one_packet;
+        control.catalog.add_service(key, ServiceSpec { scheduler, flags, persistence, one_packet })?;
         for server in &service.servers {
             let spec = ServerSpec {
                 weight: server.weight.get(),
@@ -50,6 +63,29 @@ pub(crate) fn control(config: &Config, workers: usize) -> Result<(Control, Vec<W
     }
     control.publish();
     Ok((control, workers))
+}
+
+/// A rule for each range of ports, in the order of the file.
+fn marks(config: &Config) -> Result<Vec<MarkRule>> {
+    let any_port = [MarkRule::ANY_PORT];
+    let mut rules = Vec::new();
+    for rule in &config.marks {
+        let mark = NonZeroU32::new(rule.mark.get()).context("the mark 0")?;
+        let protocol = rule.protocol.map(director_config::Protocol::number);
+        let (source, destination) = (network(rule.source.as_ref())?, network(rule.destination.as_ref())?);
+        for &ports in rule.ports.as_ref().map_or(&any_port[..], |ports| ports.ranges()) {
+            rules.push(MarkRule { protocol, source, destination, ports, mark });
+        }
+    }
+    Ok(rules)
+}
+
+/// Address and mask; any address if there is none.
+fn network(network: Option<&Network>) -> Result<(u32, u32)> {
+    let Some(network) = network else { return Ok(MarkRule::ANY_ADDRESS) };
+    let IpAddr::V4(address) = network.address() else { bail!("{network}: IPv6 is not built yet") };
+    let mask = u32::MAX.checked_shl(32 - u32::from(network.prefix_len())).unwrap_or(0);
+    Ok((address.into(), mask))
 }
 
 fn end(address: SocketAddr) -> Result<Endpoint4> {

@@ -42,6 +42,7 @@ impl Director {
             workers: self.worker_status(),
             connections: Connections {
                 active: state.control.active(),
+                templates: state.control.shared().templates.count().into(),
                 capacity: table.capacity().into(),
                 bytes_per_connection: table.bytes_per_entry(),
                 page_size: page_bytes(table.page_size()),
@@ -134,11 +135,16 @@ fn service_status(state: &State, service: &director_engine::catalog::Service) ->
         active: server.load.active.into(),
         inactive: server.load.inactive.into(),
     });
+    let persistence = service.spec.persistence;
+    let netmask = persistence.map(|persistence| persistence.netmask).filter(|&mask| mask != u32::MAX);
     director_api::Service {
         protocol: service.key.protocol.name().into(),
-        address: service.key.address.to_string(),
+        address: service.key.mark().map_or_else(|| service.key.address.to_string(), |mark| mark.to_string()),
         scheduler: service.spec.scheduler.name().into(),
         flags: flag_names(service.spec.scheduler, service.spec.flags).map(str::to_owned).collect(),
+        one_packet: service.spec.one_packet,
+        persistent: persistence.map(|persistence| persistence.timeout),
+        netmask: netmask.map(|mask| std::net::Ipv4Addr::from_bits(mask).to_string()),
         servers: servers.collect(),
     }
 }

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use director_api::Answer;
-use director_config::{Invalid, Sysctls};
+use director_api::{Answer, Sysctl};
+use director_config::{Defense, Invalid, Setting, Sysctls};
 use director_engine::snapshot;
 
 use crate::director::State;
@@ -19,6 +19,18 @@ pub(crate) fn obeyed(given: &Sysctls) -> snapshot::Sysctls {
         // Counting down from a number below 0 the kernel is at the end at once: it drops every one.
         am_droprate: u32::try_from(given.am_droprate.get()).unwrap_or(1),
         nat_icmp_send: given.nat_icmp_send.is_on(),
+        expire_quiescent_template: given.expire_quiescent_template.is_on(),
+        drop_entry: given.drop_entry == Defense::Always,
+        secure_tcp: given.secure_tcp == Defense::Always,
+        schedule_icmp: given.schedule_icmp.is_on(),
+        sloppy_sctp: given.sloppy_sctp.is_on(),
+    }
+}
+
+fn shown(setting: Setting) -> Sysctl {
+    match setting {
+        Setting::Number(number) => Sysctl::Number(number),
+        Setting::Text(text) => Sysctl::Text(text.to_owned()),
     }
 }
 
@@ -26,7 +38,8 @@ pub(crate) fn obeyed(given: &Sysctls) -> snapshot::Sysctls {
 pub(crate) fn get(state: &State, name: Option<&str>) -> Answer {
     match name {
         None => {
-            Answer::Sysctls(state.sysctls.values().map(|(name, value)| (name.to_owned(), value)).collect())
+            let settings = state.sysctls.settings();
+            Answer::Sysctls(settings.map(|(name, setting)| (name.to_owned(), shown(setting))).collect())
         }
         Some(name) => one(&state.sysctls, name),
     }
@@ -46,7 +59,7 @@ pub(crate) fn set(state: &mut State, name: &str, value: &str) -> Answer {
 
 fn one(sysctls: &Sysctls, name: &str) -> Answer {
     match sysctls.get(name) {
-        Ok(value) => Answer::Sysctls(BTreeMap::from([(name.to_owned(), value)])),
+        Ok(setting) => Answer::Sysctls(BTreeMap::from([(name.to_owned(), shown(setting))])),
         Err(invalid) => refused(invalid),
     }
 }
@@ -76,6 +89,7 @@ mod tests {
     fn any_integer_means_what_it_does_in_the_kernel() {
         let on = after(&[("sloppy_tcp", "-1"), ("expire_nodest_conn", "5"), ("nat_icmp_send", "2147483647")]);
         assert!(on.sloppy_tcp && on.expire_nodest_conn && on.nat_icmp_send);
+        assert!(after(&[("schedule_icmp", "-1")]).schedule_icmp);
         for (value, reused) in [("0", false), ("1", true), ("7", true), ("-2147483648", true)] {
             assert_eq!(after(&[("conn_reuse_mode", value)]).conn_reuse_mode != 0, reused, "{value}");
         }
@@ -84,6 +98,8 @@ mod tests {
         }
         for (value, mode) in [("0", 0), ("1", 1), ("2", 1), ("3", 3)] {
             assert_eq!(after(&[("drop_packet", value)]).drop_packet, mode, "{value}");
+            assert_eq!(after(&[("drop_entry", value)]).drop_entry, mode == 3, "{value}");
+            assert_eq!(after(&[("secure_tcp", value)]).secure_tcp, mode == 3, "{value}");
         }
     }
 }

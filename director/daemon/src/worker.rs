@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use director_engine::{BURST, Batch, Reason, Verdict, Worker};
+use director_engine::{BURST, Batch, Part, Reason, Verdict, Worker};
 use director_packet::plain;
 use dpdk::{Burst, Mbuf, Pool, Received, RxQueue, TxQueue};
 
@@ -82,6 +82,10 @@ impl director_engine::Frames for Frames {
     #[inline(always)]
     fn headers(&mut self, at: usize) -> Option<(&mut plain::Headers, usize)> {
         self.0.start(at)
+    }
+
+    fn read(&mut self, at: usize, from: usize, bytes: &mut [u8]) -> bool {
+        self.0.read(at, from, bytes)
     }
 }
 
@@ -176,6 +180,9 @@ impl Loop {
                     self.obey(port, at, mbuf, *verdict);
                 }
             }
+            while self.worker.reassemble(tick, milliseconds) {
+                self.send_parts();
+            }
         }
         self.send_replies();
     }
@@ -215,11 +222,49 @@ impl Loop {
             Verdict::Kernel => self.give_to_twin(port, mbuf),
             Verdict::Hold(way) => {
                 let service = self.worker.held_for(at);
-                if self.paths.held.push(Held { mbuf, way, service }).is_err() {
-                    self.counters.port(port.into()).drop_one(Reason::NeighbourQueueFull);
-                }
+                self.hold(port, Held { mbuf, way, service, own: false });
             }
+            Verdict::SendSplit(..) | Verdict::HoldSplit(..) => {
+                self.worker.split(at, port, verdict, mbuf.len(), |bytes| mbuf.read(0, bytes).is_ok());
+                self.send_parts();
+            }
+            Verdict::Keep => {}
             Verdict::Drop(reason) => self.counters.port(port.into()).drop_one(reason),
+        }
+    }
+
+    fn hold(&self, port: u8, held: Held) {
+        let own = held.own;
+        if self.paths.held.push(held).is_err() && !own {
+            self.counters.port(port.into()).drop_one(Reason::NeighbourQueueFull);
+        }
+    }
+
+    /// Sends the parts of the packet that the engine has put together or is to split: each stands for a frame that
+    /// was received and is done with, or is a further part of one.
+    #[cold]
+    fn send_parts(&mut self) {
+        while let Some(part) = self.worker.next_part() {
+            let Part { port, verdict, service, is_received, frame } = part;
+            let made = match verdict {
+                Verdict::Drop(reason) => Err(reason),
+                _ => self.pool.copy_from_slice(frame).map_err(|_| Reason::NoBuffer),
+            };
+            let own = !is_received;
+            match (made, verdict) {
+                (Ok(mut mbuf), verdict) => {
+                    let device = self.port_numbers.iter().position(|number| *number == usize::from(port));
+                    // DPDK's numbers of ports are of 16 bits.
+                    mbuf.set_port(device.unwrap_or(0) as u16);
+                    match verdict {
+                        Verdict::Send(out) => self.send(out.into(), Outgoing { mbuf, own }),
+                        Verdict::Hold(way) => self.hold(port, Held { mbuf, way, service, own }),
+                        _ => self.give_to_twin(port, mbuf),
+                    }
+                }
+                (Err(reason), _) if is_received => self.counters.port(port.into()).drop_one(reason),
+                (Err(_), _) => {}
+            }
         }
     }
 

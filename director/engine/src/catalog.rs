@@ -153,7 +153,8 @@ impl Service {
             let members: Vec<_> = members.collect();
             Scheduler::Table(Table::new(self.spec.scheduler, self.spec.flags, &members))
         };
-        self.view = Arc::new(ServiceView { key: self.key, servers, scheduler });
+        let ServiceSpec { persistence, one_packet, .. } = self.spec;
+        self.view = Arc::new(ServiceView { key: self.key, servers, persistence, one_packet, scheduler });
     }
 
     /// The servers or their weights have changed.
@@ -206,12 +207,13 @@ impl Catalog {
         if self.services.contains_key(&key.word()) {
             return Err(CatalogError::ServiceExists);
         }
-        let turns = Turns::of(spec.scheduler);
+        let turns = Turns::of(spec.scheduler, key);
         let scheduler = match &turns {
             Some(turns) => Scheduler::Turns(turns.clone()),
             None => Scheduler::Table(Table::new(spec.scheduler, spec.flags, &[])),
         };
-        let view = Arc::new(ServiceView { key, servers: Arc::new([]), scheduler });
+        let ServiceSpec { persistence, one_packet, .. } = spec;
+        let view = Arc::new(ServiceView { key, servers: Arc::new([]), persistence, one_packet, scheduler });
         let mut moved = Traffic::default();
         // Connections of deleted servers of a deleted service of this key count for this one from now on.
         for slot in self.trash_of(key) {
@@ -227,7 +229,7 @@ impl Catalog {
     pub fn set_service(&mut self, key: ServiceKey, spec: ServiceSpec) -> Result<(), CatalogError> {
         let service = self.services.get_mut(&key.word()).ok_or(CatalogError::NoService)?;
         if service.spec.scheduler != spec.scheduler {
-            service.turns = Turns::of(spec.scheduler);
+            service.turns = Turns::of(spec.scheduler, key);
             service.changed();
         }
         service.spec = spec;
@@ -287,6 +289,7 @@ impl Catalog {
                 });
                 let slot = slot.ok_or(CatalogError::TooManyServers)?;
                 self.slots.ensure(slot);
+                self.slots.enter(address.address());
                 // A slot that is used again has counted for another server.
                 let before = self.slots.traffic(slot);
                 service.moved = service.moved.since(before);
@@ -367,6 +370,7 @@ impl Catalog {
                     turns.forget(trash.slot);
                 }
             }
+            slots.leave(Endpoint4::from_word(key.1).address());
             free.push(trash.slot);
             false
         });
@@ -465,7 +469,7 @@ mod tests {
     use crate::state::{Direction, State};
 
     const KEY: ServiceKey = ServiceKey { protocol: Protocol::Tcp, address: Endpoint4::new(1, 80) };
-    const SPEC: ServiceSpec = ServiceSpec { scheduler: SchedulerKind::RoundRobin, flags: 0 };
+    const SPEC: ServiceSpec = ServiceSpec::new(SchedulerKind::RoundRobin);
     const A: Endpoint4 = Endpoint4::new(10, 8080);
     const B: Endpoint4 = Endpoint4::new(11, 8080);
 

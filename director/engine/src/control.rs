@@ -7,6 +7,7 @@ use director_flow::{
     Clock, Grace, Index, Keeper, Options, Policy, Progress, Record, Table, Tick, V4, Verdict,
 };
 use director_packet::ethernet::HEADER;
+use director_packet::fragment;
 use director_packet::icmp::{self, MAX_ERROR};
 use director_packet::nat::{End, set_macs};
 use director_packet::{Change, Endpoint4, Verdict as Parsed, parse};
@@ -16,13 +17,23 @@ use crate::catalog::Catalog;
 use crate::entry;
 use crate::fib::Fib;
 use crate::limiter::Limiter;
+use crate::mark::MarkRule;
+use crate::pressure::Pressure;
+use crate::reason::Reason;
 use crate::servers::Servers;
 use crate::snapshot::{PortView, Snapshot, Sysctls};
 use crate::state::{State, Timeouts};
+use crate::templates::{self, Sweep, Templates};
 use crate::worker::{Shared, Worker};
 
 /// How many next hops there is room for.
 const ADJACENCIES: usize = 1 << 18;
+
+/// How many persistence templates there is room for if nobody says.
+const TEMPLATES: u32 = 1_000_000;
+
+/// In [`Control::connections`], the places of templates.
+const AMONG_TEMPLATES: u32 = 1 << 31;
 
 /// How many entries are looked at in one turn when those of deleted servers end.
 const SCAN: u32 = 10_000;
@@ -40,14 +51,28 @@ pub struct Network {
     pub ip_forward: bool,
 }
 
-/// A connection as listings show it.
+/// What an entry of a listing is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Kind {
+    /// A connection.
+    Connection,
+    /// A persistence template; `assured` once a connection of it was established.
+    Template {
+        /// Whether one was.
+        assured: bool,
+    },
+}
+
+/// A connection, or a persistence template, as listings show it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Connection {
-    /// The IP protocol number.
+    /// Which of them.
+    pub kind: Kind,
+    /// The IP protocol number; 0 for a template of a firewall mark.
     pub protocol: u8,
-    /// The client.
+    /// The client. Of a template, what the service looks at of its address, and port 0.
     pub client: Endpoint4,
-    /// The virtual service.
+    /// The virtual service. Of a template, port 0 if it is for all ports and 65535 if it is no longer used.
     pub service: Endpoint4,
     /// The real server.
     pub server: Endpoint4,
@@ -58,15 +83,50 @@ pub struct Connection {
 }
 
 /// Ends what is over.
-struct Expiry<'a>(&'a Servers);
+struct Expiry<'a> {
+    servers: &'a Servers,
+    templates: &'a Templates,
+    now: Tick,
+}
 
 impl Policy<V4> for Expiry<'_> {
     fn expired(&mut self, _: Index, _: &Record<V4>, _: Clock) -> Verdict {
         Verdict::Remove
     }
 
-    fn removed(&mut self, _: Index, record: &Record<V4>) {
-        self.0.unbind(entry::slot(record), State::from_number(record.clock().state()));
+    fn removed(&mut self, index: Index, record: &Record<V4>) {
+        self.servers.unbind(entry::slot(record), entry::state(record));
+        self.templates.leave(index, self.now);
+    }
+}
+
+impl Connection {
+    /// The name of its state, as listings show it.
+    #[must_use]
+    pub const fn state_name(&self) -> &'static str {
+        match self.kind {
+            Kind::Template { assured: true } => "ASSURED",
+            _ => self.state.name(),
+        }
+    }
+}
+
+/// A template, as IPVS lists it.
+fn template(row: &templates::Row) -> Connection {
+    let service = Endpoint4::from_word(row.key.service);
+    let port = |port| match service.port() {
+        _ if !row.is_valid => u16::MAX,
+        0 => 0,
+        _ => port,
+    };
+    Connection {
+        kind: Kind::Template { assured: row.is_assured },
+        protocol: (row.key.service >> 8) as u8,
+        client: Endpoint4::new(row.key.client, 0),
+        service: Endpoint4::new(service.address(), port(service.port())),
+        server: Endpoint4::new(row.server.address(), port(row.server.port())),
+        state: State::None,
+        seconds: row.seconds,
     }
 }
 
@@ -79,6 +139,7 @@ pub struct Control {
     keeper: Keeper<V4>,
     timeouts: Timeouts,
     sysctls: Sysctls,
+    marks: Arc<[MarkRule]>,
     network: Network,
     fib_epoch: u32,
     /// How many servers had been deleted when the configuration was last published.
@@ -91,16 +152,28 @@ pub struct Control {
     collecting: Option<Grace>,
     /// Where the search for entries of deleted servers stands.
     purging: Option<u32>,
+    pressure: Pressure,
+    sweep: Sweep,
     limiter: Limiter,
     identification: u16,
 }
 
 impl Control {
-    /// A table of these options, the workers for it and the control of both.
+    /// A table of these options, the workers for it and the control of both, with room for a million persistence
+    /// templates.
     pub fn new(options: &Options) -> Result<(Self, Vec<Worker>), director_flow::CreateError> {
+        Self::with_templates(options, TEMPLATES)
+    }
+
+    /// As [`Self::new`], with room for so many persistence templates, at most [`templates::MAX_TEMPLATES`].
+    pub fn with_templates(
+        options: &Options,
+        templates: u32,
+    ) -> Result<(Self, Vec<Worker>), director_flow::CreateError> {
         let servers = Arc::new(Servers::new(options.workers));
         let (table, locals, keeper) = Table::<V4>::create(options)?;
-        let shared = Arc::new(Shared::new(servers.clone(), Adjacencies::new(ADJACENCIES)));
+        let templates = Templates::new(templates, options.capacity);
+        let shared = Arc::new(Shared::new(servers.clone(), Adjacencies::new(ADJACENCIES), templates));
         let workers = locals.into_iter().map(|local| Worker::new(shared.clone(), local)).collect();
         let control = Self {
             catalog: Catalog::new(servers),
@@ -109,6 +182,7 @@ impl Control {
             keeper,
             timeouts: Timeouts::default(),
             sysctls: Sysctls::default(),
+            marks: Arc::new([]),
             network: Network::default(),
             fib_epoch: entry::FIRST_EPOCH,
             deletions: 0,
@@ -116,6 +190,8 @@ impl Control {
             retired: Vec::new(),
             collecting: None,
             purging: None,
+            pressure: Pressure::default(),
+            sweep: Sweep::default(),
             limiter: Limiter::default(),
             identification: 0,
         };
@@ -158,6 +234,12 @@ impl Control {
         self.publish();
     }
 
+    /// Sets which new connections have a firewall mark.
+    pub fn set_marks(&mut self, rules: Vec<MarkRule>) {
+        self.marks = rules.into();
+        self.publish();
+    }
+
     /// The network as it was last set.
     #[must_use]
     pub fn network(&self) -> &Network {
@@ -186,8 +268,14 @@ impl Control {
         }
         self.catalog.renew();
         let services = self.catalog.services().map(crate::catalog::Service::view);
-        let mut snapshot =
-            Snapshot::new(&self.network, self.fib_epoch, self.timeouts, self.sysctls, services);
+        let mut snapshot = Snapshot::new(
+            &self.network,
+            self.fib_epoch,
+            self.timeouts,
+            self.sysctls,
+            self.marks.clone(),
+            services,
+        );
         self.serial = self.serial.wrapping_add(1);
         snapshot.serial = self.serial;
         let old = self.shared.snapshot.swap(Arc::new(snapshot));
@@ -208,7 +296,8 @@ impl Control {
     /// every 100 ms or more often.
     pub fn poll(&mut self, now: Tick, budget: usize) -> Progress {
         self.retired.retain(|snapshot| Arc::strong_count(snapshot) > 1);
-        let mut expiry = Expiry(&self.shared.servers);
+        let Shared { servers, templates, .. } = &*self.shared;
+        let mut expiry = Expiry { servers, templates, now };
         if let Some(from) = self.purging {
             let mut doomed = Vec::new();
             self.purging = self.table.scan(from, SCAN, |index, record| {
@@ -221,12 +310,28 @@ impl Control {
             }
         }
         let mut progress = self.keeper.poll(now, budget, &mut expiry);
+        self.shared.fragments.expire(now);
         progress.behind |= self.purging.is_some();
+        templates.sweep(&mut self.sweep, now, servers);
+        if self.sysctls.drop_entry {
+            let Self { pressure, keeper, table, .. } = self;
+            progress.behind |= pressure.apply(table, now, budget, |index| {
+                keeper.remove(index, &mut expiry);
+            });
+        } else {
+            self.pressure.rest();
+        }
         if self.collecting.is_none_or(|grace| self.keeper.passed(grace)) {
             self.catalog.collect();
             self.collecting = self.catalog.has_trash().then(|| self.keeper.grace());
         }
         progress
+    }
+
+    /// The fragments that were taken ([`crate::Verdict::Keep`]) and given up since this was last asked: the port they
+    /// came in on, why, and how many.
+    pub fn take_lost_fragments(&self, each: impl FnMut(u8, Reason, u64)) {
+        self.shared.fragments.take_losses(each);
     }
 
     /// Workers that have kept others waiting for so many ticks.
@@ -246,7 +351,11 @@ impl Control {
     ) -> Option<(u8, Vec<u8>)> {
         let mac = director_packet::Mac(*frame.first_chunk()?);
         // Of a packet in several buffers this is the first; that is enough.
-        let Parsed::Segment(segment) = parse(frame, usize::MAX, mac) else { return None };
+        let segment = match parse(frame, usize::MAX, mac) {
+            Parsed::Segment(segment) => segment,
+            Parsed::Fragment { .. } => fragment::beginning(frame.get(HEADER..)?)?,
+            _ => return None,
+        };
         let client = segment.source.address();
         let hop = self.network.fib.hop(client)?;
         let link = self.shared.adjacencies.link(self.shared.adjacencies.entry(hop).ok()?);
@@ -270,7 +379,8 @@ impl Control {
         Some((link.port, out))
     }
 
-    /// Lists connections: those of `count` places of the table from `from` on. Returns where to go on.
+    /// Lists connections, then persistence templates: those of `count` places from `from` on. Returns where to go
+    /// on.
     pub fn connections(
         &self,
         now: Tick,
@@ -278,20 +388,28 @@ impl Control {
         count: u32,
         mut each: impl FnMut(Connection),
     ) -> Option<u32> {
-        self.table.scan(from, count, |_, record| {
+        if from >= AMONG_TEMPLATES {
+            let Shared { servers, templates, .. } = &*self.shared;
+            let each = |row| each(template(&row));
+            let next = templates.list(now, from - AMONG_TEMPLATES, count, servers, each);
+            return next.map(|next| next + AMONG_TEMPLATES);
+        }
+        let next = self.table.scan(from, count, |_, record| {
             let clock = record.clock();
             each(Connection {
+                kind: Kind::Connection,
                 protocol: record.end().protocol(),
                 client: entry::client(record),
                 service: entry::service(record),
                 server: entry::server(record),
-                state: State::from_number(clock.state()),
+                state: State::of(record.end().protocol(), clock.state()),
                 seconds: clock.seconds_left(now),
             });
-        })
+        });
+        next.or((self.shared.templates.count() > 0).then_some(AMONG_TEMPLATES))
     }
 
-    /// How many connections there are.
+    /// How many connections there are, persistence templates not counted.
     #[must_use]
     pub fn active(&self) -> u64 {
         self.table.counters().active

@@ -20,9 +20,9 @@ use director_flow::{Record, V4, V4End};
 use director_packet::{Change, Delta, Endpoint4};
 
 use crate::adjacency::{Adjacencies, Adjacency};
-use crate::scheduler::{ServerView, ServiceView};
+use crate::scheduler::ServerView;
 use crate::servers::MAX_SERVERS;
-use crate::state::Direction;
+use crate::state::{Direction, State};
 
 const SERVICE: usize = 1;
 const SERVER: usize = 2;
@@ -52,10 +52,10 @@ pub(crate) const fn client_end(end: Endpoint4, protocol: u8) -> V4End {
     V4End::new(end.address(), end.port(), protocol)
 }
 
-/// Fills the words of a new entry.
-pub(crate) fn fill(record: &Record<V4>, service: &ServiceView, server: &ServerView) {
+/// Fills the words of a new entry of `vip` and a server of its.
+pub(crate) fn fill(record: &Record<V4>, vip: Endpoint4, server: &ServerView) {
     let change = server.change;
-    record.set_word(SERVICE, service.key.address.word() | u64::from(change.transport.bits()));
+    record.set_word(SERVICE, vip.word() | u64::from(change.transport.bits()));
     record.set_word(SERVER, server.address.word() | u64::from(change.network.bits()));
     record.set_word(TO_SERVER, u64::from(server.slot) & SLOT_MASK);
     record.set_word(TO_CLIENT, 0);
@@ -93,6 +93,13 @@ pub(crate) fn server(record: &Record<V4>) -> Endpoint4 {
 pub(crate) fn client(record: &Record<V4>) -> Endpoint4 {
     let end = record.end();
     Endpoint4::new(end.addr(), end.port())
+}
+
+/// The state of an entry.
+#[inline]
+#[must_use]
+pub(crate) fn state(record: &Record<V4>) -> State {
+    State::of(record.end().protocol(), record.clock().state())
 }
 
 /// The slot of an entry's real server.
@@ -192,7 +199,6 @@ pub(crate) fn set_way(record: &Record<V4>, direction: Direction, epoch: u32, adj
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::service::{Protocol, ServiceKey};
     use director_flow::{Clock, Inserted, Options, Table, Tick};
 
     #[test]
@@ -207,13 +213,11 @@ mod tests {
         let (vip, address) = (Endpoint4::new(0xc0a8_123a, 80), Endpoint4::new(0xc0a8_0247, 8080));
         let change = Change::between(vip, address);
         let server = ServerView { slot: MAX_SERVERS as u32 - 1, address, change };
-        let key = ServiceKey { protocol: Protocol::Tcp, address: vip };
-        let service = ServiceView::round_robin(key, vec![server]);
         let client = V4End::new(0xc0a8_120a, 2001, 6);
         let (table, mut workers, _) = Table::<V4>::create(&Options::new(10, 1)).unwrap();
         workers[0].quiescent();
         let make = |_, record: &Record<V4>| {
-            fill(record, &service, &server);
+            fill(record, vip, &server);
             Ok::<_, ()>(Clock::new(Tick(0), 0, 1))
         };
         let Ok(Inserted::New(index)) = workers[0].insert(client, |_| false, make) else { panic!("not made") };

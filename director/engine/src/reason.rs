@@ -30,7 +30,7 @@ reasons! {
     Ipv4Checksum = "ipv4_checksum",
     /// The checksum of an ICMP error about a connection is wrong.
     IcmpChecksum = "icmp_checksum",
-    /// Too short for its TCP or UDP header.
+    /// Too short for its TCP or UDP header, or for SCTP's and a chunk's.
     MalformedTransport = "malformed_transport",
     /// The headers do not lie in the first segment of the buffer.
     ScatteredHeaders = "scattered_headers",
@@ -38,8 +38,16 @@ reasons! {
     OtherHost = "other_host",
     /// The source is an address of the director itself, or one no host can have.
     MartianSource = "martian_source",
-    /// A fragment of a packet to a virtual service.
-    Fragment = "fragment",
+    /// A fragment of a packet that was not complete in time.
+    FragmentTimeout = "fragment_timeout",
+    /// A fragment that had to make room for others, or for which there was none.
+    FragmentTableFull = "fragment_table_full",
+    /// A fragment of a packet of which two say something about the same bytes.
+    FragmentOverlap = "fragment_overlap",
+    /// A fragment of a packet whose fragments contradict each other, or that is too long.
+    FragmentMalformed = "fragment_malformed",
+    /// A fragment that came before.
+    FragmentDuplicate = "fragment_duplicate",
     /// The virtual service has no real server that may take a new connection.
     NoServer = "no_server",
     /// A real server's packet of no connection, answered with an ICMP error (`nat_icmp_send`).
@@ -50,6 +58,8 @@ reasons! {
     TableFull = "table_full",
     /// Too many connections share one place of the table.
     ChainFull = "chain_full",
+    /// There is no room for another persistence template.
+    TemplatesFull = "templates_full",
     /// A new connection was refused by `drop_packet`.
     DropPacket = "drop_packet",
     /// There is no route to the destination.
@@ -74,6 +84,8 @@ reasons! {
     TwinFull = "twin_full",
     /// The port has no kernel twin to take what is not the fast path's.
     NoTwin = "no_twin",
+    /// There is no packet buffer left for a fragment that is to be sent.
+    NoBuffer = "no_buffer",
     /// The ring to the worker that owns the transmit queue is full.
     HandoffFull = "handoff_full",
 }

@@ -28,7 +28,7 @@ use director_flow::Tick;
 use director_packet::{Change, Endpoint4};
 
 use crate::servers::{Servers, Standing, Watch};
-use crate::service::{SchedulerKind, ServiceKey};
+use crate::service::{Persistence, SchedulerKind, ServiceKey};
 use crate::state::State;
 use dirty::Dirty;
 use hashing::Table;
@@ -67,6 +67,10 @@ pub struct ServiceView {
     pub key: ServiceKey,
     /// Its servers, newest first, the order in which IPVS walks them.
     pub servers: Arc<[ServerView]>,
+    /// How connections of one client are kept together, if they are.
+    pub persistence: Option<Persistence>,
+    /// Whether every UDP datagram is scheduled alone.
+    pub one_packet: bool,
     pub(crate) scheduler: Scheduler,
 }
 
@@ -85,11 +89,15 @@ impl ServiceView {
         }
     }
 
-    /// A service of `rr`.
-    #[cfg(test)]
-    pub(crate) fn round_robin(key: ServiceKey, servers: Vec<ServerView>) -> Self {
-        let scheduler = Scheduler::Turns(Arc::new(Turns::new(SchedulerKind::RoundRobin)));
-        Self { key, servers: servers.into(), scheduler }
+    /// A server as connections to `vip` see it: one of the service's own port, or mark, goes to the server's port,
+    /// any other keeps its own. To a persistent service of a mark every port is another.
+    #[must_use]
+    pub(crate) fn towards(&self, slot: u32, server: Endpoint4, vip: Endpoint4) -> ServerView {
+        let is_marked = self.key.mark().is_some() && self.persistence.is_none();
+        let is_own = vip.port() == self.key.address.port() || is_marked;
+        let port = if is_own && server.port() != 0 { server.port() } else { vip.port() };
+        let address = Endpoint4::new(server.address(), port);
+        ServerView { slot, address, change: Change::between(vip, address) }
     }
 }
 
@@ -102,13 +110,19 @@ pub(crate) enum Scheduler {
     Turns(Arc<Turns>),
 }
 
-/// How many destination addresses `lblc` and `lblcr` remember for a service: it has one, its own.
-const ONE_DESTINATION: usize = 1;
+/// How many destination addresses `lblc` and `lblcr` remember for a service of a firewall mark. Any other has one,
+/// its own.
+const DESTINATIONS_OF_A_MARK: usize = 1024;
+
+const fn destinations(key: ServiceKey) -> usize {
+    if key.mark().is_some() { DESTINATIONS_OF_A_MARK } else { 1 }
+}
 
 /// The state of a scheduler that has one. It outlasts changes of the list of servers.
 #[derive(Debug)]
 pub(crate) struct Turns {
     kind: SchedulerKind,
+    destinations: usize,
     inner: Mutex<Inner>,
 }
 
@@ -129,7 +143,7 @@ enum Policy {
 }
 
 impl Policy {
-    fn new(kind: SchedulerKind, standings: &[Standing]) -> Self {
+    fn new(kind: SchedulerKind, destinations: usize, standings: &[Standing]) -> Self {
         match kind {
             SchedulerKind::RoundRobin => Self::RoundRobin(RoundRobin::new(standings)),
             SchedulerKind::WeightedRoundRobin => {
@@ -138,7 +152,7 @@ impl Policy {
             }
             SchedulerKind::LocalityLeastConnection | SchedulerKind::LocalityReplicated => {
                 let replicated = kind == SchedulerKind::LocalityReplicated;
-                Self::Locality(Locality::new(replicated, ONE_DESTINATION, standings))
+                Self::Locality(Locality::new(replicated, destinations, standings))
             }
             _ => Self::Least(Least::new(kind, standings)),
         }
@@ -185,17 +199,17 @@ impl Inner {
 
 impl Turns {
     /// The state of a scheduler that has one, of a service without servers.
-    pub(crate) fn of(kind: SchedulerKind) -> Option<Arc<Self>> {
+    pub(crate) fn of(kind: SchedulerKind, key: ServiceKey) -> Option<Arc<Self>> {
         match kind {
             SchedulerKind::SourceHash | SchedulerKind::DestinationHash | SchedulerKind::Maglev => None,
-            _ => Some(Arc::new(Self::new(kind))),
+            _ => Some(Arc::new(Self::new(kind, destinations(key)))),
         }
     }
 
-    fn new(kind: SchedulerKind) -> Self {
-        let inner =
-            Inner { servers: Arc::new([]), marks: Arc::new(Dirty::new(0)), policy: Policy::new(kind, &[]) };
-        Self { kind, inner: Mutex::new(inner) }
+    fn new(kind: SchedulerKind, destinations: usize) -> Self {
+        let policy = Policy::new(kind, destinations, &[]);
+        let inner = Inner { servers: Arc::new([]), marks: Arc::new(Dirty::new(0)), policy };
+        Self { kind, destinations, inner: Mutex::new(inner) }
     }
 
     /// Spins, and never sleeps: it is held for some 100 ns at a time, by workers on cores of their own, and by
@@ -243,7 +257,8 @@ impl Turns {
         }
         // From here on every change leaves a mark in the new list's, so none is missed.
         let standings: Vec<_> = list.iter().map(|server| servers.standing(server.slot)).collect();
-        let mut new = Inner { servers: list, marks, policy: Policy::new(self.kind, &standings) };
+        let mut new =
+            Inner { servers: list, marks, policy: Policy::new(self.kind, self.destinations, &standings) };
         let mut inner = self.lock();
         new.policy.adopt(&inner.policy);
         std::mem::swap(&mut *inner, &mut new);

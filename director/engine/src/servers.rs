@@ -45,6 +45,9 @@ impl<T: Default> Chunks<T> {
     }
 }
 
+/// Places of servers' addresses; a power of two.
+const PLACES: usize = 1 << 16;
+
 /// The server may not be used for packets of clients: it was deleted.
 const GONE: u32 = 1;
 /// The server has as many connections as it may.
@@ -244,7 +247,7 @@ impl Counters {
 }
 
 /// Zeroed memory, of which the kernel gives only the pages that are touched.
-fn zeroed<T: FromZeros>(count: usize) -> Box<[T]> {
+pub(crate) fn zeroed<T: FromZeros>(count: usize) -> Box<[T]> {
     <[T]>::new_box_zeroed_with_elems(count).unwrap_or_default()
 }
 
@@ -255,6 +258,9 @@ pub struct Servers {
     counters: Box<[Box<[Counters]>]>,
     /// How often a server was deleted.
     deletions: AtomicU32,
+    /// By [`Self::place_of`] of an address: how many slots' servers have one of this place. Only the control core
+    /// writes, and a slot is entered before any worker hears of it; hence Relaxed.
+    addresses: Box<[AtomicU32]>,
 }
 
 /// The connections of a server.
@@ -273,12 +279,36 @@ impl Servers {
     #[must_use]
     pub fn new(workers: usize) -> Self {
         let counters = std::iter::repeat_with(|| zeroed(MAX_SERVERS)).take(workers).collect();
-        Self { shared: Chunks::new(), counters, deletions: AtomicU32::new(0) }
+        Self { shared: Chunks::new(), counters, deletions: AtomicU32::new(0), addresses: zeroed(PLACES) }
     }
 
     /// Makes a slot usable. For the control core, before any worker hears of the slot.
     pub(crate) fn ensure(&self, slot: u32) {
         self.shared.ensure(slot);
+    }
+
+    const fn place_of(address: u32) -> usize {
+        (address.wrapping_mul(0x9e37_79b1) >> (u32::BITS - PLACES.ilog2())) as usize
+    }
+
+    /// A slot is of a server with this address (host order) from now on. For the control core.
+    pub(crate) fn enter(&self, address: u32) {
+        if let Some(count) = self.addresses.get(Self::place_of(address)) {
+            count.fetch_add(1, Relaxed);
+        }
+    }
+
+    /// A slot of a server with this address is free again. For the control core.
+    pub(crate) fn leave(&self, address: u32) {
+        if let Some(count) = self.addresses.get(Self::place_of(address)) {
+            count.fetch_sub(1, Relaxed);
+        }
+    }
+
+    /// Whether a server that has connections, or may get some, can have this address (host order): never wrong if
+    /// it says no.
+    pub(crate) fn may_have(&self, address: u32) -> bool {
+        self.addresses.get(Self::place_of(address)).is_some_and(|count| count.load(Relaxed) != 0)
     }
 
     /// Sets what an operator may change. A larger upper threshold, or none, ends an overload; a smaller one
@@ -393,6 +423,20 @@ impl Servers {
         {
             shared.connections.fetch_add(one(to).wrapping_sub(one(from)), SeqCst);
             shared.mark(Watch::Connections);
+        }
+    }
+
+    /// Counts a persistence template of a server. Relaxed: nothing is chosen by it.
+    pub(crate) fn begin_template(&self, slot: u32) {
+        if let Some(shared) = self.shared.get(slot) {
+            shared.persistent.fetch_add(1, Relaxed);
+        }
+    }
+
+    /// Counts the end of one.
+    pub(crate) fn end_template(&self, slot: u32) {
+        if let Some(shared) = self.shared.get(slot) {
+            shared.persistent.fetch_sub(1, Relaxed);
         }
     }
 

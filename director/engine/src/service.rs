@@ -1,26 +1,32 @@
 //! Virtual services and real servers, as an operator names them.
 
 use std::fmt;
+use std::num::NonZeroU32;
 
-use director_packet::{Endpoint4, TCP, UDP};
+use director_packet::{Endpoint4, SCTP, TCP, UDP};
 
 /// A transport protocol that services exist for.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 #[repr(u8)]
 pub enum Protocol {
+    /// Any: of a firewall mark's service, as the kernel has it (`IPPROTO_IP`).
+    Any = 0,
     /// TCP.
     Tcp = TCP,
     /// UDP.
     Udp = UDP,
+    /// SCTP.
+    Sctp = SCTP,
 }
 
 impl Protocol {
-    /// The protocol of an IP protocol number.
+    /// The protocol of an IP protocol number, of those that packets have.
     #[must_use]
     pub const fn from_number(number: u8) -> Option<Self> {
         match number {
             TCP => Some(Self::Tcp),
             UDP => Some(Self::Udp),
+            SCTP => Some(Self::Sctp),
             _ => None,
         }
     }
@@ -35,22 +41,39 @@ impl Protocol {
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
+            Self::Any => "fwm",
             Self::Tcp => "tcp",
             Self::Udp => "udp",
+            Self::Sctp => "sctp",
         }
     }
 }
 
-/// What identifies a virtual service: its protocol, address and port.
+/// What identifies a virtual service: its protocol, address and port, or a firewall mark.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct ServiceKey {
     /// The protocol.
     pub protocol: Protocol,
-    /// Address and port: the VIP.
+    /// Address and port: the VIP. Of a firewall mark the mark, and port 0.
     pub address: Endpoint4,
 }
 
 impl ServiceKey {
+    /// The key of a firewall mark's service.
+    #[must_use]
+    pub const fn of_mark(mark: NonZeroU32) -> Self {
+        Self { protocol: Protocol::Any, address: Endpoint4::new(mark.get(), 0) }
+    }
+
+    /// The firewall mark, if it is one.
+    #[must_use]
+    pub const fn mark(self) -> Option<NonZeroU32> {
+        match self.protocol {
+            Protocol::Any => NonZeroU32::new(self.address.address()),
+            _ => None,
+        }
+    }
+
     /// The key in one word: address, port, protocol.
     #[must_use]
     pub const fn word(self) -> u64 {
@@ -67,7 +90,10 @@ pub const fn key_word(end: Endpoint4, protocol: u8) -> u64 {
 
 impl fmt::Display for ServiceKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {}", self.protocol.name(), self.address)
+        match self.mark() {
+            Some(mark) => write!(f, "fwm {mark}"),
+            None => write!(f, "{} {}", self.protocol.name(), self.address),
+        }
     }
 }
 
@@ -175,6 +201,27 @@ pub struct ServiceSpec {
     pub scheduler: SchedulerKind,
     /// IPVS's flags of the scheduler (`-b`): of [`FALLBACK`], [`PORT`] and [`THIRD_FLAG`].
     pub flags: u32,
+    /// Connections of one client go to one server (`-p`).
+    pub persistence: Option<Persistence>,
+    /// Every UDP datagram is scheduled alone (`-o`).
+    pub one_packet: bool,
+}
+
+impl ServiceSpec {
+    /// A service with this scheduler and nothing else.
+    #[must_use]
+    pub const fn new(scheduler: SchedulerKind) -> Self {
+        Self { scheduler, flags: 0, persistence: None, one_packet: false }
+    }
+}
+
+/// How connections of one client are kept together.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Persistence {
+    /// For so many seconds after the last connection began.
+    pub timeout: u32,
+    /// What of a client's address makes it the same client, host order: `-M`, not necessarily of a prefix.
+    pub netmask: u32,
 }
 
 /// What may be changed of a real server.

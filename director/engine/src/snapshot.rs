@@ -3,14 +3,16 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use director_packet::{Endpoint4, Mac};
+use director_packet::sctp::Event;
+use director_packet::{Endpoint4, Mac, SCTP, TCP, UDP};
 
 use crate::adjacency::Exit;
 use crate::control::Network;
 use crate::fib::Fib;
+use crate::mark::MarkRule;
 use crate::scheduler::ServiceView;
-use crate::service::key_word;
-use crate::state::Timeouts;
+use crate::service::{ServiceKey, key_word};
+use crate::state::{self, Direction, State, Timeouts};
 
 /// IPVS's sysctls (`net.ipv4.vs.*`) that the director has, with the kernel's defaults.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -27,6 +29,16 @@ pub struct Sysctls {
     pub am_droprate: u32,
     /// A real server's packet without a connection is answered with an ICMP error.
     pub nat_icmp_send: bool,
+    /// Each second about one in 32 entries of connections that are not established yet is thrown away.
+    pub drop_entry: bool,
+    /// A TCP connection is established by its server alone.
+    pub secure_tcp: bool,
+    /// An ICMP error to a virtual service about a connection that is not known makes an entry.
+    pub schedule_icmp: bool,
+    /// An SCTP association may begin with any packet but an ABORT.
+    pub sloppy_sctp: bool,
+    /// A persistence template whose server has the weight 0 is no longer used.
+    pub expire_quiescent_template: bool,
 }
 
 impl Default for Sysctls {
@@ -38,6 +50,11 @@ impl Default for Sysctls {
             drop_packet: 0,
             am_droprate: 10,
             nat_icmp_send: false,
+            drop_entry: false,
+            secure_tcp: false,
+            schedule_icmp: false,
+            sloppy_sctp: false,
+            expire_quiescent_template: false,
         }
     }
 }
@@ -62,6 +79,10 @@ impl PortView {
         Exit { mac: self.mac, mtu: if self.up { self.mtu } else { 0 } }
     }
 }
+
+/// FTP's control connection, and its data connections that the server opens.
+pub(crate) const FTP: u16 = 21;
+const FTP_DATA: u16 = 20;
 
 /// Lookups in these are by keys the operator chose, so they take a fast hash.
 type Map<K, V> = HashMap<K, V, ahash::RandomState>;
@@ -91,6 +112,12 @@ pub struct Snapshot {
     pub sysctls: Sysctls,
     /// The kernel's `net.ipv4.ip_forward`.
     pub ip_forward: bool,
+    /// Which new connections have a firewall mark.
+    marks: Arc<[MarkRule]>,
+    /// Whether a service has all ports.
+    any_port: bool,
+    /// By [`key_word`] of a server of a one-packet service: the service and the server's slot, if it is of one only.
+    one_packet: Map<u64, Option<(Endpoint4, u32)>>,
 }
 
 impl Default for Snapshot {
@@ -107,6 +134,9 @@ impl Default for Snapshot {
             timeouts: Timeouts::default(),
             sysctls: Sysctls::default(),
             ip_forward: true,
+            marks: Arc::new([]),
+            any_port: false,
+            one_packet: Map::default(),
         }
     }
 }
@@ -118,6 +148,7 @@ impl Snapshot {
         fib_epoch: u32,
         timeouts: Timeouts,
         sysctls: Sysctls,
+        marks: Arc<[MarkRule]>,
         services: impl Iterator<Item = &'a Arc<ServiceView>>,
     ) -> Self {
         let mut snapshot = Self {
@@ -128,17 +159,47 @@ impl Snapshot {
             timeouts,
             sysctls,
             ip_forward: network.ip_forward,
+            marks,
             ..Self::default()
         };
         for view in services {
             let protocol = view.key.protocol.number();
             snapshot.services.insert(view.key.word(), view.clone());
+            if view.key.mark().is_some() {
+                if sysctls.nat_icmp_send {
+                    let servers = view.servers.iter().map(|server| server.address);
+                    let keys =
+                        servers.flat_map(|end| [TCP, UDP, SCTP].map(|protocol| key_word(end, protocol)));
+                    snapshot.servers.extend(keys);
+                }
+                continue;
+            }
+            snapshot.any_port |= view.key.address.port() == 0;
+            if view.one_packet && protocol == UDP && view.key.address.port() != 0 {
+                for server in &*view.servers {
+                    let this = Some((view.key.address, server.slot));
+                    let of = snapshot.one_packet.entry(key_word(server.address, protocol));
+                    of.and_modify(|of| *of = None).or_insert(this);
+                }
+            }
             snapshot.addresses.insert(key_word(Endpoint4::new(view.key.address.address(), 0), protocol));
             if sysctls.nat_icmp_send {
                 snapshot.servers.extend(view.servers.iter().map(|server| key_word(server.address, protocol)));
             }
         }
         snapshot
+    }
+
+    /// The state after a packet; `flags` are as in [`Segment`](director_packet::Segment).
+    #[inline]
+    pub(crate) fn next_state(&self, state: State, direction: Direction, protocol: u8, flags: u8) -> State {
+        if protocol == SCTP {
+            return state::sctp::next(state, direction, Event::from_number(flags));
+        }
+        if self.sysctls.secure_tcp {
+            return state::next_secure(state, direction, flags);
+        }
+        state::next(state, direction, flags)
     }
 
     /// Whether there is no service at all: then nothing is translated, not even for existing connections.
@@ -148,16 +209,38 @@ impl Snapshot {
         self.services.is_empty()
     }
 
-    /// The service of an address and a protocol.
+    /// The service that a new connection from a client (host order) is for: that of its firewall mark, else that
+    /// of the address and port, else that of all ports. A persistent service of FTP's control port has the ports of
+    /// data connections as well.
     #[must_use]
-    pub fn service(&self, address: Endpoint4, protocol: u8) -> Option<&Arc<ServiceView>> {
-        self.services.get(&key_word(address, protocol))
+    pub fn service(&self, client: u32, address: Endpoint4, protocol: u8) -> Option<&Arc<ServiceView>> {
+        let marked = |rule: &&MarkRule| rule.matches(client, address.address(), address.port(), protocol);
+        if let Some(rule) = self.marks.iter().find(marked)
+            && let Some(view) = self.services.get(&ServiceKey::of_mark(rule.mark).word())
+        {
+            return Some(view);
+        }
+        let of_port = |port| {
+            let of = key_word(Endpoint4::new(address.address(), port), protocol);
+            self.services.get(&of).filter(|view| port == address.port() || view.persistence.is_some())
+        };
+        let may_be_ftp = protocol == TCP && (address.port() == FTP_DATA || address.port() >= 1024);
+        of_port(address.port())
+            .or_else(|| if may_be_ftp { of_port(FTP) } else { None })
+            .or_else(|| if self.any_port { of_port(0) } else { None })
     }
 
-    /// Whether a service has this address (host order), on any port.
+    /// The one-packet service that a server, at this address and port, is of, and its slot there: if it is one.
+    #[must_use]
+    pub(crate) fn one_packet_service(&self, server: Endpoint4, protocol: u8) -> Option<(Endpoint4, u32)> {
+        *self.one_packet.get(&key_word(server, protocol))?
+    }
+
+    /// Whether a service may have this address (host order), on any port.
     #[must_use]
     pub fn has_service_on(&self, address: u32, protocol: u8) -> bool {
         self.addresses.contains(&key_word(Endpoint4::new(address, 0), protocol))
+            || self.marks.iter().any(|rule| rule.is_for(address, protocol))
     }
 
     /// Whether this is a real server of a service, as far as `nat_icmp_send` wants to know.

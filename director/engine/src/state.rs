@@ -1,5 +1,8 @@
-//! Connection states and their timeouts, as IPVS has them.
+//! Connection states and their timeouts, as IPVS has them. The transitions of SCTP are in [`sctp`].
 
+pub mod sctp;
+
+use director_packet::SCTP;
 use director_packet::tcp_flag::{ACK, FIN, RST, SYN};
 
 /// The state of a connection entry. The names are those of `ipvsadm -Lnc`.
@@ -30,14 +33,44 @@ pub enum State {
     SynAck = 10,
     /// UDP has one state.
     Udp = 11,
+    /// SCTP, the client's first INIT.
+    SctpInit1 = SCTP_STATES + 1,
+    /// SCTP, the client's next INIT.
+    SctpInit = SCTP_STATES + 2,
+    /// SCTP, the server has sent INIT ACK.
+    SctpCookieSent = SCTP_STATES + 3,
+    /// SCTP, the client has sent COOKIE ECHO.
+    SctpCookieReplied = SCTP_STATES + 4,
+    /// SCTP, the server has sent INIT.
+    SctpCookieWait = SCTP_STATES + 5,
+    /// SCTP, the client has sent INIT ACK.
+    SctpCookie = SCTP_STATES + 6,
+    /// SCTP, the server has sent COOKIE ECHO.
+    SctpCookieEchoed = SCTP_STATES + 7,
+    /// SCTP, the association is established.
+    SctpEstablished = SCTP_STATES + 8,
+    /// SCTP, the server has sent SHUTDOWN.
+    SctpShutdownSent = SCTP_STATES + 9,
+    /// SCTP, the client has sent SHUTDOWN.
+    SctpShutdownReceived = SCTP_STATES + 10,
+    /// SCTP, the server has sent SHUTDOWN ACK.
+    SctpShutdownAckSent = SCTP_STATES + 11,
+    /// SCTP, an INIT was answered by ABORT.
+    SctpRejected = SCTP_STATES + 12,
+    /// SCTP, the association is over.
+    SctpClosed = SCTP_STATES + 13,
 }
 
-/// How many states there are.
-pub const STATES: usize = 12;
+/// Added to the numbers of SCTP's states, which an entry keeps in as few bits as the others: its protocol tells them
+/// apart.
+const SCTP_STATES: u8 = 16;
+
+/// How many numbers a state can have.
+const NUMBERS: usize = 32;
 
 impl State {
     /// Every state, in the order of its number.
-    pub const ALL: [Self; STATES] = [
+    pub const ALL: [Self; 25] = [
         Self::None,
         Self::Established,
         Self::SynSent,
@@ -50,12 +83,34 @@ impl State {
         Self::Listen,
         Self::SynAck,
         Self::Udp,
+        Self::SctpInit1,
+        Self::SctpInit,
+        Self::SctpCookieSent,
+        Self::SctpCookieReplied,
+        Self::SctpCookieWait,
+        Self::SctpCookie,
+        Self::SctpCookieEchoed,
+        Self::SctpEstablished,
+        Self::SctpShutdownSent,
+        Self::SctpShutdownReceived,
+        Self::SctpShutdownAckSent,
+        Self::SctpRejected,
+        Self::SctpClosed,
     ];
 
-    /// The state of a number kept in a record; an unknown one is none.
+    /// The state of a number kept in the record of an entry of this protocol; an unknown one is none.
+    #[inline]
     #[must_use]
-    pub const fn from_number(number: u8) -> Self {
-        if (number as usize) < STATES { Self::ALL[number as usize] } else { Self::None }
+    pub const fn of(protocol: u8, number: u8) -> Self {
+        let number = if protocol == SCTP { SCTP_STATES | number } else { number };
+        BY_NUMBER[number as usize % NUMBERS]
+    }
+
+    /// The number that a record keeps, of four bits.
+    #[inline]
+    #[must_use]
+    pub const fn kept(self) -> u8 {
+        self as u8 % SCTP_STATES
     }
 
     /// The name that listings show.
@@ -74,21 +129,51 @@ impl State {
             Self::Listen => "LISTEN",
             Self::SynAck => "SYNACK",
             Self::Udp => "UDP",
+            Self::SctpInit1 => "INIT1",
+            Self::SctpInit => "INIT",
+            Self::SctpCookieSent => "C-SENT",
+            Self::SctpCookieReplied => "C-REPLIED",
+            Self::SctpCookieWait => "C-WAIT",
+            Self::SctpCookie => "COOKIE",
+            Self::SctpCookieEchoed => "C-ECHOED",
+            Self::SctpEstablished => "ESTABLISHED",
+            Self::SctpShutdownSent => "S-SENT",
+            Self::SctpShutdownReceived => "S-RECEIVED",
+            Self::SctpShutdownAckSent => "S-ACK-SENT",
+            Self::SctpRejected => "REJECTED",
+            Self::SctpClosed => "CLOSED",
         }
     }
 
     /// Whether a connection in it counts as active (`ActiveConn`), else as inactive (`InActConn`).
     #[must_use]
     pub const fn is_active(self) -> bool {
-        matches!(self, Self::Established | Self::SynRecv | Self::SynSent)
+        matches!(self, Self::Established | Self::SynRecv | Self::SynSent | Self::SctpEstablished)
     }
 
-    /// Whether a SYN in it starts a new connection under `conn_reuse_mode` 1.
+    /// Whether the connection is not established yet, so that `drop_entry` may throw it away.
+    #[must_use]
+    pub const fn is_opening(self) -> bool {
+        matches!(self, Self::SynRecv | Self::SynAck | Self::SctpInit1 | Self::SctpInit)
+    }
+
+    /// Whether a SYN or INIT in it starts a new connection under `conn_reuse_mode` 1.
     #[must_use]
     pub const fn is_over(self) -> bool {
-        matches!(self, Self::TimeWait | Self::Close)
+        matches!(self, Self::TimeWait | Self::Close | Self::SctpClosed)
     }
 }
+
+/// The states by their numbers.
+const BY_NUMBER: [State; NUMBERS] = {
+    let mut states = [State::None; NUMBERS];
+    let mut at = 0;
+    while at < State::ALL.len() {
+        states[State::ALL[at] as usize] = State::ALL[at];
+        at += 1;
+    }
+    states
+};
 
 /// Which way a packet goes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -179,20 +264,35 @@ const NEXT: [[[State; 5]; 16]; 2] = {
     ]
 };
 
-/// The state after a packet: `flags` are TCP's control bits (0 for UDP).
+/// The state of a TCP or UDP connection after a packet: `flags` are TCP's control bits (0 for UDP).
 #[inline]
 #[must_use]
 pub fn next(state: State, direction: Direction, flags: u8) -> State {
     NEXT[direction as usize][state as usize & 15][usize::from(COLUMN[usize::from(flags & 31)])]
 }
 
+/// As [`next`], under `secure_tcp`: a connection is established by its server's word alone, so that ACKs without a
+/// server behind them hold no entry for a quarter of an hour.
+#[inline]
+#[must_use]
+pub fn next_secure(state: State, direction: Direction, flags: u8) -> State {
+    let column = usize::from(COLUMN[usize::from(flags & 31)]);
+    match (direction, state, column) {
+        (Direction::In, State::SynRecv, ACK_SEEN) => State::SynRecv,
+        (Direction::In, State::SynAck, SYN_SEEN | FIN_SEEN | ACK_SEEN) => State::SynAck,
+        (Direction::In, State::SynAck, RST_SEEN) => State::Close,
+        (Direction::Out, State::SynRecv | State::SynAck, SYN_SEEN) => State::SynAck,
+        _ => next(state, direction, flags),
+    }
+}
+
 /// The timeout of each state, in seconds.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Timeouts([u32; STATES]);
+pub struct Timeouts([u32; NUMBERS]);
 
 impl Default for Timeouts {
     fn default() -> Self {
-        let mut timeouts = Self([0; STATES]);
+        let mut timeouts = Self([1; NUMBERS]);
         for (state, seconds) in [
             (State::None, 2),
             (State::Established, 900),
@@ -206,6 +306,19 @@ impl Default for Timeouts {
             (State::Listen, 120),
             (State::SynAck, 120),
             (State::Udp, 300),
+            (State::SctpInit1, 4),
+            (State::SctpInit, sctp::MAX_RTO),
+            (State::SctpCookieSent, sctp::MAX_RTO),
+            (State::SctpCookieReplied, sctp::MAX_RTO),
+            (State::SctpCookieWait, sctp::MAX_RTO),
+            (State::SctpCookie, sctp::MAX_RTO),
+            (State::SctpCookieEchoed, sctp::MAX_RTO),
+            (State::SctpEstablished, 900),
+            (State::SctpShutdownSent, sctp::MAX_RTO),
+            (State::SctpShutdownReceived, sctp::MAX_RTO),
+            (State::SctpShutdownAckSent, sctp::MAX_RTO),
+            (State::SctpRejected, 4),
+            (State::SctpClosed, sctp::MAX_RTO),
         ] {
             timeouts.set(state, seconds);
         }
@@ -221,12 +334,12 @@ impl Timeouts {
     #[inline]
     #[must_use]
     pub fn of(&self, state: State) -> u32 {
-        self.0[state as usize]
+        self.0[state as usize % NUMBERS]
     }
 
     /// Sets the timeout of a state, at least 1 and at most [`Self::MAX`] seconds.
     pub fn set(&mut self, state: State, seconds: u32) {
-        self.0[state as usize] = seconds.clamp(1, Self::MAX);
+        self.0[state as usize % NUMBERS] = seconds.clamp(1, Self::MAX);
     }
 }
 
@@ -262,6 +375,38 @@ mod tests {
         }
     }
 
+    /// As recorded: client SYN FIN ACK RST, then server SYN FIN ACK RST; the other states as ever.
+    #[test]
+    fn the_recorded_transitions_of_secure_tcp() {
+        use State::SynAck;
+        let recorded = [
+            (SynRecv, [SynRecv, TimeWait, SynRecv, SynRecv], [SynAck, TimeWait, Established, Close]),
+            (SynAck, [SynAck, SynAck, SynAck, Close], [SynAck, TimeWait, Established, Close]),
+        ];
+        for (state, client, server) in recorded {
+            for (at, flag) in [SYN, FIN, ACK, RST].into_iter().enumerate() {
+                assert_eq!(
+                    next_secure(state, Direction::In, flag),
+                    client[at],
+                    "{state:?} + client {flag:#x}"
+                );
+                assert_eq!(
+                    next_secure(state, Direction::Out, flag),
+                    server[at],
+                    "{state:?} + server {flag:#x}"
+                );
+            }
+        }
+        for state in State::ALL.into_iter().take(12).filter(|state| !matches!(state, SynRecv | SynAck)) {
+            for (direction, flags) in [Direction::In, Direction::Out]
+                .into_iter()
+                .flat_map(|direction| (0..32).map(move |flags| (direction, flags)))
+            {
+                assert_eq!(next_secure(state, direction, flags), next(state, direction, flags));
+            }
+        }
+    }
+
     #[test]
     fn which_flag_counts() {
         assert_eq!(next(State::None, Direction::In, SYN | ACK), SynRecv);
@@ -279,7 +424,17 @@ mod tests {
 
     #[test]
     fn numbers_are_kept() {
-        assert!(State::ALL.iter().all(|state| State::from_number(*state as u8) == *state));
-        assert_eq!(State::from_number(15), State::None);
+        for state in State::ALL {
+            let protocol = if state as u8 > SCTP_STATES { SCTP } else { director_packet::TCP };
+            assert_eq!(State::of(protocol, state.kept()), state);
+            assert!(state.kept() < 16);
+        }
+        assert_eq!(State::of(SCTP, State::None.kept()), State::None);
+        for unknown in [12, 15, 31, 255] {
+            assert_eq!(
+                State::of(director_packet::UDP, unknown % 16 + 12 * u8::from(unknown % 16 < 12)),
+                State::None
+            );
+        }
     }
 }

@@ -2,9 +2,12 @@
 //!
 //! Packets of established TCP connections go the short way of `steady`. This file is the general way, of
 //! every packet of an existing connection. What is rare lies apart: packets without an entry in `unknown`,
-//! ICMP errors that are sent in `refusal`, those that are translated in `related`.
+//! ICMP errors that are sent in `refusal`, those that are translated in `related`, fragments in `reassembly`.
 
 mod cpu;
+mod one_packet;
+mod persistence;
+mod reassembly;
 mod refusal;
 mod related;
 mod steady;
@@ -16,22 +19,29 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use arc_swap::ArcSwap;
 use arc_swap::cache::Cache;
 use director_flow::{Index, Record, Table, Tick, V4, V4End, WorkerLocal};
+use director_packet::ethernet::HEADER;
 use director_packet::nat::{End, set_macs};
 use director_packet::plain;
-use director_packet::tcp_flag::SYN;
-use director_packet::{Endpoint4, Segment, parse};
+use director_packet::{Change, Endpoint4, Segment, UDP, parse};
 
 use crate::adjacency::{Adjacencies, Adjacency, Link};
 use crate::entry;
+use crate::fragments::Fragments;
 use crate::reason::Reason;
 use crate::servers::Servers;
-use crate::snapshot::{PortView, Snapshot};
-use crate::state::{self, Direction, State};
+use crate::snapshot::{PortView, Snapshot, Sysctls};
+use crate::state::{Direction, State};
+use crate::templates::Templates;
 
 use cpu::Level;
+pub use reassembly::Part;
+use reassembly::Reassembly;
 use refusal::Refusals;
 pub use refusal::Reply;
 pub use steady::Batch;
+
+/// "Don't fragment", in the byte of the flags of IPv4.
+const DONT_FRAGMENT: u8 = 0x40;
 
 /// Frames in a burst, at most.
 pub const BURST: usize = 32;
@@ -51,6 +61,11 @@ pub trait Frames {
         let length = self.length(at);
         Some((self.head(at).first_chunk_mut()?, length))
     }
+    /// Copies bytes of a frame, from a place on, wherever they lie. False: they cannot be had.
+    fn read(&mut self, at: usize, from: usize, bytes: &mut [u8]) -> bool {
+        let found = self.head(at).get(from..from + bytes.len());
+        found.map(|found| bytes.copy_from_slice(found)).is_some()
+    }
 }
 
 /// What becomes of a frame.
@@ -62,8 +77,26 @@ pub enum Verdict {
     Kernel,
     /// It is translated and waits for the MAC address of this next hop; see [`Worker::held_for`].
     Hold(Adjacency),
+    /// As [`Self::Send`], and [`Self::Hold`], but in fragments that are no longer than this, in bytes (see
+    /// [`director_packet::fragment`]): the packet is longer than the MTU of the way on, and may be split.
+    SendSplit(u8, u16),
+    /// See [`Self::SendSplit`].
+    HoldSplit(Adjacency, u16),
+    /// It was kept, and is done with as far as the caller goes; see [`Worker::reassemble`].
+    Keep,
     /// It is dropped.
     Drop(Reason),
+}
+
+impl Verdict {
+    /// The same, for a packet that is longer than the MTU of the way on.
+    const fn split(self, mtu: u16) -> Self {
+        match self {
+            Self::Send(port) => Self::SendSplit(port, mtu),
+            Self::Hold(way) => Self::HoldSplit(way, mtu),
+            other => other,
+        }
+    }
 }
 
 /// What all workers share.
@@ -74,6 +107,10 @@ pub struct Shared {
     pub servers: Arc<Servers>,
     /// The next hops.
     pub adjacencies: Adjacencies,
+    /// The persistence templates.
+    pub templates: Templates,
+    /// Fragments that wait for the rest of their packet.
+    pub(crate) fragments: Fragments,
     /// New connections until `drop_packet` drops one.
     drop_in: AtomicU32,
 }
@@ -81,20 +118,24 @@ pub struct Shared {
 impl Shared {
     /// Nothing configured yet.
     #[must_use]
-    pub fn new(servers: Arc<Servers>, adjacencies: Adjacencies) -> Self {
+    pub fn new(servers: Arc<Servers>, adjacencies: Adjacencies, templates: Templates) -> Self {
         Self {
             snapshot: Arc::new(ArcSwap::from_pointee(Snapshot::default())),
             servers,
             adjacencies,
+            templates,
+            fragments: Fragments::new(),
             drop_in: AtomicU32::new(0),
         }
     }
 
-    /// Whether `drop_packet` drops this new connection: every `rate`-th, beginning with the first; none
+    /// Whether `drop_packet` drops this new connection: every `am_droprate`-th, beginning with the first; none
     /// at a rate of 0. One counter for all workers, and nothing else depends on it, hence Relaxed.
-    fn drops_one(&self, rate: u32) -> bool {
+    fn drops_one(&self, sysctls: &Sysctls) -> bool {
+        let rate = sysctls.am_droprate;
         let step = |left: u32| Some(if left <= 1 { rate } else { left - 1 });
-        rate != 0
+        sysctls.drop_packet == 3
+            && rate != 0
             && self
                 .drop_in
                 .fetch_update(Ordering::Relaxed, Ordering::Relaxed, step)
@@ -106,6 +147,8 @@ impl Shared {
 struct Lane {
     at: usize,
     segment: Segment,
+    /// The length in bytes of the longest packet that it came in: its own, or that of a fragment.
+    longest: u16,
     client: V4End,
     /// The end that is not the client's: the virtual service, or the real server.
     other: Endpoint4,
@@ -123,7 +166,14 @@ impl Lane {
         } else {
             (destination, source, Direction::Out)
         };
-        Self { at, segment, client: entry::client_end(end, protocol), other, direction }
+        let client = entry::client_end(end, protocol);
+        Self { at, segment, longest: segment.length, client, other, direction }
+    }
+
+    /// Whether it is too long for an MTU and must not be split.
+    fn is_too_big(&self, mtu: u16, frames: &mut impl Frames) -> bool {
+        self.longest > mtu
+            && frames.head(self.at).get(HEADER + 6).is_none_or(|flags| flags & DONT_FRAGMENT != 0)
     }
 }
 
@@ -151,6 +201,7 @@ pub struct Worker {
 struct Core {
     local: WorkerLocal<V4>,
     refusals: Refusals,
+    reassembly: Reassembly,
     /// For whom each frame that waits was.
     held: [Option<Endpoint4>; BURST],
 }
@@ -161,7 +212,9 @@ impl Worker {
     pub fn new(shared: Arc<Shared>, local: WorkerLocal<V4>) -> Self {
         let snapshot = Cache::new(shared.snapshot.clone());
         let table = local.table().clone();
-        let core = Core { local, refusals: Refusals::new(BURST), held: [None; BURST] };
+        // As many ICMP errors again for the packets that fragments of a burst complete.
+        let refusals = Refusals::new(2 * BURST);
+        let core = Core { local, refusals, reassembly: Reassembly::new(), held: [None; BURST] };
         Self { table, shared, snapshot, core, level: Level::detect() }
     }
 
@@ -282,13 +335,18 @@ impl Core {
         if moment.snapshot.is_off() {
             return Verdict::Kernel;
         }
-        let lane = Lane::new(moment.snapshot, at, segment);
+        self.segment(moment, &Lane::new(moment.snapshot, at, segment), frames)
+    }
+
+    /// The way of every segment.
+    #[inline(always)]
+    fn segment(&mut self, moment: &Moment<'_>, lane: &Lane, frames: &mut impl Frames) -> Verdict {
         let found = moment.table.find(moment.table.hash(lane.client), |record| {
             entry::matches(record, lane.client, lane.direction, lane.other)
         });
         match found {
-            Some(index) => self.hit(moment, &lane, index, frames),
-            None => self.without_entry(moment, &lane, frames),
+            Some(index) => self.hit(moment, lane, index, frames),
+            None => self.without_entry(moment, lane, frames),
         }
     }
 
@@ -296,7 +354,7 @@ impl Core {
     fn hit(&mut self, moment: &Moment<'_>, lane: &Lane, index: Index, frames: &mut impl Frames) -> Verdict {
         let record = moment.table.record(index);
         if lane.direction == Direction::In {
-            if lane.segment.flags & SYN != 0 && unknown::is_new(moment, record) {
+            if lane.segment.opens() && unknown::is_new(moment, record) {
                 self.local.kill(index);
                 return self.schedule(moment, lane, frames);
             }
@@ -310,6 +368,9 @@ impl Core {
             && let Some(verdict) = self.hindered(moment, lane, &way, frames)
         {
             return verdict;
+        }
+        if lane.direction == Direction::Out && lane.segment.protocol == UDP {
+            moment.shared.templates.assure(index);
         }
         if !self.advance(moment, lane, index, record) {
             return self.without_entry(moment, lane, frames);
@@ -335,7 +396,7 @@ impl Core {
             Ok(way) => way.out.mtu,
             Err(reason) => return Some(Verdict::Drop(*reason)),
         };
-        if lane.segment.ttl <= 1 || lane.segment.length > mtu {
+        if lane.segment.ttl <= 1 || lane.is_too_big(mtu, frames) {
             return Some(self.refuse_server(moment, lane, mtu, frames));
         }
         None
@@ -345,11 +406,13 @@ impl Core {
     #[inline]
     fn advance(&mut self, moment: &Moment<'_>, lane: &Lane, index: Index, record: &Record<V4>) -> bool {
         let clock = record.clock();
-        let state = state::next(State::from_number(clock.state()), lane.direction, lane.segment.flags);
+        let Segment { protocol, flags, .. } = lane.segment;
+        let old = State::of(protocol, clock.state());
+        let state = moment.snapshot.next_state(old, lane.direction, protocol, flags);
         let timeout = moment.snapshot.timeouts.of(state);
         if clock.is_live()
             && !clock.is_stale(moment.now)
-            && clock.state() == state as u8
+            && clock.state() == state.kept()
             && clock.timeout() == timeout
         {
             return true;
@@ -362,20 +425,24 @@ impl Core {
     /// however many workers have packets of this entry.
     #[inline(never)]
     fn restart(&mut self, moment: &Moment<'_>, lane: &Lane, index: Index, record: &Record<V4>) -> bool {
+        let Segment { protocol, flags, .. } = lane.segment;
         let mut clock = record.clock();
         loop {
             if clock.is_dead() {
                 return false;
             }
-            let old = State::from_number(clock.state());
-            let new = state::next(old, lane.direction, lane.segment.flags);
+            let old = State::of(protocol, clock.state());
+            let new = moment.snapshot.next_state(old, lane.direction, protocol, flags);
             let timeout = moment.snapshot.timeouts.of(new);
             // Another worker's tick may be ahead of this one's.
             let seen = if moment.now.since(clock.seen()) > 0 { moment.now } else { clock.seen() };
-            let next = clock.with_seen(seen).with_state(new as u8).with_timeout(timeout);
+            let next = clock.with_seen(seen).with_state(new.kept()).with_timeout(timeout);
             match record.update(clock, next) {
                 Ok(()) => {
                     moment.shared.servers.change(entry::slot(record), old, new);
+                    if matches!(new, State::Established | State::SctpEstablished) && old != new {
+                        moment.shared.templates.assure(index);
+                    }
                     // The wheel looks at the entry no later than its old timeout after it was last seen; a
                     // shorter one it must be told of.
                     if timeout < clock.timeout() {
@@ -388,7 +455,7 @@ impl Core {
         }
     }
 
-    /// Counts a packet, translates it and sends it on its way.
+    /// Counts a packet of an entry, translates it and sends it on its way.
     #[inline]
     fn forward(
         &mut self,
@@ -398,15 +465,33 @@ impl Core {
         way: Result<Way<'_>, Reason>,
         frames: &mut impl Frames,
     ) -> Verdict {
+        let load = Load {
+            slot: entry::slot(record),
+            change: entry::change(record, lane.direction),
+            service: entry::service(record),
+        };
+        self.carry(moment, lane, load, way, frames)
+    }
+
+    /// Counts a packet, translates it and sends it on its way.
+    #[inline]
+    fn carry(
+        &mut self,
+        moment: &Moment<'_>,
+        lane: &Lane,
+        load: Load,
+        way: Result<Way<'_>, Reason>,
+        frames: &mut impl Frames,
+    ) -> Verdict {
         let Lane { segment, direction, .. } = lane;
-        moment.shared.servers.count(self.local.id(), entry::slot(record), *direction, segment.length);
+        moment.shared.servers.count(self.local.id(), load.slot, *direction, segment.length);
         let way = match way {
             Ok(way) => way,
             Err(reason) => return self.no_way(moment, lane, reason, frames),
         };
         let end = match direction {
             Direction::In => {
-                if segment.ttl <= 1 || segment.length > way.out.mtu {
+                if segment.ttl <= 1 || lane.is_too_big(way.out.mtu, frames) {
                     return self.refuse_client(moment, lane, way.out.mtu, frames);
                 }
                 End::Destination
@@ -414,10 +499,19 @@ impl Core {
             Direction::Out => End::Source,
         };
         let head = frames.head(lane.at);
-        entry::change(record, *direction).apply(head, segment, end);
-        self.held[lane.at] = (*direction == Direction::In).then(|| entry::service(record));
-        way.take(head)
+        load.change.apply(head, segment, end);
+        self.held[lane.at] = (*direction == Direction::In).then_some(load.service);
+        let verdict = way.take(head);
+        if lane.longest > way.out.mtu { verdict.split(way.out.mtu) } else { verdict }
     }
+}
+
+/// A packet's server, its translation, and the virtual service that it is for or from.
+#[derive(Clone, Copy)]
+struct Load {
+    slot: u32,
+    change: Change,
+    service: Endpoint4,
 }
 
 /// Where an entry's packets go next.
@@ -434,6 +528,11 @@ impl<'a> Way<'a> {
             Some(adjacency) => adjacency,
             None => find_way(moment, record, direction)?,
         };
+        Self::by(moment, adjacency)
+    }
+
+    #[inline]
+    fn by(moment: &Moment<'a>, adjacency: Adjacency) -> Result<Self, Reason> {
         let link = moment.shared.adjacencies.link(adjacency);
         let out = moment.snapshot.ports.get(usize::from(link.port)).ok_or(Reason::NoRoute)?;
         Ok(Self { adjacency, link, out })

@@ -12,8 +12,9 @@ mod packet;
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 
-use director_engine::service::{FALLBACK, PORT, Protocol, SchedulerKind, ServiceSpec};
+use director_engine::service::{FALLBACK, PORT, Persistence, Protocol, SchedulerKind, ServiceSpec};
 use director_engine::{BURST, Reason, Verdict};
+use director_packet::fragment::{MAX_FRAME, cut};
 
 use lab::{BACK, Burst, FRONT, Lab, PORT_MACS, SERVERS, VIP, key, point, tcp_key};
 use packet::{Packet, icmp, tcp, udp};
@@ -65,6 +66,18 @@ fn process(lab: &mut Lab, port: u8, frames: Vec<Vec<u8>>) -> (Vec<Verdict>, u64)
     let before = CALLS.get();
     worker.quiescent();
     worker.process(now, lab.milliseconds as u32, port, &mut burst, &mut verdicts);
+    for (at, (verdict, frame)) in verdicts.iter().zip(&burst.frames).enumerate() {
+        if matches!(verdict, Verdict::SendSplit(..)) {
+            worker.split(at, port, *verdict, frame.len(), |bytes| {
+                bytes.copy_from_slice(frame);
+                true
+            });
+            while worker.next_part().is_some() {}
+        }
+    }
+    while worker.reassemble(now, lab.milliseconds as u32) {
+        while worker.next_part().is_some() {}
+    }
     let calls = CALLS.get() - before;
     (verdicts[..count].to_vec(), calls)
 }
@@ -127,6 +140,28 @@ fn no_allocation() {
     assert_eq!(lab.workers[0].replies().len(), 32);
     let late = (0..32).map(|at| tcp(&client(at + 100), VIP, "A").ttl(1));
     expect(&mut lab, "too late", FRONT, frames(late, FRONT), Verdict::Drop(Reason::TtlExceeded));
+    // Fragments: of as many packets as there is room for and more, never completed; the second halves of the last;
+    // overlaps. Then what is split.
+    let halves = |at: u32, which: usize| {
+        let whole = udp(&client(at), "192.168.18.58:53").fragmentable().length(3_000).ip(|ip| {
+            ip.identification = at as u16;
+        });
+        let (mut out, frame) = (Box::new([0; MAX_FRAME]), frames(std::iter::once(whole), FRONT).remove(0));
+        let length = cut(&frame, 20, [0..1480, 1480..2980, 1472..2980][which].clone(), &mut out);
+        out[..length].to_vec()
+    };
+    for burst in 0..200 {
+        let firsts = (0..32).map(|at| halves(burst * 32 + at, 0)).collect();
+        expect(&mut lab, "first fragments", FRONT, firsts, Verdict::Keep);
+    }
+    let lasts = (0..16).map(|at| halves(199 * 32 + at, 1)).collect();
+    expect(&mut lab, "the last fragments", FRONT, lasts, Verdict::Keep);
+    let overlaps = (16..32).map(|at| halves(199 * 32 + at, 2)).collect();
+    expect(&mut lab, "overlaps", FRONT, overlaps, Verdict::Drop(Reason::FragmentOverlap));
+    lab.pass(30_100);
+    lab.control.take_lost_fragments(|_, _, _| ());
+    let long = (0..32).map(|at| udp(&client(at), "192.168.18.58:53").fragmentable().length(3_000));
+    expect(&mut lab, "too long", FRONT, frames(long, FRONT), Verdict::SendSplit(BACK, 1500));
     // ICMP errors about connections; what is the kernel's.
     let quoted = tcp(&client(201), SERVERS[2], "S").bytes();
     let address = client(201).split(':').next().unwrap().to_owned();
@@ -157,7 +192,10 @@ fn no_allocation_of_any_scheduler() {
     for (scheduler, port) in SchedulerKind::ALL.into_iter().zip(1000..) {
         let vip = format!("192.168.18.58:{port}");
         let key = tcp_key(&vip);
-        lab.control.catalog.add_service(key, ServiceSpec { scheduler, flags: FALLBACK | PORT }).unwrap();
+        lab.control
+            .catalog
+            .add_service(key, ServiceSpec { flags: FALLBACK | PORT, ..ServiceSpec::new(scheduler) })
+            .unwrap();
         for (server, weight) in SERVERS.iter().zip([10_000, 20_000, 0]) {
             lab.control.catalog.add_server(key, point(server), lab::weight(weight)).unwrap();
         }
@@ -179,4 +217,36 @@ fn no_allocation_of_any_scheduler() {
             }
         }
     }
+}
+
+#[test]
+fn no_allocation_of_templates_and_single_datagrams() {
+    const ROOM: u32 = 300;
+    let mut lab = Lab::with_templates(100_000, 1, ROOM);
+    process(&mut lab, FRONT, Vec::new());
+    let persistence = Some(Persistence { timeout: 5, netmask: u32::MAX });
+    let spec = ServiceSpec { persistence, ..ServiceSpec::new(SchedulerKind::RoundRobin) };
+    let one_packet = ServiceSpec { persistence: None, one_packet: true, ..spec };
+    for (key, spec) in [(tcp_key(VIP), spec), (key(Protocol::Udp, "192.168.18.58:53"), one_packet)] {
+        lab.control.catalog.add_service(key, spec).unwrap();
+        lab.control.catalog.add_server(key, point(SERVERS[0]), lab::weight(1)).unwrap();
+    }
+    lab.control.publish();
+    // New templates, until there is no room; those of before; and in places that have become free.
+    for round in 0..3 {
+        let mut made = 0;
+        for burst in 0..20 {
+            let from = |at: u32| format!("10.{round}.{burst}.{}:{}", at / 2 + 1, at % 2 + 1);
+            let (verdicts, calls) =
+                process(&mut lab, FRONT, frames((0..32).map(|at| tcp(&from(at), VIP, "S")), FRONT));
+            assert_eq!(calls, 0, "templates");
+            made += verdicts.iter().filter(|verdict| **verdict == Verdict::Send(BACK)).count();
+        }
+        assert_eq!(made, 2 * ROOM as usize);
+        lab.pass(130_000);
+        assert_eq!(lab.control.shared().templates.count(), 0);
+    }
+    let datagrams = (0..32).map(|at| udp(&client(at), "192.168.18.58:53"));
+    let (verdicts, calls) = process(&mut lab, FRONT, frames(datagrams, FRONT));
+    assert_eq!((calls, verdicts), (0, vec![Verdict::Send(BACK); 32]));
 }

@@ -79,6 +79,20 @@ pub struct Tcp {
     pub urgent: U16,
 }
 
+/// An SCTP common header (RFC 9260, section 3.1).
+#[derive(FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned, Clone, Copy, Debug)]
+#[repr(C)]
+pub struct Sctp {
+    /// Source port.
+    pub source: U16,
+    /// Destination port.
+    pub destination: U16,
+    /// Verification tag.
+    pub tag: U32,
+    /// CRC32c, the least significant byte first.
+    pub checksum: [u8; 4],
+}
+
 /// A UDP header (RFC 768).
 #[derive(FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned, Clone, Copy, Debug)]
 #[repr(C)]

@@ -6,12 +6,15 @@
 #![deny(unsafe_code)]
 
 pub mod checksum;
+pub mod crc32c;
 pub mod ethernet;
+pub mod fragment;
 pub mod header;
 pub mod icmp;
 pub mod nat;
 pub mod parse;
 pub mod plain;
+pub mod sctp;
 
 pub use checksum::Delta;
 pub use ethernet::Mac;
@@ -24,6 +27,8 @@ pub const ICMP: u8 = 1;
 pub const TCP: u8 = 6;
 /// The IP protocol number of UDP (RFC 768).
 pub const UDP: u8 = 17;
+/// The IP protocol number of SCTP (RFC 9260).
+pub const SCTP: u8 = 132;
 
 /// TCP flags as they stand in byte 13 of the header (RFC 9293, section 3.1).
 pub mod tcp_flag {

@@ -4,9 +4,9 @@ use zerocopy::FromBytes;
 
 use crate::checksum::{Delta, pseudo_header};
 use crate::ethernet::{HEADER, Mac};
-use crate::header::{Ipv4, Tcp, Udp};
+use crate::header::{Ipv4, Sctp, Tcp, Udp};
 use crate::parse::Segment;
-use crate::{Endpoint4, TCP};
+use crate::{Endpoint4, SCTP, TCP, crc32c};
 
 /// Which end of a packet is replaced.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -75,6 +75,8 @@ impl Change {
                 End::Source => tcp.source.set(self.to.port()),
                 End::Destination => tcp.destination.set(self.to.port()),
             }
+        } else if segment.protocol == SCTP {
+            self.put_sctp(data, end, segment.length - u16::from(segment.header));
         } else {
             let Ok((udp, _)) = Udp::mut_from_prefix(data) else { return };
             match end {
@@ -88,6 +90,25 @@ impl Change {
                 udp.checksum = self.transport.apply_udp(udp.checksum);
             }
         }
+    }
+}
+
+impl Change {
+    /// Replaces a port of an SCTP packet of `length` bytes. The addresses are not in its checksum.
+    #[cold]
+    fn put_sctp(&self, data: &mut [u8], end: End, length: u16) {
+        let Ok((sctp, _)) = Sctp::mut_from_prefix(data) else { return };
+        let ports = |sctp: &Sctp| {
+            let ([a, b], [c, d]) = (sctp.source.to_bytes(), sctp.destination.to_bytes());
+            [a, b, c, d]
+        };
+        let old = ports(sctp);
+        match end {
+            End::Source => sctp.source.set(self.to.port()),
+            End::Destination => sctp.destination.set(self.to.port()),
+        }
+        let change = crc32c::change(old, ports(sctp), length.saturating_sub(old.len() as u16));
+        sctp.checksum = (u32::from_le_bytes(sctp.checksum) ^ change).to_le_bytes();
     }
 }
 
@@ -221,6 +242,40 @@ mod tests {
         Change::between(vip, server).apply(&mut frame, &known, End::Destination);
         assert_ne!(frame[40..42], [0, 0]);
         judge(&frame[..14 + 31], client, server, 63, true);
+    }
+
+    #[test]
+    fn sctp_there_and_back() {
+        bolero::check!().with_type::<(u16, u16, u16, Vec<u8>)>().for_each(
+            |(client, vip, server, payload)| {
+                let packet = |source: u16, destination: u16| {
+                    let mut data = [source.to_be_bytes(), destination.to_be_bytes()].concat();
+                    data.extend([0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 4]);
+                    data.extend(&payload[..payload.len().min(1400)]);
+                    let sum = crate::crc32c::of(&data).to_le_bytes();
+                    data[8..12].copy_from_slice(&sum);
+                    data
+                };
+                let frame = |source, destination, data: &[u8]| {
+                    let mut frame = Vec::new();
+                    builder(source, destination).write(&mut frame, etherparse::IpNumber::SCTP, data).unwrap();
+                    // Padding of a short frame.
+                    frame.extend([0xaa; 7]);
+                    frame
+                };
+                let change = Change::between(Endpoint4::new(3, *vip), Endpoint4::new(5, *server));
+                let mut there = frame(1, 3, &packet(*client, *vip));
+                let known = segment(&there);
+                change.apply(&mut there, &known, End::Destination);
+                assert_eq!(there[34..there.len() - 7], packet(*client, *server));
+                // A part of it is enough.
+                let mut back = frame(5, 1, &packet(*server, *client));
+                let known = segment(&back);
+                change.opposite(Endpoint4::new(3, *vip)).apply(&mut back[..46], &known, End::Source);
+                assert_eq!(back[34..back.len() - 7], packet(*vip, *client));
+                assert_eq!((&back[26..30], &back[30..34]), (&[0, 0, 0, 3][..], &[0, 0, 0, 1][..]));
+            },
+        );
     }
 
     #[test]

@@ -3,10 +3,12 @@
 use zerocopy::FromBytes;
 
 use crate::ethernet::{self, Mac, ether_type};
-use crate::header::{Ethernet, Ipv4, Tcp, Udp};
-use crate::{Endpoint4, TCP, UDP, checksum};
+use crate::header::{Ethernet, Ipv4, Sctp, Tcp, Udp};
+use crate::sctp::{CHUNK_HEADER, Event};
+use crate::tcp_flag::{RST, SYN};
+use crate::{Endpoint4, SCTP, TCP, UDP, checksum};
 
-/// A whole TCP segment or UDP datagram in an IPv4 packet, its headers checked.
+/// A whole TCP segment, UDP datagram or SCTP packet in an IPv4 packet, its headers checked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Segment {
     /// Where it comes from.
@@ -15,14 +17,37 @@ pub struct Segment {
     pub destination: Endpoint4,
     /// The length of the IPv4 packet in bytes.
     pub length: u16,
-    /// [`TCP`] or [`UDP`].
+    /// [`TCP`], [`UDP`] or [`SCTP`].
     pub protocol: u8,
-    /// TCP's control bits; 0 for UDP.
+    /// TCP's control bits; 0 for UDP; the number of the [`Event`] for SCTP.
     pub flags: u8,
     /// The length of the IPv4 header with its options, in bytes.
     pub header: u8,
     /// Time to live.
     pub ttl: u8,
+}
+
+impl Segment {
+    /// Whether it asks for a new connection: a SYN of TCP, an INIT of SCTP.
+    #[inline]
+    #[must_use]
+    pub const fn opens(&self) -> bool {
+        match self.protocol {
+            TCP => self.flags & SYN != 0,
+            SCTP => self.flags == Event::Init as u8,
+            _ => false,
+        }
+    }
+
+    /// Whether it says that there is no such connection: a RST of TCP, an ABORT of SCTP.
+    #[must_use]
+    pub const fn resets(&self) -> bool {
+        match self.protocol {
+            TCP => self.flags & RST != 0,
+            SCTP => self.flags == Event::Abort as u8,
+            _ => false,
+        }
+    }
 }
 
 /// Why a frame is not what it says.
@@ -43,7 +68,7 @@ pub enum Malformed {
 /// What a frame is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// A TCP segment or UDP datagram for this port.
+    /// A TCP segment, UDP datagram or SCTP packet for this port.
     Segment(Segment),
     /// A fragment of such a packet.
     Fragment {
@@ -51,7 +76,7 @@ pub enum Verdict {
         source: u32,
         /// Destination address, host order.
         destination: u32,
-        /// [`TCP`] or [`UDP`].
+        /// [`TCP`], [`UDP`] or [`SCTP`].
         protocol: u8,
     },
     /// Anything else for this port: another protocol, a broadcast, a tagged frame.
@@ -152,7 +177,7 @@ fn ipv4(packet: &[u8], available: usize, contiguous: bool) -> Result<Verdict, Ma
     }
     let (source, destination) = (header.source.get(), header.destination.get());
     let protocol = header.protocol;
-    if protocol != TCP && protocol != UDP {
+    if ![TCP, UDP, SCTP].contains(&protocol) {
         return Ok(Verdict::Other);
     }
     if header.fragment.get() & Ipv4::IS_FRAGMENT != 0 {
@@ -165,6 +190,16 @@ fn ipv4(packet: &[u8], available: usize, contiguous: bool) -> Result<Verdict, Ma
         }
         let (tcp, _) = Tcp::ref_from_prefix(transport).map_err(|_| Malformed::Scattered)?;
         (tcp.source.get(), tcp.destination.get(), tcp.flags)
+    } else if protocol == SCTP {
+        // A packet without a chunk says nothing.
+        if data < size_of::<Sctp>() + CHUNK_HEADER {
+            return Err(Malformed::Transport);
+        }
+        let (sctp, chunks) = Sctp::ref_from_prefix(transport).map_err(|_| Malformed::Scattered)?;
+        // What follows the packet is padding of the frame.
+        let chunks = chunks.get(..data - size_of::<Sctp>()).unwrap_or(chunks);
+        let event = Event::of_chunks(chunks).ok_or(Malformed::Scattered)?;
+        (sctp.source.get(), sctp.destination.get(), event as u8)
     } else {
         if data < size_of::<Udp>() {
             return Err(Malformed::Transport);
@@ -271,6 +306,39 @@ mod tests {
     }
 
     #[test]
+    fn an_sctp_packet() {
+        let frame = |data: &[u8]| {
+            let mut frame = Vec::new();
+            PacketBuilder::ethernet2(PEER, MAC.0)
+                .ipv4([10, 0, 0, 1], [10, 0, 0, 2], 9)
+                .write(&mut frame, etherparse::IpNumber::SCTP, data)
+                .unwrap();
+            frame
+        };
+        let init = [0, 7, 0, 80, 1, 2, 3, 4, 9, 9, 9, 9, 1, 0, 0, 20];
+        let whole = frame(&init);
+        let Verdict::Segment(segment) = verdict(&whole) else { panic!("not a segment") };
+        assert_eq!((segment.protocol, segment.flags, segment.length), (SCTP, Event::Init as u8, 36));
+        assert_eq!((segment.source.port(), segment.destination.port()), (7, 80));
+        assert!(segment.opens() && !segment.resets());
+        // Padding of the frame is no chunk.
+        let cookie = [&init[..12], &[10, 0, 0, 4]].concat();
+        let mut padded = frame(&cookie);
+        padded.extend([6, 0, 0, 4]);
+        let Verdict::Segment(segment) = verdict(&padded) else { panic!("not a segment") };
+        assert_eq!(segment.flags, Event::CookieEcho as u8);
+        assert_eq!(verdict(&frame(&init[..15])), Verdict::Malformed(Malformed::Transport));
+        assert_eq!(parse(&whole[..49], whole.len(), MAC), Verdict::Malformed(Malformed::Scattered));
+        assert_eq!(parse(&whole[..40], whole.len(), MAC), Verdict::Malformed(Malformed::Scattered));
+        let mut fragment = whole.clone();
+        fragment[20] = 0x20;
+        fragment[24..26].fill(0);
+        let sum = checksum::checksum(&fragment[14..34]);
+        fragment[24..26].copy_from_slice(&sum);
+        assert!(matches!(verdict(&fragment), Verdict::Fragment { protocol: SCTP, .. }));
+    }
+
+    #[test]
     fn options_are_seen_past() {
         let options = etherparse::Ipv4Options::try_from(&[1_u8, 1, 1, 0][..]).unwrap();
         let header = etherparse::Ipv4Header {
@@ -312,7 +380,7 @@ mod tests {
                 let ports = match theirs.transport {
                     Some(etherparse::TransportSlice::Tcp(tcp)) => (tcp.source_port(), tcp.destination_port()),
                     Some(etherparse::TransportSlice::Udp(udp)) => (udp.source_port(), udp.destination_port()),
-                    None if theirs.stop_err.is_some() => return,
+                    None if theirs.stop_err.is_some() || segment.protocol == SCTP => return,
                     other => panic!("not a segment: {other:?}"),
                 };
                 assert_eq!(ports, (segment.source.port(), segment.destination.port()));

@@ -78,6 +78,11 @@ impl<const N: usize> Received<N> {
         self.burst.get_mut(at).and_then(|mbuf| mbuf.data_mut().ok()).unwrap_or_default()
     }
 
+    /// Copies bytes of a packet, from a place on, wherever its segments end. False: it has not as many.
+    pub fn read(&self, at: usize, from: usize, bytes: &mut [u8]) -> bool {
+        self.burst.get(at).is_some_and(|mbuf| mbuf.read(from, bytes).is_ok())
+    }
+
     /// The burst, for taking packets out or sending them. [`Self::start`] gives nothing from now on.
     #[inline]
     pub fn open(&mut self) -> &mut Burst {

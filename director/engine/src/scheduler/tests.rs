@@ -39,7 +39,7 @@ impl Bench {
     fn new(scheduler: SchedulerKind, flags: u32) -> Self {
         let servers = Arc::new(Servers::new(1));
         let mut catalog = Catalog::new(servers.clone());
-        catalog.add_service(KEY, ServiceSpec { scheduler, flags }).unwrap();
+        catalog.add_service(KEY, ServiceSpec { flags, ..ServiceSpec::new(scheduler) }).unwrap();
         Self { catalog, servers, scheduler }
     }
 
@@ -66,7 +66,7 @@ impl Bench {
 
     fn reschedule(&mut self, scheduler: SchedulerKind, flags: u32) {
         self.scheduler = scheduler;
-        self.catalog.set_service(KEY, ServiceSpec { scheduler, flags }).unwrap();
+        self.catalog.set_service(KEY, ServiceSpec { flags, ..ServiceSpec::new(scheduler) }).unwrap();
     }
 
     /// What workers see.

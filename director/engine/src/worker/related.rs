@@ -6,17 +6,18 @@
 //! destination unreachable, source quench and time exceeded are translated, both ways; they count as
 //! packets of the connection, and neither its state nor its timer learns of them.
 
-use director_flow::{Record, V4};
+use director_flow::{Index, Inserted, Record, V4, V4End};
 use director_packet::checksum::{Delta, Sum, checksum};
 use director_packet::ethernet::{HEADER, ether_type};
 use director_packet::header::Ipv4;
-use director_packet::{Endpoint4, ICMP, TCP, UDP};
+use director_packet::{Endpoint4, ICMP, SCTP, TCP, UDP};
 use zerocopy::FromBytes;
 
+use super::unknown::may_be_a_client;
 use super::{Core, Frames, Moment, Verdict, Way};
 use crate::entry;
 use crate::reason::Reason;
-use crate::state::Direction;
+use crate::state::{Direction, State};
 
 /// The length of an ICMP header, in bytes.
 const ICMP_HEADER: usize = 8;
@@ -27,7 +28,7 @@ const QUOTED_TRANSPORT: usize = 8;
 /// ICMP types that are translated: destination unreachable, source quench, time exceeded.
 const TRANSLATED: [u8; 3] = [3, 4, 11];
 
-/// An ICMP error that quotes a TCP segment or UDP datagram.
+/// An ICMP error that quotes a TCP segment, UDP datagram or SCTP packet.
 struct Related {
     /// Where the quoting packet goes, host order.
     destination: u32,
@@ -62,7 +63,7 @@ impl Related {
         let (inner, _) = Ipv4::ref_from_prefix(quoted).ok()?;
         let header = inner.header_length();
         let is_first = inner.fragment.get() & 0x1fff == 0;
-        let is_ours = inner.protocol == TCP || inner.protocol == UDP;
+        let is_ours = [TCP, UDP, SCTP].contains(&inner.protocol);
         if inner.version_and_length >> 4 != 4 || header < 20 || !is_first || !is_ours {
             return None;
         }
@@ -85,6 +86,14 @@ impl Related {
         frame.get_mut(self.icmp..HEADER + usize::from(self.length))
     }
 
+    /// Whether the ICMP message is all there, and its checksum right.
+    fn verify(&self, frame: &mut [u8]) -> Result<(), Reason> {
+        let message = self.message(frame).ok_or(Reason::ScatteredHeaders)?;
+        let mut sum = Sum::default();
+        sum.add(message);
+        if sum.is_right() { Ok(()) } else { Err(Reason::IcmpChecksum) }
+    }
+
     /// Replaces the quoted end that the entry replaced, and the end of the quoting packet that shows it.
     fn translate(&self, frame: &mut [u8], direction: Direction, from: Endpoint4, to: Endpoint4) {
         let address = Delta::of_u32(from.address(), to.address());
@@ -104,13 +113,14 @@ impl Related {
         put(frame, quoted + quoted_at, &to.address().to_be_bytes());
         adjust(frame, quoted + 10, address);
         put(frame, self.transport + port_at, &to.port().to_be_bytes());
-        // The quoted checksum of TCP may have been cut off, that of UDP may not be in use.
+        // The quoted checksum of TCP may have been cut off, that of UDP may not be in use. That of SCTP, of a packet
+        // that is not all there, nobody can check.
         let at = self.transport + if self.protocol == TCP { 16 } else { 6 };
         let end = HEADER + usize::from(self.length);
         let field = frame.get_mut(at..end).and_then(|bytes| bytes.first_chunk_mut::<2>());
         match field {
             Some(field) if self.protocol == TCP => *field = transport.apply(*field),
-            Some(field) if *field != [0, 0] => *field = transport.apply_udp(*field),
+            Some(field) if self.protocol == UDP && *field != [0, 0] => *field = transport.apply_udp(*field),
             _ => {}
         }
         if let Some(message) = self.message(frame) {
@@ -162,13 +172,57 @@ impl Core {
         };
         let client = entry::client_end(end, related.protocol);
         let hash = moment.table.hash(client);
-        let index = moment.table.find(hash, |record| entry::matches(record, client, direction, other))?;
+        let found = moment.table.find(hash, |record| entry::matches(record, client, direction, other));
+        let index = match found {
+            Some(index) => index,
+            None => match self.schedule_related(moment, &related, direction, client, frame)? {
+                Ok(index) => index,
+                Err(reason) => return Some(Verdict::Drop(reason)),
+            },
+        };
         let record = moment.table.record(index);
         if direction == Direction::Out && related.destination != end.address() {
             return None;
         }
         self.held[at] = None;
         Some(self.forward_related(moment, &related, direction, record, frame))
+    }
+
+    /// Under `schedule_icmp`, a client's error about a connection that is not known makes an entry of it. None: it is
+    /// the kernel's, as without.
+    fn schedule_related(
+        &mut self,
+        moment: &Moment<'_>,
+        related: &Related,
+        direction: Direction,
+        client: V4End,
+        frame: &mut [u8],
+    ) -> Option<Result<Index, Reason>> {
+        let snapshot = moment.snapshot;
+        if !snapshot.sysctls.schedule_icmp || direction == Direction::Out {
+            return None;
+        }
+        let service = snapshot.service(client.addr(), related.quoted_source, related.protocol)?;
+        if let Err(reason) = related.verify(frame) {
+            return Some(Err(reason));
+        }
+        if !may_be_a_client(snapshot, client.addr()) {
+            return Some(Err(Reason::MartianSource));
+        }
+        if moment.shared.drops_one(&snapshot.sysctls) {
+            return Some(Err(Reason::DropPacket));
+        }
+        // About an ICMP error no ICMP error is sent: where there is no server nobody is told.
+        Some(self.insert(moment, service, related.quoted_source, client, State::None).map(|inserted| {
+            match inserted {
+                Inserted::New(index) => {
+                    let slot = entry::slot(moment.table.record(index));
+                    moment.shared.servers.count_connection(self.local.id(), slot);
+                    index
+                }
+                Inserted::Existing(index) => index,
+            }
+        }))
     }
 
     fn forward_related(
@@ -182,11 +236,8 @@ impl Core {
         if direction == Direction::Out && !moment.snapshot.ip_forward {
             return Verdict::Drop(Reason::ForwardingOff);
         }
-        let Some(message) = related.message(frame) else { return Verdict::Drop(Reason::ScatteredHeaders) };
-        let mut sum = Sum::default();
-        sum.add(message);
-        if !sum.is_right() {
-            return Verdict::Drop(Reason::IcmpChecksum);
+        if let Err(reason) = related.verify(frame) {
+            return Verdict::Drop(reason);
         }
         let way = match Way::of(moment, record, direction) {
             Ok(way) => way,

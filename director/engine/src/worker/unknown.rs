@@ -1,16 +1,14 @@
 //! Packets without an entry: new connections, and what is not the fast path's.
 
 use director_flow::{Clock, Index, InsertError, Inserted, Record, V4, V4End};
-use director_packet::tcp_flag::{RST, SYN};
-use director_packet::{Malformed, Segment, TCP, icmp};
+use director_packet::{Endpoint4, Malformed, SCTP, Segment, TCP, UDP, icmp};
 
 use super::{Core, Frames, Lane, Moment, Verdict, Way};
 use crate::entry;
 use crate::reason::Reason;
 use crate::scheduler::{Request, ServiceView};
-use crate::service::Protocol;
 use crate::snapshot::Snapshot;
-use crate::state::{self, Direction, State};
+use crate::state::{Direction, State};
 
 impl Core {
     /// A packet without an entry.
@@ -44,11 +42,13 @@ impl Core {
 
     /// A server's packet, or anybody's, that belongs to no connection.
     fn not_ours(&mut self, moment: &Moment<'_>, lane: &Lane, frames: &mut impl Frames) -> Verdict {
-        let Segment { source, protocol, flags, .. } = lane.segment;
+        if let Some(verdict) = self.one_packet_reply(moment, lane, frames) {
+            return verdict;
+        }
+        let Segment { source, protocol, .. } = lane.segment;
         let snapshot = moment.snapshot;
         let asked = snapshot.sysctls.nat_icmp_send && snapshot.ip_forward;
-        let is_reset = protocol == TCP && flags & RST != 0;
-        if !asked || is_reset || !snapshot.has_server(source, protocol) {
+        if !asked || lane.segment.resets() || !snapshot.has_server(source, protocol) {
             return Verdict::Kernel;
         }
         self.reply(moment, icmp::Error::PortUnreachable, frames.head(lane.at), moment.port.address);
@@ -60,18 +60,24 @@ impl Core {
     pub(super) fn schedule(&mut self, moment: &Moment<'_>, lane: &Lane, frames: &mut impl Frames) -> Verdict {
         let Segment { source, destination, protocol, flags, .. } = lane.segment;
         let snapshot = moment.snapshot;
-        let Some(service) = snapshot.service(destination, protocol) else { return Verdict::Kernel };
-        if !begins(snapshot, protocol, flags) {
+        let Some(service) = snapshot.service(source.address(), destination, protocol) else {
+            return Verdict::Kernel;
+        };
+        if !begins(snapshot, &lane.segment) {
             return Verdict::Kernel;
         }
-        if snapshot.is_local(source.address()) || !may_be_a_host(source.address()) {
+        if !may_be_a_client(snapshot, source.address()) {
             return Verdict::Drop(Reason::MartianSource);
         }
-        let sysctls = &snapshot.sysctls;
-        if sysctls.drop_packet == 3 && moment.shared.drops_one(sysctls.am_droprate) {
+        if moment.shared.drops_one(&snapshot.sysctls) {
             return Verdict::Drop(Reason::DropPacket);
         }
-        let index = match self.insert(moment, service, lane.client, flags) {
+        if service.one_packet && protocol == UDP {
+            let sent = self.one_packet(moment, lane, service, frames);
+            return sent.unwrap_or_else(|reason| self.not_scheduled(moment, lane, reason, frames));
+        }
+        let first = first_state(snapshot, protocol, flags);
+        let index = match self.insert(moment, service, destination, lane.client, first) {
             Ok(Inserted::New(index)) => {
                 let slot = entry::slot(moment.table.record(index));
                 moment.shared.servers.count_connection(self.local.id(), slot);
@@ -82,27 +88,37 @@ impl Core {
                 self.advance(moment, lane, index, moment.table.record(index));
                 index
             }
-            Err(reason) => {
-                if reason == Reason::NoServer {
-                    let head = frames.head(lane.at);
-                    self.reply(moment, icmp::Error::PortUnreachable, head, destination.address());
-                }
-                return Verdict::Drop(reason);
-            }
+            Err(reason) => return self.not_scheduled(moment, lane, reason, frames),
         };
         let record = moment.table.record(index);
         self.forward(moment, lane, record, Way::of(moment, record, Direction::In), frames)
     }
 
-    fn insert(
+    /// A connection that is not to be; where there is no server for it, the client is told.
+    #[cold]
+    fn not_scheduled(
+        &mut self,
+        moment: &Moment<'_>,
+        lane: &Lane,
+        reason: Reason,
+        frames: &mut impl Frames,
+    ) -> Verdict {
+        if reason == Reason::NoServer {
+            let from = lane.segment.destination.address();
+            self.reply(moment, icmp::Error::PortUnreachable, frames.head(lane.at), from);
+        }
+        Verdict::Drop(reason)
+    }
+
+    /// Makes the entry of a new connection to `vip`, in a state.
+    pub(super) fn insert(
         &mut self,
         moment: &Moment<'_>,
         service: &ServiceView,
+        vip: Endpoint4,
         client: V4End,
-        flags: u8,
+        state: State,
     ) -> Result<Inserted, Reason> {
-        let servers = &moment.shared.servers;
-        let vip = service.key.address;
         let same = |record: &Record<V4>| entry::matches(record, client, Direction::In, vip);
         let request = Request {
             source: client.addr(),
@@ -110,14 +126,10 @@ impl Core {
             destination: vip.address(),
             now: moment.now,
         };
-        let make = |_: Index, record: &Record<V4>| {
-            let state = match service.key.protocol {
-                Protocol::Tcp => state::next(State::None, Direction::In, flags),
-                Protocol::Udp => State::Udp,
-            };
-            let server = service.schedule(servers, &request, state).ok_or(Reason::NoServer)?;
-            entry::fill(record, service, &server);
-            Ok(Clock::new(moment.now, state as u8, moment.snapshot.timeouts.of(state)))
+        let make = |index: Index, record: &Record<V4>| {
+            let server = service.server_for(moment, vip, &request, state, Some(index))?;
+            entry::fill(record, vip, &server);
+            Ok(Clock::new(moment.now, state.kept(), moment.snapshot.timeouts.of(state)))
         };
         self.local.insert(client, same, make).map_err(|error| match error {
             InsertError::TableFull => Reason::TableFull,
@@ -141,13 +153,7 @@ impl Core {
                 return self.related(moment, at, frames).unwrap_or(Verdict::Kernel);
             }
             director_packet::Verdict::OtherHost => Reason::OtherHost,
-            director_packet::Verdict::Fragment { destination, protocol, .. } => {
-                let snapshot = moment.snapshot;
-                if !snapshot.is_local(destination) || !snapshot.has_service_on(destination, protocol) {
-                    return Verdict::Kernel;
-                }
-                Reason::Fragment
-            }
+            director_packet::Verdict::Fragment { .. } => return self.fragment(moment, at, frames),
             director_packet::Verdict::Malformed(malformed) => match malformed {
                 Malformed::Ethernet => Reason::MalformedEthernet,
                 Malformed::Ipv4 => Reason::MalformedIpv4,
@@ -160,19 +166,37 @@ impl Core {
     }
 }
 
-/// Whether a SYN on this entry begins a new connection: where the old one is over, unless
+/// Whether a SYN or INIT on this entry begins a new connection: where the old one is over, unless
 /// `conn_reuse_mode` is 0; or, under `expire_nodest_conn`, where its server is to get no new one.
 #[cold]
 pub(super) fn is_new(moment: &Moment<'_>, record: &Record<V4>) -> bool {
     let sysctls = &moment.snapshot.sysctls;
-    let is_over = State::from_number(record.clock().state()).is_over();
+    let is_over = entry::state(record).is_over();
     sysctls.conn_reuse_mode != 0 && is_over
         || sysctls.expire_nodest_conn && moment.shared.servers.weight(entry::slot(record)) == 0
 }
 
+/// The state that the first packet of a connection brings it to.
+fn first_state(snapshot: &Snapshot, protocol: u8, flags: u8) -> State {
+    match protocol {
+        UDP => State::Udp,
+        _ => snapshot.next_state(State::None, Direction::In, protocol, flags),
+    }
+}
+
 /// Whether a packet may begin a connection.
-fn begins(snapshot: &Snapshot, protocol: u8, flags: u8) -> bool {
-    protocol != TCP || (flags & RST == 0 && (flags & SYN != 0 || snapshot.sysctls.sloppy_tcp))
+fn begins(snapshot: &Snapshot, segment: &Segment) -> bool {
+    let sloppy = match segment.protocol {
+        TCP => snapshot.sysctls.sloppy_tcp,
+        SCTP => snapshot.sysctls.sloppy_sctp,
+        _ => true,
+    };
+    !segment.resets() && (sloppy || segment.opens())
+}
+
+/// Whether an address can be a client's: a host's, and not the director's own.
+pub(super) fn may_be_a_client(snapshot: &Snapshot, address: u32) -> bool {
+    !snapshot.is_local(address) && may_be_a_host(address)
 }
 
 /// Whether an address can be a host's: not "this network", loopback, multicast or above.

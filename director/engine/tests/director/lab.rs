@@ -29,7 +29,7 @@ pub(crate) const CLIENT: &str = "192.168.18.10:2001";
 pub(crate) const VIP: &str = "192.168.18.58:80";
 pub(crate) const SERVERS: [&str; 3] = ["192.168.2.71:80", "192.168.2.72:80", "192.168.2.73:80"];
 
-pub(crate) const RR: ServiceSpec = ServiceSpec { scheduler: SchedulerKind::RoundRobin, flags: 0 };
+pub(crate) const RR: ServiceSpec = ServiceSpec::new(SchedulerKind::RoundRobin);
 
 /// Frames in vectors.
 pub(crate) struct Burst {
@@ -90,8 +90,13 @@ impl Lab {
 
     /// A director without services.
     pub(crate) fn empty(capacity: u32, workers: usize) -> Self {
+        Self::with_templates(capacity, workers, 1000)
+    }
+
+    /// Likewise, with room for so many persistence templates.
+    pub(crate) fn with_templates(capacity: u32, workers: usize, templates: u32) -> Self {
         let options = Options { seed: Some(1), ..Options::new(capacity, workers) };
-        let (control, workers) = Control::new(&options).unwrap();
+        let (control, workers) = Control::with_templates(&options, templates).unwrap();
         let mut fib = Fib::default();
         fib.insert((ip("192.168.18.0"), 24), Route::Link { port: FRONT });
         fib.insert((ip("192.168.2.0"), 24), Route::Link { port: BACK });
@@ -220,8 +225,39 @@ impl Lab {
 
     /// What becomes of a frame, with what its sender is told.
     pub(crate) fn one(&mut self, port: u8, frame: Vec<u8>) -> String {
-        let (mut outcomes, replies) = self.burst(0, port, vec![frame]);
-        std::iter::once(outcomes.remove(0)).chain(replies).collect::<Vec<_>>().join("; ")
+        let (verdicts, frames, _) = self.process(0, port, vec![frame]);
+        let (now, milliseconds) = (self.now(), self.milliseconds as u32);
+        let mut lines = Vec::new();
+        match verdicts[0] {
+            Verdict::SendSplit(..) | Verdict::HoldSplit(..) => {
+                self.workers[0].split(0, port, verdicts[0], frames[0].len(), |bytes| {
+                    bytes.copy_from_slice(&frames[0]);
+                    true
+                });
+                lines.extend(self.parts());
+            }
+            Verdict::Keep => {}
+            verdict => lines.push(self.outcome(&verdict, &frames[0])),
+        }
+        while self.workers[0].reassemble(now, milliseconds) {
+            lines.extend(self.parts());
+        }
+        let replies = self.workers[0].replies().iter();
+        lines.extend(replies.map(|reply| self.sent(reply.port, reply.frame())));
+        if lines.is_empty() { "kept".into() } else { lines.join("; ") }
+    }
+
+    /// What becomes of the parts of a packet that the first worker put together, or split.
+    fn parts(&mut self) -> Vec<String> {
+        let mut parts = Vec::new();
+        while let Some(part) = self.workers[0].next_part() {
+            parts.push((part.verdict, part.frame.to_vec()));
+        }
+        let lines = parts.iter().map(|(verdict, frame)| match verdict {
+            Verdict::Kernel => format!("kernel {}", describe(frame)),
+            verdict => self.outcome(verdict, frame),
+        });
+        lines.collect()
     }
 
     /// What becomes of a burst that a worker gets from a port, and what the senders are told.
@@ -267,6 +303,8 @@ impl Lab {
     fn outcome(&self, verdict: &Verdict, frame: &[u8]) -> String {
         match verdict {
             Verdict::Kernel => "kernel".into(),
+            Verdict::Keep => "kept".into(),
+            Verdict::SendSplit(_, mtu) | Verdict::HoldSplit(_, mtu) => format!("in parts of {mtu}"),
             Verdict::Drop(reason) => format!("drop {}", reason.name()),
             Verdict::Send(port) => self.sent(*port, frame),
             Verdict::Hold(way) => {
@@ -300,7 +338,7 @@ impl Lab {
                 "{:02}:{:02} {} {} {} {}",
                 connection.seconds / 60,
                 connection.seconds % 60,
-                connection.state.name(),
+                connection.state_name(),
                 connection.client,
                 connection.service,
                 connection.server

@@ -2,14 +2,19 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
 mod balancing;
+mod fragments;
 mod lab;
 mod limits;
+mod marks;
 mod network;
+mod one_packet;
 mod packet;
 mod packets;
 mod passes;
+mod persistence;
 mod properties;
 mod related;
+mod scenarios;
 mod states;
 mod statistics;
 mod threads;

@@ -2,7 +2,7 @@
 
 use std::net::{Ipv4Addr, SocketAddrV4};
 
-use director_packet::Mac;
+use director_packet::{Mac, crc32c};
 use etherparse::{
     IcmpEchoHeader, Icmpv4Slice, Icmpv4Type, IpHeaders, IpNumber, Ipv4Header, Ipv4Options, Ipv4Slice,
     NetSlice, PacketBuilder, SlicedPacket, TcpHeader, TcpOptions, TransportSlice, UdpHeader,
@@ -147,6 +147,58 @@ impl Packet {
     }
 }
 
+/// The names of SCTP's chunks, by their types (RFC 9260, section 3.2).
+const CHUNKS: [&str; 15] = [
+    "DATA",
+    "INIT",
+    "INIT-ACK",
+    "SACK",
+    "HEARTBEAT",
+    "HEARTBEAT-ACK",
+    "ABORT",
+    "SHUTDOWN",
+    "SHUTDOWN-ACK",
+    "ERROR",
+    "COOKIE-ECHO",
+    "COOKIE-ACK",
+    "ECNE",
+    "CWR",
+    "SHUTDOWN-COMPLETE",
+];
+
+/// An IPv4 packet of SCTP with these chunks (`COOKIE-ECHO+DATA`).
+pub(crate) fn sctp(source: &str, destination: &str, chunks: &str) -> Vec<u8> {
+    let (from, to) = (end(source), end(destination));
+    let mut data = [from.port().to_be_bytes(), to.port().to_be_bytes()].concat();
+    data.extend([1, 2, 3, 4, 0, 0, 0, 0]);
+    for chunk in chunks.split('+') {
+        let kind = CHUNKS.iter().position(|name| *name == chunk);
+        // With a parameter of three bytes, and padded.
+        data.extend([kind.unwrap_or_else(|| panic!("no chunk: {chunk}")) as u8, 0, 0, 7, 7, 7, 7, 0]);
+    }
+    let sum = crc32c::of(&data).to_le_bytes();
+    data[8..12].copy_from_slice(&sum);
+    let mut packet = Vec::new();
+    PacketBuilder::ipv4(from.ip().octets(), to.ip().octets(), 64)
+        .write(&mut packet, IpNumber::SCTP, &data)
+        .unwrap();
+    packet
+}
+
+fn describe_sctp(data: &[u8]) -> String {
+    let (header, mut chunks) = data.split_at(12);
+    let mut names = Vec::new();
+    while let [kind, _, high, low, ..] = *chunks {
+        names.push(CHUNKS[usize::from(kind)]);
+        let length = usize::from(u16::from_be_bytes([high, low])).next_multiple_of(4);
+        chunks = chunks.get(length..).unwrap_or_default();
+    }
+    let mut blank = data.to_vec();
+    blank[8..12].fill(0);
+    let wrong = if header[8..] == crc32c::of(&blank).to_le_bytes() { "" } else { " wrong checksum" };
+    format!("{}{wrong}", names.join("+"))
+}
+
 /// The frame of an ICMP message that quotes `quoted`.
 pub(crate) fn icmp(
     source: &str,
@@ -211,7 +263,20 @@ pub(crate) fn describe(frame: &[u8]) -> String {
     assert_eq!(header.header_checksum, header.calc_header_checksum(), "the IPv4 checksum of {frame:02x?}");
     assert!(usize::from(header.total_len) + 14 <= frame.len());
     let (source, destination) = (ip.header().source_addr(), ip.header().destination_addr());
+    if header.is_fragmenting_payload() {
+        let (from, data) =
+            (header.fragment_offset.byte_offset(), header.total_len - header.header_len() as u16);
+        let df = if header.dont_fragment { " DF" } else { "" };
+        let last = if header.more_fragments { "" } else { " last" };
+        let part = format!("part {from} {}{last} id {}{df}", from + data, header.identification);
+        return format!("{source} > {destination} {part}{}", note_ttl(&header));
+    }
     let ends = |from: u16, to: u16| format!("{source}:{from} > {destination}:{to}");
+    if header.protocol == IpNumber::SCTP {
+        let data = &frame[14 + header.header_len()..14 + usize::from(header.total_len)];
+        let port = |at: usize| u16::from_be_bytes([data[at], data[at + 1]]);
+        return ends(port(0), port(2)) + " " + &describe_sctp(data) + &note_ttl(&header);
+    }
     let (mut text, found, right) = match packet.transport.unwrap() {
         TransportSlice::Tcp(tcp) => {
             let tcp_header = tcp.to_header();
@@ -279,6 +344,9 @@ fn describe_quoted(quoted: &[u8]) -> String {
         let right = if header.protocol == IpNumber::TCP {
             TcpHeader::from_slice(payload)
                 .map(|(tcp, data)| same(tcp.checksum, tcp.calc_checksum_ipv4(&header, data).unwrap()))
+        } else if header.protocol == IpNumber::SCTP {
+            // Quoted as it was sent, its port aside.
+            return text;
         } else {
             let (udp, data) = UdpHeader::from_slice(payload).unwrap();
             Ok(udp.checksum == 0 || same(udp.checksum, udp.calc_checksum_ipv4(&header, data).unwrap()))

@@ -1,5 +1,7 @@
 //! ICMP errors about packets of connections, translated both ways.
 
+use director_engine::service::Protocol;
+
 use crate::lab::{BACK, CLIENT, FRONT, Lab, PORT_MACS, SERVERS, VIP, key, tcp_key};
 use crate::packet::{icmp, tcp, udp};
 
@@ -121,6 +123,52 @@ fn what_is_left_to_the_kernel() {
     lab.control.catalog.flush();
     lab.control.publish();
     assert_eq!(lab.one(BACK, from_server("192.168.2.71", 3, 3, [0; 4], &quoted)), "kernel");
+}
+
+/// `schedule_icmp`: a client's error about a connection nobody knows makes an entry without a state.
+#[test]
+fn an_error_may_begin_an_entry() {
+    let mut lab = lab();
+    lab.sysctl(|sysctls| sysctls.schedule_icmp = true);
+    let client = "192.168.18.11:7";
+    let error = |from: &str, quoted: &[u8]| icmp("192.168.18.11", from, 3, 3, [0; 4], quoted, PORT_MACS[0]);
+    for (protocol, vip, server) in
+        [(Protocol::Tcp, VIP, "192.168.2.71:8080"), (Protocol::Udp, UDP_VIP, "192.168.2.71:5353")]
+    {
+        let quoted = if vip == VIP { tcp(vip, client, "SA").bytes() } else { udp(vip, client).bytes() };
+        assert_eq!(
+            lab.one(FRONT, error("192.168.18.58", &quoted)),
+            format!("back 192.168.18.11 > 192.168.2.71: icmp 3/3 about {server} > {client} ttl 64")
+        );
+        let entry = format!("00:01 NONE {client} {vip} {server}");
+        assert!(lab.entries().contains(&entry), "{:?}", lab.entries());
+        let traffic = lab.traffic(key(protocol, vip), server);
+        // The connection of `lab` came before it.
+        assert_eq!((traffic.connections, traffic.in_packets), (2, 2));
+    }
+    lab.pass(2_700);
+    assert!(!lab.entries().iter().any(|entry| entry.contains(client)), "2 seconds");
+
+    // Whose error is wrong, or quotes no service, or no client; or where there is no server.
+    let quoted = tcp(VIP, client, "SA").bytes();
+    let mut wrong = error("192.168.18.58", &quoted);
+    wrong[38] ^= 1;
+    assert_eq!(lab.one(FRONT, wrong), "drop icmp_checksum");
+    let other = tcp("192.168.18.58:81", client, "SA").bytes();
+    assert_eq!(lab.one(FRONT, error("192.168.18.58", &other)), "kernel");
+    for own in ["192.168.18.59:7", "127.0.0.1:7", "224.0.0.1:7"] {
+        let martian = tcp(VIP, own, "SA").bytes();
+        assert_eq!(lab.one(FRONT, error("192.168.18.58", &martian)), "drop martian_source", "{own}");
+    }
+    lab.sysctl(|sysctls| (sysctls.drop_packet, sysctls.am_droprate) = (3, 1));
+    assert_eq!(lab.one(FRONT, error("192.168.18.58", &quoted)), "drop drop_packet");
+    lab.sysctl(|sysctls| sysctls.drop_packet = 0);
+    lab.set_server(VIP, "192.168.2.71:8080", crate::lab::weight(0));
+    assert_eq!(lab.one(FRONT, error("192.168.18.58", &quoted)), "drop no_server", "and nobody is told");
+    // A server's never does.
+    let from_server =
+        from_server("192.168.2.71", 3, 3, [0; 4], &tcp(client, "192.168.2.71:8080", "S").bytes());
+    assert_eq!(lab.one(BACK, from_server), "kernel");
 }
 
 #[test]

@@ -86,6 +86,41 @@ fn the_recorded_transitions() {
     }
 }
 
+/// As recorded under `secure_tcp` 3.
+#[test]
+fn the_transitions_of_secure_tcp() {
+    use State::SynAck;
+    let events = ["cS", "cFA", "cA", "cR", "sSA", "sFA", "sA", "sR"];
+    let secure = |way: &[&str]| {
+        let mut lab = Lab::empty(100, 1);
+        lab.sysctl(|sysctls| sysctls.secure_tcp = true);
+        lab.serve(tcp_key(VIP), &SERVERS[..1]);
+        for event in way {
+            assert!(step(&mut lab, event).contains(" > "));
+        }
+        lab
+    };
+    for (state, way, expected) in [
+        (SynRecv, &["cS"][..], [SynRecv, TimeWait, SynRecv, SynRecv, SynAck, TimeWait, Established, Close]),
+        (SynAck, &["cS", "sSA"], [SynAck, SynAck, SynAck, Close, SynAck, TimeWait, Established, Close]),
+    ] {
+        for (event, expected) in events.into_iter().zip(expected) {
+            let mut lab = secure(way);
+            let seconds = if state == SynAck { 120 } else { 60 };
+            assert_eq!(lab.entry(), (state, seconds - 1));
+            step(&mut lab, event);
+            assert_eq!(lab.entry().0, expected, "{state:?} + {event}");
+            let active = u32::from(matches!(expected, SynRecv | Established));
+            assert_eq!(lab.load(tcp_key(VIP), SERVERS[0]), (active, 1 - active), "{state:?} + {event}");
+        }
+    }
+    // Once established it goes on as ever.
+    let mut lab = secure(&["cS", "sSA", "cA", "sA", "cA"]);
+    assert_eq!(lab.entry(), (Established, 899));
+    step(&mut lab, "cFA");
+    assert_eq!(lab.entry().0, CloseWait);
+}
+
 #[test]
 fn an_entry_goes_when_its_time_is_up() {
     for (state, way) in WAYS {

@@ -1,0 +1,604 @@
+//! The report: what the benchmarks wrote as JSON, as a page of tables with its plots.
+//!
+//! The page keeps what stands outside its two marks, so that a person's words about the figures survive the
+//! next run.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result, bail};
+use clap::Args;
+use serde_json::Value;
+
+use crate::interrupt::Interrupt;
+use crate::plot::{self, Axis, Line};
+use crate::spread::Spread;
+
+/// What is asked for.
+#[derive(Args, Clone, Debug)]
+pub struct Options {
+    /// The directory of the benchmarks' JSON files
+    #[arg(value_name = "DIRECTORY")]
+    results: PathBuf,
+    /// Run the benchmarks first, and write their JSON there; those that are there already are not run again
+    #[arg(long)]
+    run: bool,
+    /// With --run, report even if other processes used the CPUs meanwhile
+    #[arg(long)]
+    noisy: bool,
+    /// Where performance.md and performance/ belong
+    #[arg(long, value_name = "DIRECTORY", default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs"))]
+    docs: PathBuf,
+}
+
+/// Everything that --run runs: the file's name, and the arguments.
+const ALL: [(&str, &[&str]); 12] = [
+    ("forward-4096", &["forward", "--flows", "4096"]),
+    ("forward-1000000", &["forward", "--flows", "1000000"]),
+    ("hot-4096", &["hot", "--flows", "4096"]),
+    ("hot-1000000", &["hot", "--flows", "1000000"]),
+    ("connect", &["connect"]),
+    ("table", &["table", "--churn"]),
+    ("curve", &["curve"]),
+    ("scaling", &["scaling"]),
+    ("latency-4096", &["latency", "--flows", "4096"]),
+    ("latency-1000000", &["latency", "--flows", "1000000"]),
+    ("memory", &["memory"]),
+    ("instructions", &["instructions"]),
+];
+
+const BEGIN: &str = "<!-- figures: written by scripts/bench report -->";
+const END: &str = "<!-- end of figures -->";
+
+/// What the page is before anybody has written into it.
+const EMPTY: &str =
+    "# Performance\n\nHow each is measured, and what it leaves out: [benchmarks](guide/benchmarks.md).\n\n";
+
+/// Writes the report.
+///
+/// # Errors
+/// A benchmark fails, or a file cannot be read or written.
+pub fn run(options: &Options, interrupt: &Interrupt) -> Result<String> {
+    let Options { results, docs, .. } = options;
+    if options.run {
+        run_all(options, interrupt)?;
+    }
+    let found = read(results)?;
+    if found.is_empty() {
+        bail!("{} has no results: scripts/bench report --run DIRECTORY makes them", results.display());
+    }
+    let page = docs.join("performance.md");
+    let plots = docs.join("performance");
+    fs::create_dir_all(&plots).with_context(|| format!("cannot make {}", plots.display()))?;
+    let figures = figures(&found, &plots)?;
+    let before = fs::read_to_string(&page).unwrap_or_else(|_| format!("{EMPTY}{BEGIN}\n{END}\n"));
+    let text = replaced(&before, &figures).with_context(|| format!("{} lost its marks", page.display()))?;
+    fs::write(&page, text).with_context(|| format!("cannot write {}", page.display()))?;
+    Ok(format!("{} results in {}, plots beside it", found.len(), page.display()))
+}
+
+/// The page with what stands between its marks replaced.
+fn replaced(page: &str, figures: &str) -> Result<String> {
+    let (before, rest) = page.split_once(BEGIN).with_context(|| format!("no line {BEGIN}"))?;
+    let (_, after) = rest.split_once(END).with_context(|| format!("no line {END}"))?;
+    Ok(format!("{before}{BEGIN}\n{figures}\n{END}{after}"))
+}
+
+fn run_all(options: &Options, interrupt: &Interrupt) -> Result<()> {
+    fs::create_dir_all(&options.results)?;
+    for (name, arguments) in ALL {
+        interrupt.check()?;
+        let path = options.results.join(name).with_extension("json");
+        if path.exists() {
+            continue;
+        }
+        eprintln!("== {} --json > {}", arguments.join(" "), path.display());
+        let mut command = Command::new(std::env::current_exe()?);
+        command.args(arguments).arg("--json").stderr(Stdio::inherit());
+        if options.noisy && name != "instructions" {
+            command.arg("--noisy");
+        }
+        let output = command.output()?;
+        if !output.status.success() {
+            bail!("{} failed; run this again to go on from there", arguments.join(" "));
+        }
+        fs::write(&path, output.stdout).with_context(|| format!("cannot write {}", path.display()))?;
+    }
+    Ok(())
+}
+
+/// The results of a directory, by benchmark and number of connections.
+fn read(directory: &Path) -> Result<Vec<Value>> {
+    let entries = fs::read_dir(directory).with_context(|| format!("cannot read {}", directory.display()))?;
+    let mut found = Vec::new();
+    for entry in entries {
+        let path = entry?.path();
+        if path.extension().is_some_and(|extension| extension == "json") {
+            let text = fs::read_to_string(&path)?;
+            let value: Value =
+                serde_json::from_str(&text).with_context(|| format!("{} is no JSON", path.display()))?;
+            if value["bench"].is_string() {
+                found.push(value);
+            }
+        }
+    }
+    found.sort_by_key(|value| value["flows"].as_u64());
+    Ok(found)
+}
+
+/// A number of a result; where it is missing the result is of another version.
+fn number(value: &Value) -> Result<f64> {
+    value.as_f64().context("a result lacks a number: it is of another version of the benchmarks")
+}
+
+fn spread(value: &Value) -> Result<Spread> {
+    Ok(Spread { median: number(&value["median"])?, min: number(&value["min"])?, max: number(&value["max"])? })
+}
+
+fn millions(value: &Value) -> Result<String> {
+    Ok(spread(value)?.map(|rate| rate / 1e6).text(2))
+}
+
+fn text(value: &Value) -> &str {
+    value.as_str().unwrap_or("unknown")
+}
+
+/// The number with commas between thousands.
+fn grouped(value: &Value) -> String {
+    let digits = value.as_u64().unwrap_or_default().to_string();
+    let mut grouped = String::new();
+    for (at, digit) in digits.chars().enumerate() {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
+            grouped.push(',');
+        }
+        grouped.push(digit);
+    }
+    grouped
+}
+
+/// A section of the page.
+type Section = fn(&Value, &Path, &mut String) -> Result<()>;
+
+/// In this order.
+const SECTIONS: [(&str, &str, Section); 9] = [
+    ("forward", "Established connections: the director and testpmd on the same device", forward),
+    ("hot", "The director's own work on a packet", hot),
+    ("connect", "New and whole connections", connect),
+    ("table", "The connection table beside others", table),
+    ("curve", "A lookup as the table grows", curve),
+    ("scaling", "Two workers and one", scaling),
+    ("latency", "Time through the director's worker", latency),
+    ("memory", "Memory", memory),
+    ("instructions", "Instructions", instructions),
+];
+
+/// All that stands between the marks.
+fn figures(found: &[Value], plots: &Path) -> Result<String> {
+    let mut page = String::new();
+    machine(found, &mut page)?;
+    for (name, title, section) in SECTIONS {
+        let of_it: Vec<&Value> = found.iter().filter(|value| value["bench"] == name).collect();
+        if of_it.is_empty() {
+            continue;
+        }
+        writeln!(page, "\n## {title}")?;
+        for value in of_it {
+            writeln!(page)?;
+            if value["noisy"] == true {
+                writeln!(page, "**Noisy: other processes used the CPUs meanwhile; worth little.**\n")?;
+            }
+            section(value, plots, &mut page).with_context(|| format!("the result of {name}"))?;
+        }
+    }
+    Ok(page.trim_end().to_owned())
+}
+
+/// What it was measured on; each different answer once.
+fn machine(found: &[Value], page: &mut String) -> Result<()> {
+    let different = |of: &dyn Fn(&Value) -> Option<String>| {
+        let mut answers: Vec<String> = Vec::new();
+        for answer in found.iter().filter_map(of) {
+            if !answers.contains(&answer) {
+                answers.push(answer);
+            }
+        }
+        answers.join("; ")
+    };
+    let string = |value: &Value| value.as_str().map(str::to_owned);
+    let rows: [(&str, String); 6] = [
+        ("CPU", different(&|value| string(&value["cpu"]))),
+        ("its flags, of those that matter", different(&|value| string(&value["cpu_flags"]))),
+        ("kernel", different(&|value| string(&value["kernel"]))),
+        ("memory", different(&|value| string(&value["memory"]))),
+        (
+            "director",
+            different(&|value| string(&value["builds"]["director"]).or_else(|| string(&value["build"]))),
+        ),
+        ("dpdk-testpmd", different(&|value| string(&value["builds"]["testpmd"]))),
+    ];
+    writeln!(
+        page,
+        "\nFigures are medians, and in parentheses the least and the most. A ratio is that of two"
+    )?;
+    writeln!(
+        page,
+        "measurements taken one right after the other: read the ratios, for the rates depend on the machine.\n"
+    )?;
+    writeln!(page, "| measured on | |\n|---|---|")?;
+    for (name, answer) in rows.into_iter().filter(|(_, answer)| !answer.is_empty()) {
+        writeln!(page, "| {name} | {answer} |")?;
+    }
+    Ok(())
+}
+
+fn forward(value: &Value, plots: &Path, page: &mut String) -> Result<()> {
+    let flows = &value["flows"];
+    let name = format!("forward-{flows}.svg");
+    writeln!(
+        page,
+        "{} connections, one worker, frames of {} bytes, `net_pcap`:\n",
+        grouped(flows),
+        value["frame_bytes"]
+    )?;
+    writeln!(page, "| | M packets/s | director to it |\n|---|---|---|")?;
+    writeln!(page, "| **director** | {} | |", millions(&value["director"])?)?;
+    let mut bars = vec![("director".to_owned(), spread(&value["director"])?)];
+    for (rival, rate) in value["rivals"].as_object().into_iter().flatten() {
+        let ratio = spread(&value["ratio"][rival])?.text(3);
+        writeln!(page, "| testpmd {rival} | {} | {ratio} |", millions(rate)?)?;
+        bars.push((rival.clone(), spread(rate)?));
+    }
+    let bars: Vec<_> = bars.into_iter().map(|(name, rate)| (name, rate.map(|rate| rate / 1e6))).collect();
+    let title = format!("One worker, {} established connections", grouped(flows));
+    plot::bars(&plots.join(&name), &title, "M packets/s", &bars)?;
+    writeln!(page, "\n![{title}](performance/{name})")?;
+    Ok(())
+}
+
+fn hot(value: &Value, _: &Path, page: &mut String) -> Result<()> {
+    writeln!(page, "{} connections, frames in the cache, no device:\n", grouped(&value["flows"]))?;
+    writeln!(
+        page,
+        "| packets of | director, cycles | swap only, cycles | packets/s to its, frames made | without |"
+    )?;
+    writeln!(page, "|---|---|---|---|---|")?;
+    for row in value["results"].as_array().into_iter().flatten() {
+        let cycles = |who: &str| anyhow::Ok(spread(&row[who]["cycles_own"])?.text(1));
+        let (director, swap) = (cycles("director")?, cycles("swap")?);
+        let (whole, own) = (spread(&row["ratio"])?.text(3), spread(&row["ratio_own"])?.text(3));
+        writeln!(page, "| {} | {director} | {swap} | {whole} | {own} |", text(&row["mix"]))?;
+    }
+    Ok(())
+}
+
+fn connect(value: &Value, plots: &Path, page: &mut String) -> Result<()> {
+    let entries = &value["entries"];
+    writeln!(page, "One worker and the control core, a table of {}:\n", grouped(entries))?;
+    writeln!(page, "| | M/s |\n|---|---|")?;
+    writeln!(page, "| new connections by SYN, until the table is full | {} |", millions(&value["syn"])?)?;
+    writeln!(
+        page,
+        "| whole connections, second by second for {} s | {} |",
+        value["seconds"],
+        millions(&value["whole"])?
+    )?;
+    writeln!(page, "| packets of these | {} |", millions(&value["whole_packets"])?)?;
+    let level = spread(&value["level"])?.map(|level| level / 1e6).text(2);
+    writeln!(
+        page,
+        "\nThe table's level: {level} M, the last quarter to the first {:.4}. Left at the end: {}.",
+        number(&value["level_drift"])?,
+        grouped(&value["left"]["active"])
+    )?;
+    let tenths = value["syn_tenths"].as_array().into_iter().flatten().enumerate();
+    let bars: Vec<_> = tenths
+        .map(|(at, rate)| Ok((format!("director {}", at + 1), spread(rate)?.map(|rate| rate / 1e6))))
+        .collect::<Result<_>>()?;
+    let title = format!("New connections, by tenth of a table of {}", grouped(entries));
+    plot::bars(&plots.join("connect.svg"), &title, "M connections/s", &bars)?;
+    writeln!(page, "\n![{title}](performance/connect.svg)")?;
+    Ok(())
+}
+
+fn table(value: &Value, plots: &Path, page: &mut String) -> Result<()> {
+    writeln!(
+        page,
+        "{} connections, looked up in bursts of 32 at random, record included:\n",
+        grouped(&value["entries"])
+    )?;
+    writeln!(
+        page,
+        "| | cycles | ns | to the director's | cycles while another core changes it | to a quiet table's | M changes/s |"
+    )?;
+    writeln!(page, "|---|---|---|---|---|---|---|")?;
+    let mut bars = Vec::new();
+    for row in value["tables"].as_array().into_iter().flatten() {
+        let name = text(&row["name"]);
+        let (cycles, churned) = (spread(&row["cycles"])?, &row["churned"]);
+        write!(
+            page,
+            "| {name} | {} | {} | {} ",
+            cycles.text(1),
+            spread(&row["nanoseconds"])?.text(1),
+            spread(&row["ratio"])?.text(2)
+        )?;
+        if churned.is_object() {
+            let (slow, changes) = (spread(&churned["slowdown"])?.text(3), millions(&churned["changes"])?);
+            writeln!(page, "| {} | {slow} | {changes} |", spread(&churned["cycles"])?.text(1))?;
+        } else {
+            writeln!(page, "| | | |")?;
+        }
+        bars.push((name.to_owned(), cycles));
+    }
+    writeln!(page, "\nMaking up the keys is {} cycles of each.", value["keys_cycles"])?;
+    let title = format!("A lookup among {} connections", grouped(&value["entries"]));
+    plot::bars(&plots.join("table.svg"), &title, "cycles", &bars)?;
+    writeln!(page, "\n![{title}](performance/table.svg)")?;
+    Ok(())
+}
+
+/// A number of connections, short.
+fn short(count: f64) -> String {
+    match count {
+        count if count >= 1e6 => format!("{} M", count / 1e6),
+        count if count >= 1e3 => format!("{} k", count / 1e3),
+        count => count.to_string(),
+    }
+}
+
+fn curve(value: &Value, plots: &Path, page: &mut String) -> Result<()> {
+    writeln!(page, "| connections | MiB | director, cycles | rte_hash, cycles |\n|---|---|---|---|")?;
+    let (mut own, mut rival) = (Vec::new(), Vec::new());
+    for point in value["points"].as_array().into_iter().flatten() {
+        let entries = number(&point["entries"])?;
+        let cycles = spread(&point["director"]["cycles"])?;
+        own.push((entries, cycles.median));
+        let mut beside = String::new();
+        if point["rte_hash"].is_object() {
+            let cycles = spread(&point["rte_hash"]["cycles"])?;
+            rival.push((entries, cycles.median));
+            beside = cycles.text(1);
+        }
+        let mebibytes = point["bytes"].as_u64().unwrap_or_default() >> 20;
+        writeln!(page, "| {} | {mebibytes} | {} | {beside} |", grouped(&point["entries"]), cycles.text(1))?;
+    }
+    if let Some(growth) = value["growth"].as_f64() {
+        writeln!(page, "\nThe largest costs {growth:.2} times what a million costs.")?;
+    }
+    let mut lines = vec![Line { name: "director".to_owned(), points: own, marked: true }];
+    if !rival.is_empty() {
+        lines.push(Line { name: "rte_hash".to_owned(), points: rival, marked: true });
+    }
+    let (x, y) = (
+        Axis { title: "connections", label: &short },
+        Axis { title: "cycles a lookup", label: &|value| format!("{value:.0}") },
+    );
+    plot::lines(&plots.join("curve.svg"), "A lookup as the table grows", &x, &y, false, &lines)?;
+    writeln!(page, "\n![A lookup as the table grows](performance/curve.svg)")?;
+    Ok(())
+}
+
+fn scaling(value: &Value, plots: &Path, page: &mut String) -> Result<()> {
+    let model = &value["model"];
+    writeln!(
+        page,
+        "Lookups in a table of {} connections, each worker on a core of its own:\n",
+        grouped(&value["entries"])
+    )?;
+    writeln!(page, "| | M lookups/s |\n|---|---|")?;
+    writeln!(
+        page,
+        "| one worker | {} |\n| two workers | {} |",
+        millions(&value["one"])?,
+        millions(&value["two"])?
+    )?;
+    writeln!(page, "\nTwo to one: **{}**.", spread(&value["speed_up"])?.text(3))?;
+    writeln!(
+        page,
+        "Least squares over the runs: if all that is lost is work that one does at a time (Amdahl), sigma = {:.5}; \
+         if it is lines that move between each pair (the quadratic term of the universal scalability law), \
+         kappa = {:.6}; deviation of the runs {:.4}. Two cores cannot tell these apart, so both are shown; memory's \
+         bandwidth is in neither, and a worker's lookups take up to {:.1} GB/s of it.\n",
+        number(&model["sigma"])?,
+        number(&model["kappa"])?,
+        number(&model["deviation"])?,
+        number(&value["bytes_per_worker"])? / 1e9
+    )?;
+    writeln!(page, "| workers | times one, by sigma | by kappa |\n|---|---|---|")?;
+    let (mut linear, mut quadratic, mut ideal) = (Vec::new(), Vec::new(), Vec::new());
+    for row in model["predicted"].as_array().into_iter().flatten() {
+        let (workers, by_sigma, by_kappa) =
+            (number(&row["workers"])?, number(&row["linear"])?, number(&row["quadratic"])?);
+        writeln!(page, "| {workers} | {by_sigma:.2} | {by_kappa:.2} |")?;
+        ideal.push((workers, workers));
+        linear.push((workers, by_sigma));
+        quadratic.push((workers, by_kappa));
+    }
+    let line = |name: &str, points, marked| Line { name: name.to_owned(), points, marked };
+    let two = spread(&value["speed_up"])?.median;
+    let lines = [
+        line("no loss", ideal, false),
+        line("sigma", linear, false),
+        line("kappa", quadratic, false),
+        line("measured", vec![(1.0, 1.0), (2.0, two)], true),
+    ];
+    let (x, y) = (
+        Axis { title: "workers", label: &|value| format!("{value:.0}") },
+        Axis { title: "times one worker", label: &|value| format!("{value:.0}") },
+    );
+    plot::lines(
+        &plots.join("scaling.svg"),
+        "Lookups: measured, and what two models say",
+        &x,
+        &y,
+        true,
+        &lines,
+    )?;
+    writeln!(page, "\n![Workers](performance/scaling.svg)")?;
+    Ok(())
+}
+
+fn latency(value: &Value, plots: &Path, page: &mut String) -> Result<()> {
+    let flows = &value["flows"];
+    let maximum = millions(&value["maximum"])?;
+    writeln!(
+        page,
+        "{} connections, a ring of {} frames; the worker's own maximum is {maximum} M packets/s, at which a \
+        full ring lasts {:.1} µs. From when a frame was due to when its burst was done, in µs:\n",
+        grouped(flows),
+        value["ring"],
+        number(&value["ring_nanoseconds"])? / 1e3
+    )?;
+    writeln!(
+        page,
+        "| load | forwarded, M/s | lost | not sent | p50 | p99 | p99.9 | p99.99 | most |\n|---|---|---|---|---|---|---|---|---|"
+    )?;
+    let mut lines = Vec::new();
+    for load in value["loads"].as_array().into_iter().flatten() {
+        write!(
+            page,
+            "| {} % | {:.2} | {:.2} % | {:.2} % |",
+            load["percent"],
+            number(&load["forwarded"])? / 1e6,
+            number(&load["lost"])? * 100.0,
+            number(&load["missed"])? * 100.0
+        )?;
+        for quantile in load["nanoseconds"].as_array().into_iter().flatten() {
+            write!(page, " {:.2} |", number(&quantile["nanoseconds"])? / 1e3)?;
+        }
+        writeln!(page, " {:.1} |", number(&load["max"])? / 1e3)?;
+        let points = load["curve"].as_array().into_iter().flatten().map(|quantile| {
+            // How rare it is: 99 % is at 100.
+            let rarity = 100.0 / (100.0 - number(&quantile["percent"])?);
+            Ok((rarity, number(&quantile["nanoseconds"])? / 1e3))
+        });
+        let points = points.collect::<Result<_>>()?;
+        lines.push(Line { name: format!("{} % load", load["percent"]), points, marked: false });
+    }
+    let name = format!("latency-{flows}.svg");
+    let (x, y) = (
+        Axis {
+            title: "percentile",
+            label: &|rarity| format!("{}", ((1.0 - 1.0 / rarity) * 1e8).round() / 1e6),
+        },
+        Axis { title: "µs", label: &|value| format!("{value}") },
+    );
+    let title = format!("Time through the worker, {} connections", grouped(flows));
+    plot::lines(&plots.join(&name), &title, &x, &y, true, &lines)?;
+    writeln!(page, "\n![{title}](performance/{name})")?;
+    Ok(())
+}
+
+fn memory(value: &Value, _: &Path, page: &mut String) -> Result<()> {
+    writeln!(
+        page,
+        "{} connections take **{} bytes each**, by what the process grew: index, record and timeout wheel. All were \
+         found, in {} cycles a lookup.",
+        grouped(&value["connections"]),
+        value["bytes_per_connection"],
+        value["cycles_per_lookup"]
+    )?;
+    Ok(())
+}
+
+fn instructions(value: &Value, _: &Path, page: &mut String) -> Result<()> {
+    writeln!(page, "By callgrind, for one packet, connection or lookup of a burst of 32:\n")?;
+    writeln!(page, "| | instructions |\n|---|---|")?;
+    for row in value["rows"].as_array().into_iter().flatten() {
+        writeln!(page, "| {} | {} |", text(&row["case"]), row["instructions"])?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn words_outside_the_marks_stay() {
+        let page = format!("# P\nmine\n{BEGIN}\nold\n{END}\nalso mine\n");
+        assert_eq!(replaced(&page, "new").unwrap(), format!("# P\nmine\n{BEGIN}\nnew\n{END}\nalso mine\n"));
+        assert!(replaced("no marks", "new").is_err());
+    }
+
+    #[test]
+    fn thousands_are_grouped() {
+        for (value, text) in [(0, "0"), (999, "999"), (4096, "4,096"), (1_000_000, "1,000,000")] {
+            assert_eq!(grouped(&json!(value)), text);
+        }
+    }
+
+    fn spread_of(median: f64) -> Value {
+        json!({ "median": median, "min": median / 2.0, "max": median * 2.0 })
+    }
+
+    #[test]
+    fn a_page_is_made_of_what_there_is() {
+        let directory = tempfile::tempdir().unwrap();
+        let results = directory.path().join("results");
+        fs::create_dir(&results).unwrap();
+        let write = |name: &str, value: Value| fs::write(results.join(name), value.to_string()).unwrap();
+        write(
+            "a.json",
+            json!({
+                "bench": "forward", "flows": 4096, "frame_bytes": 60, "noisy": true, "cpu": "some CPU",
+                "director": spread_of(30e6), "rivals": { "5tswap": spread_of(40e6) },
+                "ratio": { "5tswap": spread_of(0.75) }, "builds": { "director": "rustc", "testpmd": "22.11" },
+            }),
+        );
+        let figures = |cycles: f64| json!({ "cycles": spread_of(cycles), "nanoseconds": spread_of(cycles) });
+        write(
+            "b.json",
+            json!({
+                "bench": "curve", "cpu": "some CPU", "growth": 2.5, "points": [
+                    { "entries": 1000, "bytes": 84_000, "director": figures(20.0), "rte_hash": figures(30.0) },
+                    { "entries": 1_000_000, "bytes": 84_000_000, "director": figures(60.0) },
+                ],
+            }),
+        );
+        let quantiles =
+            json!([{ "percent": 0.0, "nanoseconds": 300 }, { "percent": 99.0, "nanoseconds": 2000 }]);
+        write(
+            "c.json",
+            json!({
+                "bench": "latency", "flows": 4096, "ring": 1024, "maximum": spread_of(30e6), "ring_nanoseconds": 34_000.0,
+                "loads": [{ "percent": 50, "forwarded": 15e6, "lost": 0.0, "missed": 0.0, "nanoseconds": quantiles, "max": 9000,
+                            "curve": quantiles }],
+            }),
+        );
+        write(
+            "d.json",
+            json!({
+                "bench": "scaling", "entries": 1000, "one": spread_of(30e6), "two": spread_of(58e6),
+                "speed_up": spread_of(1.93), "bytes_per_worker": 4e9,
+                "model": { "sigma": 0.03, "kappa": 0.015, "deviation": 0.01, "predicted": [
+                    { "workers": 1, "linear": 1.0, "quadratic": 1.0 }, { "workers": 64, "linear": 22.0, "quadratic": 1.0 },
+                ] },
+            }),
+        );
+        let options = Options { results, run: false, noisy: false, docs: directory.path().join("docs") };
+        run(&options, &Interrupt::default()).unwrap();
+        let page = fs::read_to_string(options.docs.join("performance.md")).unwrap();
+        for part in [
+            "| CPU | some CPU |",
+            "**Noisy",
+            "| testpmd 5tswap | 40.00",
+            "| 1,000 |",
+            "2.50 times",
+            "| 64 | 22.00",
+        ] {
+            assert!(page.contains(part), "no {part} in {page}");
+        }
+        for plot in ["forward-4096", "curve", "latency-4096", "scaling"] {
+            assert!(options.docs.join("performance").join(plot).with_extension("svg").exists(), "{plot}");
+            assert!(page.contains(&format!("(performance/{plot}.svg)")), "{plot}");
+        }
+        // Again, the page being there.
+        run(&options, &Interrupt::default()).unwrap();
+        assert_eq!(fs::read_to_string(options.docs.join("performance.md")).unwrap(), page);
+    }
+}

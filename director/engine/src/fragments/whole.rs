@@ -1,0 +1,174 @@
+//! A packet put together, and the parts it is sent in again.
+
+use director_packet::ethernet::HEADER;
+use director_packet::fragment::{self, MAX_FRAME, MAX_PACKET, UNIT, make_whole};
+
+use crate::reason::Reason;
+
+/// "Congestion experienced", of the two lowest bits of the type of service (RFC 3168).
+const EXPERIENCED: u8 = 3;
+
+/// A fragment that was received.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Received {
+    /// The bytes of the packet's data that it had.
+    pub(crate) start: usize,
+    pub(crate) end: usize,
+    /// The port it came in on.
+    pub(crate) port: u8,
+}
+
+/// Room for one packet; a worker has one.
+pub(crate) struct Whole {
+    frame: Box<[u8]>,
+    length: usize,
+    /// The length of its IPv4 header.
+    header: usize,
+    /// The length of its data.
+    data: usize,
+    /// Has room for as many as there can be: it never grows.
+    parts: Vec<Received>,
+    longest: u16,
+    port: u8,
+    is_unsplittable: bool,
+    congestion: u8,
+    fault: Option<Reason>,
+    /// The part that is next, and how much of it was sent.
+    at: usize,
+    sent: usize,
+    /// Where each fragment is written that is to be sent.
+    out: Box<[u8; MAX_FRAME]>,
+}
+
+impl Whole {
+    pub(crate) fn new() -> Self {
+        Self {
+            frame: vec![0; MAX_FRAME].into(),
+            length: 0,
+            header: 0,
+            data: 0,
+            parts: Vec::with_capacity(MAX_PACKET / UNIT + 1),
+            longest: 0,
+            port: 0,
+            is_unsplittable: false,
+            congestion: 0,
+            fault: None,
+            at: 0,
+            sent: 0,
+            out: Box::new([0; MAX_FRAME]),
+        }
+    }
+
+    /// The frame.
+    pub(crate) fn frame(&mut self) -> &mut [u8] {
+        self.frame.get_mut(..self.length).unwrap_or_default()
+    }
+
+    /// Takes up a frame that is no fragment, of `length` bytes, that came in on a port. False: it cannot be read.
+    pub(crate) fn load(&mut self, port: u8, length: usize, read: impl FnOnce(&mut [u8]) -> bool) -> bool {
+        self.clear();
+        self.port = port;
+        // Even if it cannot be read there is a part, to be dropped.
+        self.add_part(0, 0, port);
+        let Some(frame) = self.frame.get_mut(..length).filter(|frame| frame.len() > HEADER + 3) else {
+            return false;
+        };
+        if !read(frame) {
+            return false;
+        }
+        let total = usize::from(u16::from_be_bytes([frame[HEADER + 2], frame[HEADER + 3]]));
+        self.header = usize::from(frame[HEADER] & 0x0f) * 4;
+        self.length = length.min(HEADER + total);
+        let data = self.length.saturating_sub(HEADER + self.header);
+        self.parts.clear();
+        self.add_part(0, data, port);
+        true
+    }
+
+    /// The next part: the packet is cut where it was cut before, and further where a part is longer than the MTU in
+    /// bytes. Gives the frame, the port it came in on, and whether it is the first of what came in one.
+    pub(crate) fn next_part(&mut self, mtu: u16) -> Option<(&[u8], u8, bool)> {
+        let part = *self.parts.get(self.at)?;
+        let from = part.start + self.sent;
+        let to = part.end.min(from + fragment::room(mtu, self.header));
+        let is_first = self.sent == 0;
+        (self.at, self.sent) = if to == part.end { (self.at + 1, 0) } else { (self.at, to - part.start) };
+        let frame = self.frame.get(..self.length).unwrap_or_default();
+        let length = fragment::cut(frame, self.header, from..to, &mut self.out);
+        Some((self.out.get(..length).unwrap_or_default(), part.port, is_first))
+    }
+
+    /// What is wrong with it, if anything is.
+    pub(crate) const fn fault(&self) -> Option<Reason> {
+        self.fault
+    }
+
+    /// The port its first fragment came in on.
+    pub(crate) const fn port(&self) -> u8 {
+        self.port
+    }
+
+    /// The length of its longest fragment, IPv4 header included.
+    pub(crate) const fn longest(&self) -> u16 {
+        self.longest
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.length = 0;
+        self.parts.clear();
+        self.fault = None;
+        (self.at, self.sent) = (0, 0);
+    }
+
+    /// Of a packet with this beginning and so many bytes of data.
+    pub(super) fn begin(&mut self, opening: &[u8], port: u8, data: u32, longest: u16, is_unsplittable: bool) {
+        self.header = opening.len().saturating_sub(HEADER);
+        self.data = data as usize;
+        self.port = port;
+        self.longest = longest;
+        self.is_unsplittable = is_unsplittable;
+        if self.header + self.data > MAX_PACKET {
+            self.fault = Some(Reason::FragmentMalformed);
+            self.data = MAX_PACKET - self.header;
+        }
+        if let Some(place) = self.frame.get_mut(..opening.len()) {
+            place.copy_from_slice(opening);
+        }
+    }
+
+    /// Whether routers on the way told of congestion, as Linux reads it off the fragments (RFC 3168, section 5.3):
+    /// if one says so and all take part, the packet says so; some that take part and some that do not cannot be of
+    /// one packet.
+    pub(super) fn note_congestion(&mut self, values: u8) {
+        if values & 1 != 0 && values != 1 {
+            self.fault = Some(Reason::FragmentMalformed);
+        }
+        self.congestion = if values & 1 << EXPERIENCED != 0 { EXPERIENCED } else { 0 };
+    }
+
+    pub(super) fn add_part(&mut self, start: usize, end: usize, port: u8) {
+        if self.parts.len() < self.parts.capacity() {
+            self.parts.push(Received { start, end, port });
+        }
+    }
+
+    /// Puts in data, from a place on.
+    pub(super) fn put(&mut self, at: usize, bytes: &[u8]) {
+        let from = HEADER + self.header + at;
+        if let Some(place) = self.frame.get_mut(from..from + bytes.len()) {
+            place.copy_from_slice(bytes);
+        }
+    }
+
+    /// All is there.
+    pub(super) fn complete(&mut self) {
+        self.parts.sort_unstable_by_key(|part| part.start);
+        self.length = HEADER + self.header + self.data;
+        // Not more than the longest packet, see `begin`.
+        let length = (self.header + self.data) as u16;
+        if let Some(header) = self.frame.get_mut(HEADER..HEADER + self.header) {
+            let service = header.get(1).map_or(0, |service| service | self.congestion);
+            make_whole(header, length, self.is_unsplittable, service);
+        }
+    }
+}

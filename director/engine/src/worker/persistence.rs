@@ -1,0 +1,68 @@
+//! New connections of persistent services: they go where the client's template says.
+
+use director_flow::Index;
+use director_packet::Endpoint4;
+
+use super::Moment;
+use crate::reason::Reason;
+use crate::scheduler::{Request, ServerView, ServiceView};
+use crate::service::{Persistence, key_word};
+use crate::snapshot::FTP;
+use crate::state::State;
+use crate::templates::{Chosen, Joined, Key};
+
+impl ServiceView {
+    /// The server of a new connection in this state from `request` to `vip`, counted as its. Of a persistent
+    /// service it is the one that the client has already; `connection` is none for a datagram that is none.
+    pub(super) fn server_for(
+        &self,
+        moment: &Moment<'_>,
+        vip: Endpoint4,
+        request: &Request,
+        state: State,
+        connection: Option<Index>,
+    ) -> Result<ServerView, Reason> {
+        let servers = &moment.shared.servers;
+        let Some(persistence) = self.persistence else {
+            let server = self.schedule(servers, request, state).ok_or(Reason::NoServer)?;
+            return Ok(self.towards(server.slot, server.address, vip));
+        };
+        let quiescent_expires = moment.snapshot.sysctls.expire_quiescent_template;
+        let is_usable = |slot| {
+            let refused = servers.is_gone(slot) || quiescent_expires && servers.weight(slot) == 0;
+            !refused
+        };
+        let choose = || {
+            let server = self.schedule(servers, request, state)?;
+            Some(Chosen { slot: server.slot, address: server.address })
+        };
+        let joined = moment.shared.templates.join(
+            self.template_of(persistence, vip, request.source),
+            (moment.now, persistence.timeout),
+            connection.map(|index| (index, state == State::Established)),
+            servers,
+            is_usable,
+            choose,
+        )?;
+        let server = match joined {
+            Joined::Made(server) => server,
+            Joined::Found(server) => {
+                servers.bind(server.slot, state);
+                server
+            }
+        };
+        Ok(self.towards(server.slot, server.address, vip))
+    }
+
+    /// A service of one port has templates of that port; one of all ports has them for all, and so has one of FTP,
+    /// whose clients come to other ports too.
+    fn template_of(&self, persistence: Persistence, vip: Endpoint4, source: u32) -> Key {
+        if self.key.mark().is_some() {
+            return Key { service: self.key.word(), client: source & persistence.netmask };
+        }
+        let own = self.key.address.port();
+        let port = if vip.port() == own && own != FTP { own } else { 0 };
+        let service = key_word(Endpoint4::new(vip.address(), port), self.key.protocol.number());
+        Key { service, client: source & persistence.netmask }
+    }
+}

@@ -1,0 +1,181 @@
+//! Fragments: kept until their packet is complete, which then goes the way of any packet and leaves in parts again.
+
+use director_packet::ethernet::HEADER;
+use director_packet::fragment::Fragment;
+use director_packet::{Endpoint4, parse};
+
+use super::{BURST, Core, Frames, Lane, Moment, Verdict, Worker};
+use crate::fragments::{Added, Arrival, Ticket, Whole};
+use crate::reason::Reason;
+use director_flow::Tick;
+
+/// A part of a packet that was put together, or is split.
+pub struct Part<'a> {
+    /// The frame.
+    pub frame: &'a [u8],
+    /// The port it came in on.
+    pub port: u8,
+    /// What becomes of it; [`Verdict::Keep`] and the verdicts with an MTU it is never.
+    pub verdict: Verdict,
+    /// The virtual service that it was for; none for a server's.
+    pub service: Option<Endpoint4>,
+    /// Whether it stands for a frame that was received, and not for a further part of one that was too long.
+    pub is_received: bool,
+}
+
+/// What a worker needs for fragments.
+pub(super) struct Reassembly {
+    /// Packets that became complete with a frame of the last burst.
+    complete: [Ticket; BURST],
+    count: usize,
+    /// None while the core decides about it.
+    whole: Option<Whole>,
+    /// What becomes of its parts, how long they may be in bytes, and what virtual service they are for.
+    verdict: Verdict,
+    mtu: u16,
+    service: Option<Endpoint4>,
+}
+
+impl Reassembly {
+    pub(super) fn new() -> Self {
+        Self {
+            complete: [Ticket::NONE; BURST],
+            count: 0,
+            whole: Some(Whole::new()),
+            verdict: Verdict::Keep,
+            mtu: u16::MAX,
+            service: None,
+        }
+    }
+
+    /// Says what becomes of the parts.
+    fn send(&mut self, verdict: Verdict, service: Option<Endpoint4>) {
+        self.service = service;
+        (self.verdict, self.mtu) = match verdict {
+            Verdict::SendSplit(port, mtu) => (Verdict::Send(port), mtu),
+            Verdict::HoldSplit(way, mtu) => (Verdict::Hold(way), mtu),
+            other => (other, u16::MAX),
+        };
+    }
+}
+
+/// A packet that was put together, as a burst of one.
+struct One<'a>(&'a mut [u8]);
+
+impl Frames for One<'_> {
+    fn count(&self) -> usize {
+        1
+    }
+
+    fn head(&mut self, _: usize) -> &mut [u8] {
+        self.0
+    }
+
+    fn length(&self, _: usize) -> usize {
+        self.0.len()
+    }
+}
+
+impl Core {
+    /// A fragment. Only those are kept that can be of a connection: to a virtual service's address, or from a real
+    /// server's.
+    #[cold]
+    pub(super) fn fragment(&mut self, moment: &Moment<'_>, at: usize, frames: &mut impl Frames) -> Verdict {
+        let head = frames.head(at);
+        let Some(fragment) = head.get(HEADER..).and_then(Fragment::read) else { return Verdict::Kernel };
+        let snapshot = moment.snapshot;
+        let is_ours = if snapshot.is_local(fragment.destination) {
+            snapshot.has_service_on(fragment.destination, fragment.protocol)
+        } else {
+            moment.shared.servers.may_have(fragment.source)
+        };
+        if snapshot.is_off() || !is_ours {
+            return Verdict::Kernel;
+        }
+        let Reassembly { complete, count, .. } = &mut self.reassembly;
+        let Some(place) = complete.get_mut(*count) else {
+            return Verdict::Drop(Reason::FragmentTableFull);
+        };
+        let arrival = Arrival::new(head, fragment, moment.port_number, moment.now);
+        let data = HEADER + usize::from(fragment.header);
+        match moment.shared.fragments.add(&arrival, |from, bytes| frames.read(at, data + from, bytes)) {
+            Added::Kept => Verdict::Keep,
+            Added::Complete(ticket) => {
+                *place = ticket;
+                *count += 1;
+                Verdict::Keep
+            }
+            Added::Refused(reason) => Verdict::Drop(reason),
+        }
+    }
+
+    /// Decides about a packet that was put together of fragments no longer than `longest`.
+    fn whole(&mut self, moment: &Moment<'_>, frame: &mut [u8], longest: u16) -> Verdict {
+        let parsed = parse(frame, frame.len(), moment.port.mac);
+        let mut frames = One(frame);
+        match parsed {
+            director_packet::Verdict::Segment(segment) if !moment.snapshot.is_off() => {
+                let lane = Lane { longest, ..Lane::new(moment.snapshot, 0, segment) };
+                self.segment(moment, &lane, &mut frames)
+            }
+            // It is no fragment any more.
+            director_packet::Verdict::Fragment { .. } => Verdict::Kernel,
+            other => self.not_a_segment(moment, 0, other, &mut frames),
+        }
+    }
+}
+
+impl Worker {
+    /// Decides about the next of the packets that became complete with a fragment of the last burst;
+    /// [`Self::next_part`] then gives its parts, and [`Self::replies`] has one ICMP error more where there is one to
+    /// be sent. False: there is none left. To be called when the verdicts of the burst were obeyed.
+    pub fn reassemble(&mut self, now: Tick, milliseconds: u32) -> bool {
+        let Self { table, shared, snapshot, core, .. } = self;
+        let Some(last) = core.reassembly.count.checked_sub(1) else { return false };
+        // Taken out while the core decides about what is in it.
+        let Some(mut whole) = core.reassembly.whole.take() else { return false };
+        // The oldest first; there is rarely more than one.
+        core.reassembly.complete.get_mut(..=last).unwrap_or_default().rotate_left(1);
+        core.reassembly.count = last;
+        shared
+            .fragments
+            .take(core.reassembly.complete.get(last).copied().unwrap_or(Ticket::NONE), &mut whole);
+        let snapshot = snapshot.load();
+        let (longest, port_number) = (whole.longest(), whole.port());
+        core.held[0] = None;
+        let verdict = match (whole.fault(), snapshot.ports.get(usize::from(port_number))) {
+            (Some(reason), _) => Verdict::Drop(reason),
+            (None, None) => Verdict::Drop(Reason::PortDown),
+            (None, Some(port)) => {
+                let moment = Moment { now, milliseconds, port, port_number, snapshot, table, shared };
+                core.whole(&moment, whole.frame(), longest)
+            }
+        };
+        core.reassembly.whole = Some(whole);
+        core.reassembly.send(verdict, core.held[0]);
+        true
+    }
+
+    /// Takes up a frame of the last burst that is to leave in fragments, given its verdict: [`Self::next_part`]
+    /// gives them. `read` copies the frame, of `length` bytes, and says whether it could.
+    pub fn split(
+        &mut self,
+        at: usize,
+        port: u8,
+        verdict: Verdict,
+        length: usize,
+        read: impl FnOnce(&mut [u8]) -> bool,
+    ) {
+        let service = self.held_for(at);
+        let reassembly = &mut self.core.reassembly;
+        let is_loaded = reassembly.whole.as_mut().is_some_and(|whole| whole.load(port, length, read));
+        reassembly.send(if is_loaded { verdict } else { Verdict::Drop(Reason::ScatteredHeaders) }, service);
+    }
+
+    /// The next part of what [`Self::reassemble`] or [`Self::split`] took up.
+    pub fn next_part(&mut self) -> Option<Part<'_>> {
+        let Reassembly { whole, verdict, mtu, service, .. } = &mut self.core.reassembly;
+        let (frame, port, is_received) = whole.as_mut()?.next_part(*mtu)?;
+        Some(Part { frame, port, verdict: *verdict, service: *service, is_received })
+    }
+}

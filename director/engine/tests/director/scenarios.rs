@@ -1,0 +1,398 @@
+//! Scenarios as data: the files in `tests/scenarios`, each run in simulated time. Their README has the format.
+
+use std::path::Path;
+
+use director_engine::fib::Route;
+use director_engine::service::{Protocol, SchedulerKind, ServerSpec, ServiceKey};
+use director_engine::snapshot::Sysctls;
+use director_engine::state::State;
+use director_packet::fragment::{MAX_FRAME, cut};
+use etherparse::Ipv4Header;
+
+use crate::lab::{BACK, FRONT, Lab, PORT_MACS, PORT_NAMES, RR, ip, key, point};
+use crate::packet::{self, Packet, mac_of, tcp, udp};
+
+#[test]
+fn every_scenario_of_the_directory() {
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/scenarios");
+    let mut files: Vec<_> =
+        std::fs::read_dir(&directory).unwrap().map(|entry| entry.unwrap().path()).collect();
+    files.retain(|path| path.extension().is_some_and(|extension| extension == "scn"));
+    files.sort();
+    assert!(!files.is_empty());
+    let failures: Vec<_> = files
+        .iter()
+        .filter_map(|path| {
+            let name = path.file_name().unwrap().to_string_lossy();
+            let text = std::fs::read_to_string(path).unwrap();
+            run(&text).err().map(|(line, problem)| format!("{name}:{line}: {problem}"))
+        })
+        .collect();
+    assert!(failures.is_empty(), "\n{}\n", failures.join("\n"));
+}
+
+/// A failing scenario is seen to fail: each of these lies in one line.
+#[test]
+fn a_scenario_that_is_not_so_fails() {
+    let truth = "ipvsadm -A -t 192.168.18.58:80 -s rr\n\
+                 ipvsadm -a -t 192.168.18.58:80 -r 192.168.2.71:80 -m\n\
+                 front tcp 192.168.18.10:1 > 192.168.18.58:80 S\n\
+                 \t-> back 192.168.18.10:1 > 192.168.2.71:80 S\n\
+                 ipvsadm -Lnc\n\
+                 \tTCP 00:59 SYN_RECV 192.168.18.10:1 192.168.18.58:80 192.168.2.71:80\n";
+    assert_eq!(run(truth), Ok(()));
+    for (line, from, to) in [
+        (2, "-m", ""),
+        (3, " S\n\t-> back 192.168.18.10:1 > 192.168.2.71:80 S\n", " S\n"),
+        (3, "192.168.2.71:80 S", "192.168.2.72:80 S"),
+        (5, "00:59", "00:58"),
+        (5, "\tTCP 00:59 SYN_RECV 192.168.18.10:1 192.168.18.58:80 192.168.2.71:80\n", ""),
+        (3, "front tcp", "front tcpp"),
+        (1, "-s rr", "-s rr -z"),
+        (1, "ipvsadm -A", "wait for it\nipvsadm -A"),
+    ] {
+        let failed = run(&truth.replacen(from, to, 1)).unwrap_err();
+        assert_eq!(failed.0, line, "{from} -> {to}: {}", failed.1);
+    }
+}
+
+/// A line that is not indented, with those below it that are.
+struct Step<'a> {
+    line: usize,
+    words: Vec<&'a str>,
+    expected: Vec<String>,
+}
+
+/// Runs the cases of a file. What fails is said with its line.
+fn run(text: &str) -> Result<(), (usize, String)> {
+    let mut steps: Vec<Step<'_>> = Vec::new();
+    for (at, line) in text.lines().enumerate() {
+        let content = line.split('#').next().unwrap_or_default();
+        let words: Vec<_> = content.split_whitespace().collect();
+        if words.is_empty() {
+            continue;
+        }
+        if content.starts_with(char::is_whitespace) {
+            let Some(step) = steps.last_mut() else { return Err((at + 1, "nothing stands above it".into())) };
+            step.expected.push(words.join(" "));
+        } else {
+            steps.push(Step { line: at + 1, words, expected: Vec::new() });
+        }
+    }
+    let mut scene = Scene::new();
+    for step in steps {
+        let found = scene.step(&step.words).map_err(|problem| (step.line, problem))?;
+        if found != step.expected {
+            let shown =
+                |lines: &[String]| lines.iter().map(|line| format!("\n        {line}")).collect::<String>();
+            let problem = format!(
+                "{}\n    is to be{}\n    and is{}",
+                step.words.join(" "),
+                shown(&step.expected),
+                shown(&found)
+            );
+            return Err((step.line, problem));
+        }
+    }
+    Ok(())
+}
+
+struct Scene {
+    lab: Lab,
+}
+
+type Outcome = Result<Vec<String>, String>;
+
+fn number<T: std::str::FromStr>(word: &str) -> Result<T, String> {
+    word.parse().map_err(|_| format!("no number: {word}"))
+}
+
+impl Scene {
+    fn new() -> Self {
+        Self { lab: Lab::empty(1000, 1) }
+    }
+
+    /// What becomes visible by a step, line by line.
+    fn step(&mut self, words: &[&str]) -> Outcome {
+        match words {
+            ["case", ..] => *self = Self::new(),
+            ["wait", seconds] => {
+                let seconds: f64 = number(seconds)?;
+                self.lab.pass((seconds * 1000.0) as u64);
+            }
+            ["set", name, value] => self.set(name, number(value)?)?,
+            ["ip_forward", value] => {
+                self.lab.network.ip_forward = *value != "0";
+                self.lab.renew_network();
+            }
+            ["mtu", port, value] => {
+                self.lab.network.ports[usize::from(port_of(port)?)].mtu = number(value)?;
+                self.lab.renew_network();
+            }
+            ["address", address] => {
+                self.lab.network.local.push(ip(address));
+                self.lab.renew_network();
+            }
+            ["neighbour", port, host, state @ ("known" | "unknown")] => {
+                self.lab.set_neighbour(port_of(port)?, host, *state == "known");
+            }
+            ["route", prefix, "none"] => {
+                let (address, length) = prefix.split_once('/').ok_or("a prefix is ADDRESS/LENGTH")?;
+                self.lab.set_route(address, number(length)?, Route::Elsewhere);
+            }
+            ["ipvsadm", arguments @ ..] => return self.ipvsadm(arguments),
+            [port @ ("front" | "back"), frame @ ..] => {
+                let port = port_of(port)?;
+                let outcome = self.lab.one(port, frame_of(frame, port)?);
+                return Ok(outcome.split("; ").map(|line| format!("-> {line}")).collect());
+            }
+            [other, ..] => return Err(format!("no such step: {other}")),
+            [] => {}
+        }
+        Ok(Vec::new())
+    }
+
+    fn set(&mut self, name: &str, value: i64) -> Result<(), String> {
+        let mut sysctls: Sysctls = *self.lab.control.sysctls();
+        let on = value != 0;
+        match name {
+            "sloppy_tcp" => sysctls.sloppy_tcp = on,
+            "conn_reuse_mode" => sysctls.conn_reuse_mode = value.unsigned_abs() as u32,
+            "expire_nodest_conn" => sysctls.expire_nodest_conn = on,
+            "drop_packet" => sysctls.drop_packet = value as u32,
+            "am_droprate" => sysctls.am_droprate = value as u32,
+            "nat_icmp_send" => sysctls.nat_icmp_send = on,
+            "secure_tcp" => sysctls.secure_tcp = value == 3,
+            "schedule_icmp" => sysctls.schedule_icmp = on,
+            "sloppy_sctp" => sysctls.sloppy_sctp = on,
+            _ => return Err(format!("no such sysctl: {name}")),
+        }
+        self.lab.control.set_sysctls(sysctls);
+        Ok(())
+    }
+
+    fn ipvsadm(&mut self, arguments: &[&str]) -> Outcome {
+        match arguments {
+            ["-Lnc"] => return Ok(self.connections()),
+            ["-Ln"] => return Ok(self.services()),
+            ["-C"] => {
+                self.lab.control.catalog.flush();
+                self.commit();
+                return Ok(Vec::new());
+            }
+            ["--set", seconds @ ..] => {
+                for (state, seconds) in
+                    [State::Established, State::FinWait, State::Udp].into_iter().zip(seconds)
+                {
+                    match number(seconds)? {
+                        0 => {}
+                        seconds => self.lab.timeout(state, seconds),
+                    }
+                }
+                return Ok(Vec::new());
+            }
+            _ => {}
+        }
+        let mut command = "";
+        let (mut service, mut server) = (None, None);
+        let (mut spec, mut server_spec) = (RR, ServerSpec::default());
+        let mut is_masquerading = false;
+        let mut words = arguments.iter();
+        while let Some(word) = words.next() {
+            let mut next = || words.next().copied().ok_or_else(|| format!("{word} of what?"));
+            match *word {
+                "-A" | "-E" | "-D" | "-a" | "-e" | "-d" => command = word,
+                "-t" => service = Some(key(Protocol::Tcp, next()?)),
+                "-u" => service = Some(key(Protocol::Udp, next()?)),
+                "--sctp-service" => service = Some(key(Protocol::Sctp, next()?)),
+                "-r" => server = Some(point(next()?)),
+                "-m" => is_masquerading = true,
+                "-s" => spec.scheduler = SchedulerKind::from_name(next()?).ok_or("no such scheduler")?,
+                "-w" => server_spec.weight = number(next()?)?,
+                "-x" => server_spec.upper = number(next()?)?,
+                "-y" => server_spec.lower = number(next()?)?,
+                other => return Err(format!("ipvsadm {other} is not for scenarios")),
+            }
+        }
+        let service: ServiceKey = service.ok_or("which service?")?;
+        let catalog = &mut self.lab.control.catalog;
+        let server = || server.ok_or_else(|| "which server?".to_owned());
+        let masquerading = || if is_masquerading { Ok(()) } else { Err("-m is missing".to_owned()) };
+        let told = |error: &dyn std::error::Error| error.to_string();
+        match command {
+            "-A" => catalog.add_service(service, spec).map_err(|error| told(&error))?,
+            "-E" => catalog.set_service(service, spec).map_err(|error| told(&error))?,
+            "-D" => catalog.delete_service(service).map_err(|error| told(&error))?,
+            "-a" => {
+                masquerading()?;
+                catalog.add_server(service, server()?, server_spec).map_err(|error| told(&error))?;
+            }
+            "-e" => {
+                masquerading()?;
+                catalog.set_server(service, server()?, server_spec).map_err(|error| told(&error))?;
+            }
+            "-d" => {
+                catalog.delete_server(service, server()?).map_err(|error| told(&error))?;
+            }
+            _ => return Err("what is ipvsadm to do?".into()),
+        }
+        self.commit();
+        Ok(Vec::new())
+    }
+
+    fn commit(&mut self) {
+        self.lab.control.publish();
+        self.lab.control.purge();
+        self.lab.poll();
+    }
+
+    /// As `ipvsadm -Lnc` has it, sorted.
+    fn connections(&self) -> Vec<String> {
+        let mut lines = Vec::new();
+        self.lab.each_entry(|connection| {
+            lines.push(format!(
+                "{} {:02}:{:02} {} {} {} {}",
+                Protocol::from_number(connection.protocol).unwrap().name().to_uppercase(),
+                connection.seconds / 60,
+                connection.seconds % 60,
+                connection.state.name(),
+                connection.client,
+                connection.service,
+                connection.server
+            ));
+        });
+        lines.sort();
+        lines
+    }
+
+    /// As `ipvsadm -Ln` has it, each service's servers in the order they were added.
+    fn services(&self) -> Vec<String> {
+        let catalog = &self.lab.control.catalog;
+        let mut services: Vec<_> = catalog.services().collect();
+        services.sort_by_key(|service| service.key.to_string());
+        let mut lines = Vec::new();
+        for service in services {
+            let ServiceKey { protocol, address } = service.key;
+            let scheduler = service.spec.scheduler.name();
+            lines.push(format!("{} {address} {scheduler}", protocol.name().to_uppercase()));
+            for row in catalog.servers(service) {
+                let (load, weight) = (row.load, row.spec.weight);
+                lines.push(format!("-> {} Masq {weight} {} {}", row.address, load.active, load.inactive));
+            }
+        }
+        lines
+    }
+}
+
+fn port_of(name: &str) -> Result<u8, String> {
+    match name {
+        "front" => Ok(FRONT),
+        "back" => Ok(BACK),
+        _ => Err(format!("a port is one of {PORT_NAMES:?}")),
+    }
+}
+
+/// The frame that a line describes, as it comes in on a port.
+fn frame_of(words: &[&str], port: u8) -> Result<Vec<u8>, String> {
+    let mac = PORT_MACS[usize::from(port)];
+    match words {
+        [packet @ .., "part", from, to] => {
+            let (frame, mut out) = (frame_of(packet, port)?, Box::new([0; MAX_FRAME]));
+            let header = usize::from(frame[14] & 15) * 4;
+            let length = cut(&frame, header, number(from)?..number(to)?, &mut out);
+            Ok(out[..length].to_vec())
+        }
+        ["ping", source, ">", destination] => Ok(packet::ping(source, destination, mac)),
+        ["ip", protocol, source, ">", destination] => {
+            let mut frame = packet::ping(source, destination, mac);
+            frame[23] = number(protocol)?;
+            Ok(with_length(&frame, 24))
+        }
+        ["sctp", source, ">", _, _, ..] => {
+            let packet = whole(words)?;
+            let source: std::net::SocketAddrV4 = source.parse().map_err(|_| "no end")?;
+            Ok([&mac.0[..], &mac_of(*source.ip()).0, &[8, 0], &packet].concat())
+        }
+        ["icmp", kind, source, ">", destination, rest @ ..] => {
+            let (kind, code) = kind.split_once('/').ok_or("an ICMP error is TYPE/CODE")?;
+            let (mtu, quoted) = match rest {
+                ["mtu", mtu, "about", quoted @ ..] => (number(mtu)?, quoted),
+                ["about", quoted @ ..] => (0_u16, quoted),
+                _ => return Err("an ICMP error is about a packet".into()),
+            };
+            let [high, low] = mtu.to_be_bytes();
+            let quoted = whole(quoted)?;
+            Ok(packet::icmp(
+                source,
+                destination,
+                number(kind)?,
+                number(code)?,
+                [0, 0, high, low],
+                &quoted,
+                mac,
+            ))
+        }
+        _ => {
+            let (packet, cut) = packet_of(words)?;
+            let frame = packet.frame(mac_of(*packet.source.ip()), mac);
+            Ok(cut.map_or(frame.clone(), |cut| with_length(&frame, cut)))
+        }
+    }
+}
+
+/// The frame with so many bytes after its IPv4 header of 20, which says so.
+fn with_length(frame: &[u8], bytes: usize) -> Vec<u8> {
+    let (ethernet, packet) = frame.split_at(14);
+    let (mut header, data) = Ipv4Header::from_slice(packet).unwrap();
+    let bytes = bytes.min(data.len());
+    header.total_len = (20 + bytes) as u16;
+    header.header_checksum = header.calc_header_checksum();
+    [ethernet, &header.to_bytes(), &data[..bytes]].concat()
+}
+
+/// The IPv4 packet that a line describes, the rest cut off.
+fn whole(words: &[&str]) -> Result<Vec<u8>, String> {
+    let (mut packet, cut) = match words {
+        ["sctp", source, ">", destination, chunks] => (packet::sctp(source, destination, chunks), None),
+        ["sctp", source, ">", destination, chunks, "cut", cut] => {
+            (packet::sctp(source, destination, chunks), Some(number(cut)?))
+        }
+        _ => {
+            let (packet, cut) = packet_of(words)?;
+            (packet.bytes(), cut)
+        }
+    };
+    packet.truncate(cut.map_or(usize::MAX, |cut: usize| 20 + cut));
+    Ok(packet)
+}
+
+/// A TCP segment or UDP datagram, and how many bytes after the IPv4 header it is to be cut to.
+fn packet_of(words: &[&str]) -> Result<(Packet, Option<usize>), String> {
+    let (mut packet, options) = match words {
+        ["tcp", source, ">", destination, flags, options @ ..] => (tcp(source, destination, flags), options),
+        ["udp", source, ">", destination, options @ ..] => (udp(source, destination), options),
+        _ => return Err(format!("no packet: {}", words.join(" "))),
+    };
+    let mut cut = None;
+    let mut options = options.iter();
+    while let Some(option) = options.next() {
+        let mut next = || options.next().copied().ok_or_else(|| format!("{option} of what?"));
+        packet = match *option {
+            "ttl" => packet.ttl(number(next()?)?),
+            "length" => packet.length(number(next()?)?),
+            "id" => {
+                let id = number(next()?)?;
+                packet.ip(|ip| ip.identification = id)
+            }
+            "fragmentable" => packet.fragmentable(),
+            "wrong-checksum" => packet.wrong(),
+            "no-checksum" => packet.without_checksum(),
+            "cut" => {
+                cut = Some(number(next()?)?);
+                packet
+            }
+            other => return Err(format!("no option of a packet: {other}")),
+        };
+    }
+    Ok((packet, cut))
+}

@@ -1,0 +1,329 @@
+"""Runs scenario files through a running director: scenarios.py LAB CLIENT-GATEWAY-MAC SERVER-GATEWAY-MAC FILE...
+
+The same files as director/engine/tests/scenarios, whose README has their format, but in real time: cases that wait
+for long, change the network or need hosts that the lab has not got are skipped, and counted as such. What the
+director's own stack answers is not looked at. Prints one line: passed and skipped cases; fails at the first other.
+"""
+
+import ctypes
+import os
+import re
+import select
+import socket
+import struct
+import subprocess
+import sys
+import time
+
+from frames import checksum
+
+TCP, UDP, SCTP, ICMP = 6, 17, 132, 1
+PROTOCOLS = {"tcp": TCP, "udp": UDP, "sctp": SCTP}
+FLAGS = [("S", 2), ("F", 1), ("R", 4), ("P", 8), ("A", 16), ("U", 32)]
+CHUNKS = (
+    "DATA INIT INIT-ACK SACK HEARTBEAT HEARTBEAT-ACK ABORT SHUTDOWN SHUTDOWN-ACK ERROR COOKIE-ECHO COOKIE-ACK "
+    "ECNE CWR SHUTDOWN-COMPLETE"
+).split()
+SERVERS = ["server1", "server2"]
+HOSTS = {"192.168.18.10", "192.168.18.58", "192.168.2.71", "192.168.2.72", "192.168.2.90"}
+# Only in simulated time.
+SIMULATED = {"mtu", "ip_forward", "address", "neighbour", "route"}
+PATIENCE = 2.0
+LONGEST_WAIT = 3.0
+# Seconds that a listing may be behind.
+LAG = 2
+
+
+def crc32c(data):
+    register = 0xFFFFFFFF
+    for byte in data:
+        register ^= byte
+        for _ in range(8):
+            register = register >> 1 ^ (0x82F63B78 if register & 1 else 0)
+    return register ^ 0xFFFFFFFF
+
+
+def end(text):
+    address, port = text.rsplit(":", 1)
+    return socket.inet_aton(address), int(port)
+
+
+def ipv4(protocol, source, destination, payload, ttl=64, fragment=0x4000):
+    head = struct.pack("!BBHHHBBH", 0x45, 0, 20 + len(payload), 0, fragment, ttl, protocol, 0)
+    head += source + destination
+    return head[:10] + struct.pack("!H", checksum(head)) + head[12:] + payload
+
+
+def packet(words):
+    """The IPv4 packet that a line describes."""
+    kind, source, _, destination, *options = words
+    if kind == "ip":
+        kind, protocol, source, _, destination = words
+        return ipv4(int(protocol), socket.inet_aton(source), socket.inet_aton(destination), bytes(24))
+    if kind == "ping":
+        echo = struct.pack("!BBHHH", 8, 0, 0, 1, 1)
+        echo = echo[:2] + struct.pack("!H", checksum(echo)) + echo[4:]
+        return ipv4(ICMP, socket.inet_aton(source), socket.inet_aton(destination), echo)
+    if kind == "icmp":
+        _, kind, source, _, destination, *rest = words
+        mtu = int(rest[1]) if rest[0] == "mtu" else 0
+        code = [int(part) for part in kind.split("/")]
+        body = struct.pack("!BBHHH", *code, 0, 0, mtu) + quoted(rest[rest.index("about") + 1 :])
+        body = body[:2] + struct.pack("!H", checksum(body)) + body[4:]
+        return ipv4(ICMP, socket.inet_aton(source), socket.inet_aton(destination), body)
+    what = "" if kind == "udp" else options.pop(0)
+    given = {}
+    while options:
+        name = options.pop(0)
+        given[name] = True if name in ("fragmentable", "wrong-checksum", "no-checksum") else int(options.pop(0))
+    (saddr, sport), (daddr, dport) = end(source), end(destination)
+    header = {"tcp": 20, "udp": 8, "sctp": 12}[kind]
+    data = bytes(at % 256 for at in range(given["length"] - 20 - header)) if "length" in given else b""
+    length = header + len(data)
+    if kind == "tcp":
+        flags = sum(bit for name, bit in FLAGS if name in what)
+        body = struct.pack("!HHIIBBHHH", sport, dport, 1000, 7, 0x50, flags, 512, 0, 0) + data
+        at = 16
+    elif kind == "udp":
+        body = struct.pack("!HHHH", sport, dport, length, 0) + data
+        at = 6
+    else:
+        body = struct.pack("!HHII", sport, dport, 0x01020304, 0)
+        body += b"".join(struct.pack("!BBHI", CHUNKS.index(name), 0, 7, 0x07070700) for name in what.split("+"))
+        body = body[:8] + struct.pack("<I", crc32c(body)) + body[12:]
+        at = None
+    if at is not None and "no-checksum" not in given:
+        sum_ = checksum(saddr + daddr + struct.pack("!BBH", 0, PROTOCOLS[kind], length) + body)
+        sum_ ^= 0x5500 if "wrong-checksum" in given else 0
+        body = body[:at] + struct.pack("!H", sum_) + body[at + 2 :]
+    body = body[: given.get("cut", len(body))]
+    fragment = 0 if "fragmentable" in given else 0x4000
+    return ipv4(PROTOCOLS[kind], saddr, daddr, body, given.get("ttl", 64), fragment)
+
+
+def quoted(words):
+    """What an ICMP error quotes: a packet, its end cut off after it was made."""
+    if "cut" not in words:
+        return packet(words)
+    at = words.index("cut")
+    return packet(words[:at] + words[at + 2 :])[: 20 + int(words[at + 1])]
+
+
+def transport_is_right(ip, protocol, body):
+    if protocol == SCTP:
+        return body[8:12] == struct.pack("<I", crc32c(body[:8] + bytes(4) + body[12:]))
+    pseudo = ip[12:20] + struct.pack("!BBH", 0, protocol, len(body))
+    return checksum(pseudo + body) == 0
+
+
+def describe(ip):
+    """A packet in the words of the scenarios; an IPv4 or ICMP checksum that is wrong is said."""
+    size = (ip[0] & 15) * 4
+    body = ip[size : struct.unpack("!H", ip[2:4])[0]]
+    source, destination = socket.inet_ntoa(ip[12:16]), socket.inet_ntoa(ip[16:20])
+    protocol, ttl = ip[9], ip[8]
+    note = "" if ttl == 63 else f" ttl {ttl}"
+    if checksum(ip[:size]):
+        note += " wrong IPv4 checksum"
+    if protocol == ICMP:
+        kind, code, _, _, mtu = struct.unpack("!BBHHH", body[:8])
+        inner = body[8:]
+        ports = struct.unpack("!HH", inner[20:24])
+        ends = f"{socket.inet_ntoa(inner[12:16])}:{ports[0]} > {socket.inet_ntoa(inner[16:20])}:{ports[1]}"
+        mtu = f" mtu {mtu}" if (kind, code) == (3, 4) else ""
+        note += " wrong ICMP checksum" if checksum(body) else ""
+        return f"{source} > {destination}: icmp {kind}/{code}{mtu} about {ends} ttl {inner[8]}{note}"
+    if protocol not in PROTOCOLS.values():
+        return f"{source} > {destination} protocol {protocol}{note}"
+    sport, dport = struct.unpack("!HH", body[:4])
+    if protocol == TCP:
+        what = "".join(name for name, bit in FLAGS if body[13] & bit) or "-"
+    elif protocol == UDP:
+        what = "UDP"
+    else:
+        names, at = [], 12
+        while at + 4 <= len(body):
+            kind, _, length = struct.unpack("!BBH", body[at : at + 4])
+            names.append(CHUNKS[kind])
+            at += max(length + 3 & ~3, 4)
+        what = "+".join(names)
+    if protocol == UDP and body[6:8] == b"\0\0":
+        note += " without checksum"
+    elif not transport_is_right(ip, protocol, body):
+        note += " wrong checksum"
+    return f"{source}:{sport} > {destination}:{dport} {what}{note}"
+
+
+class Network:
+    """A socket in each node of the lab, on its eth0."""
+
+    def __init__(self, lab, macs):
+        self.macs = macs
+        libc = ctypes.CDLL(None, use_errno=True)
+        home = os.open("/proc/self/ns/net", os.O_RDONLY)
+        self.sockets = {}
+        for node in ["client", *SERVERS]:
+            there = os.open(f"/run/netns/{lab}-{node}", os.O_RDONLY)
+            if libc.setns(there, 0):
+                raise OSError(ctypes.get_errno(), f"setns {node}")
+            out = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(0x0800))
+            out.bind(("eth0", 0x0800))
+            self.sockets[out] = "front" if node == "client" else "back"
+            libc.setns(home, 0)
+        self.nodes = list(self.sockets)
+
+    def seen(self, wait):
+        """The first packet that comes in within so many seconds."""
+        until = time.monotonic() + wait
+        while True:
+            ready, _, _ = select.select(self.nodes, [], [], max(until - time.monotonic(), 0))
+            if not ready:
+                return None
+            data, address = ready[0].recvfrom(65535)
+            if address[2] != socket.PACKET_OUTGOING and address[2] != socket.PACKET_OTHERHOST:
+                return self.sockets[ready[0]], data[14:]
+
+    def send(self, port, words):
+        """Sends a packet from in front or from behind."""
+        while self.seen(0):
+            pass
+        out = self.nodes[0 if port == "front" else 1]
+        out.send(self.macs[port] + out.getsockname()[4] + b"\x08\x00" + packet(words))
+
+
+def lab(*words):
+    done = subprocess.run([os.environ["SCRIPTS"] + "/lab", *words], capture_output=True, text=True)
+    if done.returncode:
+        raise Failed(f"{' '.join(words)}: {done.stderr}")
+    return done.stdout.splitlines()
+
+
+class Failed(Exception):
+    pass
+
+
+def cases(path):
+    """The cases of a file: lists of steps, each its line, its words and the lines below it."""
+    found = [[]]
+    with open(path) as file:
+        for number, line in enumerate(file, 1):
+            text = line.split("#")[0].rstrip()
+            if not text:
+                continue
+            if text[0].isspace():
+                found[-1][-1][2].append(" ".join(text.split()))
+            elif text.startswith("case"):
+                found.append([])
+            else:
+                found[-1].append((number, text.split(), []))
+    return [case for case in found if case]
+
+
+def is_for_the_lab(case):
+    text = " ".join(" ".join([*words, *below]) for _, words, below in case)
+    waits = sum(float(words[1]) for _, words, _ in case if words[0] == "wait")
+    martians = "martian" in text or "hold" in text
+    hosts = set(re.findall(r"\d+\.\d+\.\d+\.\d+", text))
+    return not martians and waits <= LONGEST_WAIT and hosts <= HOSTS and not SIMULATED & {step[1][0] for step in case}
+
+
+def seconds(line):
+    """A listed connection without its time, and that."""
+    minutes, rest = re.search(r"(\d+):(\d\d) ", line).groups()
+    return re.sub(r"\d+:\d\d ", "", line, count=1), int(minutes) * 60 + int(rest)
+
+
+def check_connections(below):
+    rows = sorted(seconds(" ".join(row.split())) for row in lab("ipvsadm", "-Lnc")[2:])
+    expected = sorted(seconds(row) for row in below)
+    same = [row for row, _ in rows] == [row for row, _ in expected]
+    if not same or any(not 0 <= want - got <= LAG for (_, got), (_, want) in zip(rows, expected)):
+        raise Failed(f"connections are {rows}")
+
+
+def check_services(below):
+    rows = [" ".join(row.split()) for row in lab("ipvsadm", "-Ln")[3:]]
+    if sorted(rows) != sorted(below):
+        raise Failed(f"services are {rows}")
+
+
+def is_error(line):
+    """Whether the director itself says so: then it is subject to the rate limit."""
+    return re.search(r"icmp (3/[^4]|11/).* ttl \d+ ttl 64$", line)
+
+
+def frame(network, words, below):
+    leaves = [line[3:] for line in below if not re.match("-> (drop|kernel)", line)]
+    if any(is_error(line) for line in below):
+        time.sleep(1.1)
+    network.send(words[0], words[1:])
+    if "-> kernel" in below:
+        # What the stack does with it is its own: answer it, or forward it as it is.
+        while seen := network.seen(0.05):
+            port, ip = seen
+            if port != words[0] and ip[12:20] != packet(words[1:])[12:20]:
+                raise Failed(f"translated: {port} {describe(ip)}")
+        return
+    found = []
+    while seen := network.seen(PATIENCE if len(found) < len(leaves) else 0.03):
+        found.append(f"{seen[0]} {describe(seen[1])}")
+    if found != leaves:
+        raise Failed(f"what leaves is {found}")
+
+
+def run(network, case):
+    used = set()
+    lab("ctl", "set", "expire_nodest_conn", "1")
+    lab("ipvsadm", "-C")
+    for _ in range(50):
+        if len(lab("ipvsadm", "-Lnc")) <= 2:
+            break
+        time.sleep(0.1)
+    lab("ctl", "set", "expire_nodest_conn", "0")
+    if any(words[:2] == ["set", "am_droprate"] for _, words, _ in case):
+        # It counts on from case to case.
+        lab("stop", "director")
+        lab("start", "director")
+    try:
+        for number, words, below in case:
+            try:
+                if words[0] in ("front", "back"):
+                    frame(network, words, below)
+                elif words == ["ipvsadm", "-Lnc"]:
+                    check_connections(below)
+                elif words == ["ipvsadm", "-Ln"]:
+                    check_services(below)
+                elif words[0] == "ipvsadm":
+                    lab(*words)
+                elif words[0] == "set":
+                    used.add(words[1])
+                    lab("ctl", *words)
+                elif float(words[1]) > LAG:
+                    # Less would not be seen.
+                    time.sleep(float(words[1]))
+            except Failed as failed:
+                raise Failed(f"{number}: {' '.join(words)}: {failed}; is to be {below}") from None
+    finally:
+        lab("ipvsadm", "--set", "900", "120", "300")
+        for name in used:
+            lab("ctl", "set", name, {"conn_reuse_mode": "1", "am_droprate": "10"}.get(name, "0"))
+
+
+def main(name, front, back, *paths):
+    macs = {port: bytes.fromhex(mac.replace(":", "")) for port, mac in (("front", front), ("back", back))}
+    network = Network(name, macs)
+    passed = skipped = 0
+    for path in sorted(paths):
+        for case in cases(path):
+            if not is_for_the_lab(case):
+                skipped += 1
+                continue
+            try:
+                run(network, case)
+            except Failed as failed:
+                sys.exit(f"{os.path.basename(path)}:{failed}")
+            passed += 1
+    print(f"{passed} passed, {skipped} skipped")
+
+
+main(*sys.argv[1:])
