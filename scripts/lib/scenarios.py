@@ -26,8 +26,9 @@ CHUNKS = (
 ).split()
 SERVERS = ["server1", "server2"]
 HOSTS = {"192.168.18.10", "192.168.18.58", "192.168.2.71", "192.168.2.72", "192.168.2.90"}
-# Only in simulated time.
-SIMULATED = {"mtu", "ip_forward", "address", "neighbour", "route"}
+# What can be sent and done here; everything else is for simulated time. Options of packets: whether a number follows.
+OPTIONS = {"ttl": 1, "length": 1, "cut": 1, "fragmentable": 0, "wrong-checksum": 0, "no-checksum": 0}
+STEPS = {"front", "back", "ipvsadm", "set", "wait"}
 PATIENCE = 2.0
 LONGEST_WAIT = 3.0
 # Seconds that a listing may be behind.
@@ -75,7 +76,9 @@ def packet(words):
     given = {}
     while options:
         name = options.pop(0)
-        given[name] = True if name in ("fragmentable", "wrong-checksum", "no-checksum") else int(options.pop(0))
+        if name not in OPTIONS:
+            raise Unknown(name)
+        given[name] = int(options.pop(0)) if OPTIONS[name] else True
     (saddr, sport), (daddr, dport) = end(source), end(destination)
     header = {"tcp": 20, "udp": 8, "sctp": 12}[kind]
     data = bytes(at % 256 for at in range(given["length"] - 20 - header)) if "length" in given else b""
@@ -154,6 +157,10 @@ def describe(ip):
     return f"{source}:{sport} > {destination}:{dport} {what}{note}"
 
 
+class Unknown(Exception):
+    """An option of a packet that cannot be sent here."""
+
+
 class Network:
     """A socket in each node of the lab, on its eth0."""
 
@@ -224,7 +231,15 @@ def is_for_the_lab(case):
     waits = sum(float(words[1]) for _, words, _ in case if words[0] == "wait")
     martians = "martian" in text or "hold" in text
     hosts = set(re.findall(r"\d+\.\d+\.\d+\.\d+", text))
-    return not martians and waits <= LONGEST_WAIT and hosts <= HOSTS and not SIMULATED & {step[1][0] for step in case}
+    if martians or waits > LONGEST_WAIT or not hosts <= HOSTS or not {words[0] for _, words, _ in case} <= STEPS:
+        return False
+    try:
+        for _, words, _ in case:
+            if words[0] in ("front", "back"):
+                packet(words[1:])
+    except Unknown:
+        return False
+    return True
 
 
 def seconds(line):
