@@ -1,5 +1,5 @@
 //! How many instructions the hot functions take, counted by callgrind: the same in every run, whatever else
-//! the machine does. What grows by more than a twentieth over what was recorded is found before anybody can
+//! the machine does. What grows by more than a fifth over what was recorded is found before anybody can
 //! measure it in packets a second.
 //!
 //! `bench instructions` runs this program under `valgrind --tool=callgrind` once for each [`Case`]; in there
@@ -32,8 +32,9 @@ use crate::machine;
 use crate::network::PORT_MAC;
 use crate::template::{Segment, Slot, Template, flags};
 
-/// What a count may exceed its bound by.
-const TOLERANCE: f64 = 0.05;
+/// What a count may exceed its bound by. Less would not do: the same source built in another directory is inlined
+/// otherwise, and 262 and 290 instructions were counted for one packet.
+const TOLERANCE: f64 = 0.2;
 
 /// The hash's seed, and that of the clients.
 const SEED: u64 = 0x1dea;
@@ -392,11 +393,11 @@ mod tests {
     }
 
     #[test]
-    fn a_twentieth_more_is_too_much() {
+    fn a_fifth_more_is_too_much() {
         let row = |instructions, bound| Row { case: "x".to_owned(), instructions, bound };
-        assert!(row(105.0, Some(100.0)).holds());
+        assert!(row(119.9, Some(100.0)).holds());
         assert!(row(1.0, Some(100.0)).holds());
-        assert!(!row(105.2, Some(100.0)).holds());
+        assert!(!row(120.2, Some(100.0)).holds());
         assert!(!row(1.0, None).holds());
     }
 }
