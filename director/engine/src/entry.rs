@@ -184,9 +184,8 @@ const fn word_of(direction: Direction) -> usize {
 #[inline]
 #[must_use]
 pub(crate) fn way(record: &Record<V4>, direction: Direction, epoch: u32) -> Option<Adjacency> {
-    let word = record.word(word_of(direction));
-    let adjacency = (word >> ADJACENCY) as u32 & ((1 << (EPOCH - ADJACENCY)) - 1);
-    (word >> EPOCH == u64::from(epoch)).then_some(Adjacency::from_number(adjacency))
+    let way = KeptWay(record.word(word_of(direction)));
+    way.is_of(epoch).then(|| way.next_hop())
 }
 
 /// Keeps the next hop found under an epoch.

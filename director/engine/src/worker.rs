@@ -487,7 +487,7 @@ impl Core {
         moment.shared.servers.count(self.local.id(), load.slot, *direction, segment.length);
         let way = match way {
             Ok(way) => way,
-            Err(reason) => return self.no_way(moment, lane, reason, frames),
+            Err(reason) => return self.refuse(moment, lane, reason, frames),
         };
         let end = match direction {
             Direction::In => {

@@ -51,19 +51,21 @@ impl Refusals {
 }
 
 impl Core {
-    /// A client's packet of a connection for whose server there is no way.
+    /// A packet that nothing can be done with; a client is told where there is no server or no way to it.
     #[cold]
-    pub(super) fn no_way(
+    pub(super) fn refuse(
         &mut self,
         moment: &Moment<'_>,
         lane: &Lane,
         reason: Reason,
         frames: &mut impl Frames,
     ) -> Verdict {
-        if lane.direction == Direction::In && reason == Reason::NoRoute {
-            let from = lane.segment.destination.address();
-            self.reply(moment, icmp::Error::HostUnreachable, frames.head(lane.at), from);
-        }
+        let error = match reason {
+            Reason::NoServer => icmp::Error::PortUnreachable,
+            Reason::NoRoute if lane.direction == Direction::In => icmp::Error::HostUnreachable,
+            _ => return Verdict::Drop(reason),
+        };
+        self.reply(moment, error, frames.head(lane.at), lane.segment.destination.address());
         Verdict::Drop(reason)
     }
 

@@ -74,7 +74,7 @@ impl Core {
         }
         if service.one_packet && protocol == UDP {
             let sent = self.one_packet(moment, lane, service, frames);
-            return sent.unwrap_or_else(|reason| self.not_scheduled(moment, lane, reason, frames));
+            return sent.unwrap_or_else(|reason| self.refuse(moment, lane, reason, frames));
         }
         let first = first_state(snapshot, protocol, flags);
         let index = match self.insert(moment, service, destination, lane.client, first) {
@@ -88,26 +88,10 @@ impl Core {
                 self.advance(moment, lane, index, moment.table.record(index));
                 index
             }
-            Err(reason) => return self.not_scheduled(moment, lane, reason, frames),
+            Err(reason) => return self.refuse(moment, lane, reason, frames),
         };
         let record = moment.table.record(index);
         self.forward(moment, lane, record, Way::of(moment, record, Direction::In), frames)
-    }
-
-    /// A connection that is not to be; where there is no server for it, the client is told.
-    #[cold]
-    fn not_scheduled(
-        &mut self,
-        moment: &Moment<'_>,
-        lane: &Lane,
-        reason: Reason,
-        frames: &mut impl Frames,
-    ) -> Verdict {
-        if reason == Reason::NoServer {
-            let from = lane.segment.destination.address();
-            self.reply(moment, icmp::Error::PortUnreachable, frames.head(lane.at), from);
-        }
-        Verdict::Drop(reason)
     }
 
     /// Makes the entry of a new connection to `vip`, in a state.
