@@ -16,8 +16,8 @@ bounded! {
 }
 
 bounded! {
-    /// What becomes of a SYN that hits an entry whose connection is over. The kernel takes any `int`; its
-    /// bit 2 matters to entries of direct routing and tunnelling alone.
+    /// What becomes of a SYN that hits an entry whose connection is over. The kernel takes any `int`; bit 2
+    /// matters to entries of direct routing and tunnelling alone.
     ConnReuseMode(i32) in -2_147_483_648..=2_147_483_647, "(0: it goes to the entry's server; any other: it is a new connection)", default 1
 }
 

@@ -197,12 +197,24 @@ pub enum Forward {
     /// Their addresses are translated, both ways (`ipvsadm -m`).
     #[default]
     Masquerading,
+    /// Frames go to the server's MAC address as they are (`ipvsadm -g`).
+    Direct,
+}
+
+impl Forward {
+    /// The name in the file.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Masquerading => "masquerading",
+            Self::Direct => "direct",
+        }
+    }
 }
 
 impl Word for Forward {
     const WORDS: &'static [(&'static str, Result<Self, &'static str>)] = &[
         ("masquerading", Ok(Forward::Masquerading)),
-        ("direct", Err("direct routing is not supported yet")),
+        ("direct", Ok(Forward::Direct)),
         ("tunnel", Err("tunnelling is not supported yet")),
     ];
 }
@@ -426,11 +438,11 @@ impl Service {
         let scheduler = section.require("scheduler", "\"rr\"").and_then(|item| item.word());
         let flags = section.get("flags").map(|item| flags(&item, scheduler)).unwrap_or_default();
         let mut addresses = Seen::default();
-        let has_any_port = vip.as_ref().is_some_and(|(_, port, _)| *port == 0);
+        let port = vip.as_ref().map(|(_, port, _)| *port);
         let (servers, servers_at) = section
             .tables("server", "[[service.server]]")
             .into_iter()
-            .filter_map(|server| Server::read(server, has_any_port, &mut addresses))
+            .filter_map(|server| Server::read(server, port, &mut addresses))
             .unzip();
         section.finish();
         let (vip, _, at) = vip?;
@@ -456,12 +468,12 @@ fn netmask(section: &Section<'_>, persistent: &Given<Seconds>) -> Option<Ipv4Add
 impl Server {
     fn read(
         section: Section<'_>,
-        has_any_port: bool,
+        service_port: Option<u16>,
         seen: &mut Seen<ServerAddress>,
     ) -> Option<(Self, Span)> {
         let address = section.require("address", "\"192.168.2.71:9999\"").and_then(|item| {
             let address: ServerAddress = item.parse()?;
-            if address.get().port() == 0 && !has_any_port {
+            if address.get().port() == 0 && service_port != Some(0) {
                 let reason = "a server needs a port other than 0";
                 item.checked::<()>(Err(zero_port(reason, "192.168.2.71:9999")))?;
             }
@@ -470,7 +482,20 @@ impl Server {
             });
             Some((address, item.span()))
         });
-        let forward = section.word_or_default("forward");
+        let forward: Forward = section.word_or_default("forward");
+        if let (Some((address, at)), Some(port)) = (&address, service_port)
+            && forward != Forward::Masquerading
+            && address.get().port() != port
+        {
+            section.log.error(
+                at,
+                format!(
+                    "`forward = \"{}\"` does not translate ports, and the service's is {port}",
+                    forward.name()
+                ),
+                format!("give the server the port {port}, or leave `forward` out"),
+            );
+        }
         let weight = section.number_or_default("weight");
         let thresholds = thresholds(&section);
         section.finish();
@@ -524,6 +549,20 @@ mod tests {
         let one =
             "address = '192.168.18.58:80'\npersistent = 360\n[[service.server]]\naddress = '192.168.2.71:0'";
         assert!(read(one).unwrap_err().contains("a server needs a port other than 0"));
+    }
+
+    #[test]
+    fn what_is_not_translated_keeps_its_port() {
+        let with = |server: &str| {
+            read(&format!(
+                "address = '192.168.18.58:80'\n[[service.server]]\naddress = '{server}'\nforward = 'direct'"
+            ))
+        };
+        let config = with("192.168.2.71:80").unwrap();
+        assert_eq!(config.services[0].servers[0].forward, super::Forward::Direct);
+        assert_eq!(Config::parse("again", &config.to_toml().unwrap()).unwrap(), config);
+        let wrong = with("192.168.2.71:8080").unwrap_err();
+        assert!(wrong.contains("does not translate ports, and the service's is 80"), "{wrong}");
     }
 
     #[test]

@@ -24,7 +24,7 @@ CHUNKS = (
     "DATA INIT INIT-ACK SACK HEARTBEAT HEARTBEAT-ACK ABORT SHUTDOWN SHUTDOWN-ACK ERROR COOKIE-ECHO COOKIE-ACK "
     "ECNE CWR SHUTDOWN-COMPLETE"
 ).split()
-SERVERS = ["server1", "server2"]
+NODES = {"client": "192.168.18.10", "server1": "192.168.2.71", "server2": "192.168.2.72"}
 HOSTS = {"192.168.18.10", "192.168.18.58", "192.168.2.71", "192.168.2.72", "192.168.2.90"}
 # What can be sent and done here; everything else is for simulated time. Options of packets: whether a number follows.
 OPTIONS = {"ttl": 1, "length": 1, "cut": 1, "fragmentable": 0, "wrong-checksum": 0, "no-checksum": 0}
@@ -169,18 +169,18 @@ class Network:
         libc = ctypes.CDLL(None, use_errno=True)
         home = os.open("/proc/self/ns/net", os.O_RDONLY)
         self.sockets = {}
-        for node in ["client", *SERVERS]:
+        for node, address in NODES.items():
             there = os.open(f"/run/netns/{lab}-{node}", os.O_RDONLY)
             if libc.setns(there, 0):
                 raise OSError(ctypes.get_errno(), f"setns {node}")
             out = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(0x0800))
             out.bind(("eth0", 0x0800))
-            self.sockets[out] = "front" if node == "client" else "back"
+            self.sockets[out] = "front" if node == "client" else "back", address
             libc.setns(home, 0)
         self.nodes = list(self.sockets)
 
     def seen(self, wait):
-        """The first packet that comes in within so many seconds."""
+        """The first packet that comes in within so many seconds, on which side, and the address of the node."""
         until = time.monotonic() + wait
         while True:
             ready, _, _ = select.select(self.nodes, [], [], max(until - time.monotonic(), 0))
@@ -188,7 +188,7 @@ class Network:
                 return None
             data, address = ready[0].recvfrom(65535)
             if address[2] != socket.PACKET_OUTGOING and address[2] != socket.PACKET_OTHERHOST:
-                return self.sockets[ready[0]], data[14:]
+                return *self.sockets[ready[0]], data[14:]
 
     def send(self, port, words):
         """Sends a packet from in front or from behind."""
@@ -275,13 +275,15 @@ def frame(network, words, below):
     if "-> kernel" in below:
         # What the stack does with it is its own: answer it, or forward it as it is.
         while seen := network.seen(0.05):
-            port, ip = seen
+            port, _, ip = seen
             if port != words[0] and ip[12:20] != packet(words[1:])[12:20]:
                 raise Failed(f"translated: {port} {describe(ip)}")
         return
     found = []
     while seen := network.seen(PATIENCE if len(found) < len(leaves) else 0.03):
-        found.append(f"{seen[0]} {describe(seen[1])}")
+        port, node, ip = seen
+        via = "" if socket.inet_ntoa(ip[16:20]) == node else f" via {node}"
+        found.append(f"{port} {describe(ip)}{via}")
     if found != leaves:
         raise Failed(f"what leaves is {found}")
 

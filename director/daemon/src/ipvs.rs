@@ -7,7 +7,8 @@ use director_engine::catalog::{CatalogError, Service as CatalogService};
 use director_engine::estimator::Rates;
 use director_engine::servers::Traffic;
 use director_engine::service::{
-    Persistence, Protocol, SchedulerKind, ServerSpec, ServiceKey as Key, ServiceSpec as Spec,
+    Forward as ForwardTo, Persistence, Protocol, SchedulerKind, ServerSpec, ServiceKey as Key,
+    ServiceSpec as Spec,
 };
 use director_engine::state::{State, Timeouts as StateTimeouts};
 use director_ipvs::{
@@ -202,11 +203,16 @@ fn flags(spec: &Spec) -> ServiceFlags {
 }
 
 fn server_spec(spec: &DestSpec) -> Result<ServerSpec, Errno> {
-    if spec.forward != Forward::Masquerade {
-        tracing::warn!("refused: a real server that is not masqueraded (-m)");
-        return Err(Errno::EINVAL);
-    }
+    let forward = match spec.forward {
+        Forward::Masquerade => ForwardTo::Masquerading,
+        Forward::DirectRoute => ForwardTo::DirectRouting,
+        Forward::Tunnel | Forward::Local | Forward::Bypass => {
+            tracing::warn!("refused: a real server by tunnelling (-i)");
+            return Err(Errno::EINVAL);
+        }
+    };
     Ok(ServerSpec {
+        forward,
         weight: u32::try_from(spec.weight).map_err(|_| Errno::ERANGE)?,
         upper: spec.upper_threshold,
         lower: spec.lower_threshold,
@@ -274,7 +280,10 @@ fn show_servers(control: &Control, service: &CatalogService) -> Vec<Dest> {
         Dest {
             key: DestKey { address, port },
             spec: DestSpec {
-                forward: Forward::Masquerade,
+                forward: match row.spec.forward {
+                    ForwardTo::Masquerading => Forward::Masquerade,
+                    ForwardTo::DirectRouting => Forward::DirectRoute,
+                },
                 // What came in as an i32.
                 weight: i32::try_from(row.spec.weight).unwrap_or(i32::MAX),
                 upper_threshold: row.spec.upper,

@@ -38,8 +38,9 @@ pub(crate) fn services(control: &Control) -> String {
         for server in control.catalog.servers(service) {
             let _ = writeln!(
                 text,
-                "  -> {}      Masq    {:<6} {:<10} {:<10}",
+                "  -> {}      {:<7} {:<6} {:<10} {:<10}",
                 end(server.address, ':'),
+                server.spec.forward.name(),
                 server.spec.weight,
                 server.load.active,
                 server.load.inactive

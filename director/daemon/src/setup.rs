@@ -8,7 +8,7 @@ use director_config::service::Vip;
 use director_config::{Config, Network, SchedulerFlag};
 use director_engine::mark::MarkRule;
 use director_engine::service::{
-    FALLBACK, PORT, Persistence, Protocol, SchedulerKind, ServerSpec, ServiceKey, ServiceSpec,
+    FALLBACK, Forward, PORT, Persistence, Protocol, SchedulerKind, ServerSpec, ServiceKey, ServiceSpec,
 };
 use director_engine::state::{State, Timeouts};
 use director_engine::{Control, Options, Pages, Worker};
@@ -54,6 +54,7 @@ pub(crate) fn control(config: &Config, workers: usize) -> Result<(Control, Vec<W
         control.catalog.add_service(key, ServiceSpec { scheduler, flags, persistence, one_packet })?;
         for server in &service.servers {
             let spec = ServerSpec {
+                forward: forward(server.forward),
                 weight: server.weight.get(),
                 upper: server.thresholds.upper(),
                 lower: server.thresholds.lower(),
@@ -86,6 +87,13 @@ fn network(network: Option<&Network>) -> Result<(u32, u32)> {
     let IpAddr::V4(address) = network.address() else { bail!("{network}: IPv6 is not built yet") };
     let mask = u32::MAX.checked_shl(32 - u32::from(network.prefix_len())).unwrap_or(0);
     Ok((address.into(), mask))
+}
+
+fn forward(forward: director_config::Forward) -> Forward {
+    match forward {
+        director_config::Forward::Masquerading => Forward::Masquerading,
+        director_config::Forward::Direct => Forward::DirectRouting,
+    }
 }
 
 fn end(address: SocketAddr) -> Result<Endpoint4> {

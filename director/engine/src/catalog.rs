@@ -137,7 +137,8 @@ impl Service {
             // Port 0 keeps the port of the service.
             let port = if server.address.port() == 0 { vip.port() } else { server.address.port() };
             let address = Endpoint4::new(server.address.address(), port);
-            ServerView { slot: server.slot, address, change: Change::between(vip, address) }
+            let change = Change::between(vip, address);
+            ServerView { slot: server.slot, address, change, forward: server.spec.forward }
         });
         let servers: Arc<[ServerView]> = servers.collect();
         let scheduler = if let Some(turns) = &self.turns {

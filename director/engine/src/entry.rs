@@ -11,9 +11,10 @@
 //! | word | bits 63–40 | 39–20 | 19–0 |
 //! |---|---|---|---|
 //! | 3 | way to the server: epoch | adjacency | slot of the server |
-//! | 4 | way to the client: epoch | adjacency | free |
+//! | 4 | way to the client: epoch | adjacency | how packets reach the server |
 //!
-//! Of the words only the ways change. Every value a worker stores there is right for its epoch, so
+//! Only entries that are masqueraded keep ways, so that packets of all others go the general way. Of the words only
+//! the ways change. Every value a worker stores there is right for its epoch, so
 //! whichever of two stores comes last, plain stores do.
 
 use director_flow::{Record, V4, V4End};
@@ -22,6 +23,7 @@ use director_packet::{Change, Delta, Endpoint4};
 use crate::adjacency::{Adjacencies, Adjacency};
 use crate::scheduler::ServerView;
 use crate::servers::MAX_SERVERS;
+use crate::service::Forward;
 use crate::state::{Direction, State};
 
 const SERVICE: usize = 1;
@@ -58,7 +60,7 @@ pub(crate) fn fill(record: &Record<V4>, vip: Endpoint4, server: &ServerView) {
     record.set_word(SERVICE, vip.word() | u64::from(change.transport.bits()));
     record.set_word(SERVER, server.address.word() | u64::from(change.network.bits()));
     record.set_word(TO_SERVER, u64::from(server.slot) & SLOT_MASK);
-    record.set_word(TO_CLIENT, 0);
+    record.set_word(TO_CLIENT, server.forward as u64);
 }
 
 /// Whether an entry is the one of a packet that goes `direction` between the client and `other`, the
@@ -66,11 +68,18 @@ pub(crate) fn fill(record: &Record<V4>, vip: Endpoint4, server: &ServerView) {
 #[inline]
 #[must_use]
 pub(crate) fn matches(record: &Record<V4>, client: V4End, direction: Direction, other: Endpoint4) -> bool {
-    let word = match direction {
-        Direction::In => record.word(SERVICE),
-        Direction::Out => record.word(SERVER),
+    let (word, is_possible) = match direction {
+        Direction::In => (record.word(SERVICE), true),
+        Direction::Out => (record.word(SERVER), !forward(record).is_one_sided()),
     };
-    record.end() == client && Endpoint4::from_word(word) == other
+    record.end() == client && Endpoint4::from_word(word) == other && is_possible
+}
+
+/// How an entry's packets reach its server.
+#[inline]
+#[must_use]
+pub(crate) fn forward(record: &Record<V4>) -> Forward {
+    Forward::from_number(record.word(TO_CLIENT) as u8)
 }
 
 /// The virtual service of an entry.
@@ -188,8 +197,11 @@ pub(crate) fn way(record: &Record<V4>, direction: Direction, epoch: u32) -> Opti
     way.is_of(epoch).then(|| way.next_hop())
 }
 
-/// Keeps the next hop found under an epoch.
+/// Keeps the next hop found under an epoch, if the entry is one that keeps them.
 pub(crate) fn set_way(record: &Record<V4>, direction: Direction, epoch: u32, adjacency: Adjacency) {
+    if forward(record) != Forward::Masquerading {
+        return;
+    }
     let slot = record.word(word_of(direction)) & SLOT_MASK;
     let way = u64::from(epoch) << EPOCH | u64::from(adjacency.number()) << ADJACENCY;
     record.set_word(word_of(direction), way | slot);
@@ -211,7 +223,8 @@ mod tests {
     fn every_field_keeps_to_itself() {
         let (vip, address) = (Endpoint4::new(0xc0a8_123a, 80), Endpoint4::new(0xc0a8_0247, 8080));
         let change = Change::between(vip, address);
-        let server = ServerView { slot: MAX_SERVERS as u32 - 1, address, change };
+        let forward = Forward::Masquerading;
+        let server = ServerView { slot: MAX_SERVERS as u32 - 1, address, change, forward };
         let client = V4End::new(0xc0a8_120a, 2001, 6);
         let (table, mut workers, _) = Table::<V4>::create(&Options::new(10, 1)).unwrap();
         workers[0].quiescent();

@@ -28,7 +28,7 @@ use director_flow::Tick;
 use director_packet::{Change, Endpoint4};
 
 use crate::servers::{Servers, Standing, Watch};
-use crate::service::{Persistence, SchedulerKind, ServiceKey};
+use crate::service::{Forward, Persistence, SchedulerKind, ServiceKey};
 use crate::state::State;
 use dirty::Dirty;
 use hashing::Table;
@@ -45,6 +45,8 @@ pub struct ServerView {
     pub address: Endpoint4,
     /// The translation from the virtual service to it.
     pub change: Change,
+    /// How packets reach it.
+    pub forward: Forward,
 }
 
 /// What a scheduler may ask of the packet that begins a connection; addresses in host order.
@@ -92,12 +94,18 @@ impl ServiceView {
     /// A server as connections to `vip` see it: one of the service's own port, or mark, goes to the server's port,
     /// any other keeps its own. To a persistent service of a mark every port is another.
     #[must_use]
-    pub(crate) fn towards(&self, slot: u32, server: Endpoint4, vip: Endpoint4) -> ServerView {
+    pub(crate) fn towards(
+        &self,
+        servers: &Servers,
+        slot: u32,
+        server: Endpoint4,
+        vip: Endpoint4,
+    ) -> ServerView {
         let is_marked = self.key.mark().is_some() && self.persistence.is_none();
         let is_own = vip.port() == self.key.address.port() || is_marked;
         let port = if is_own && server.port() != 0 { server.port() } else { vip.port() };
         let address = Endpoint4::new(server.address(), port);
-        ServerView { slot, address, change: Change::between(vip, address) }
+        ServerView { slot, address, change: Change::between(vip, address), forward: servers.forward(slot) }
     }
 }
 

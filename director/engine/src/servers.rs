@@ -13,7 +13,7 @@ use arc_swap::ArcSwapOption;
 use zerocopy::FromZeros;
 
 use crate::scheduler::dirty::Dirty;
-use crate::service::ServerSpec;
+use crate::service::{Forward, ServerSpec};
 use crate::state::{Direction, State};
 
 /// Slots in a chunk; chunks are allocated when the control core first gives out a slot of theirs.
@@ -72,6 +72,8 @@ struct Shared {
     weight: AtomicU32,
     upper: AtomicU32,
     lower: AtomicU32,
+    /// The number of its [`Forward`].
+    forward: AtomicU32,
     /// Which changes the scheduler wants to hear of: [`Watch`]'s bits, or none. Stored after `place` and `marks`,
     /// so that who sees it sees them; who does not is seen by the scheduler, which looks afterwards.
     watch: AtomicU32,
@@ -317,6 +319,7 @@ impl Servers {
         let Some(shared) = self.shared.get(slot) else { return };
         let before = shared.upper.swap(spec.upper, Relaxed);
         shared.lower.store(spec.lower, Relaxed);
+        shared.forward.store(spec.forward as u32, Relaxed);
         shared.weight.store(spec.weight, SeqCst);
         let eased = spec.upper == 0 || spec.upper > before;
         shared.flags.fetch_and(if eased { !(GONE | OVERLOADED) } else { !GONE }, SeqCst);
@@ -395,6 +398,12 @@ impl Servers {
     #[must_use]
     pub(crate) fn weight(&self, slot: u32) -> u32 {
         self.shared.get(slot).map_or(0, |shared| shared.weight.load(Relaxed))
+    }
+
+    /// How packets of a server's new connections reach it.
+    pub(crate) fn forward(&self, slot: u32) -> Forward {
+        let number = self.shared.get(slot).map_or(0, |shared| shared.forward.load(Relaxed));
+        Forward::from_number(number as u8)
     }
 
     /// Counts a new connection of a server.

@@ -224,9 +224,48 @@ pub struct Persistence {
     pub netmask: u32,
 }
 
+/// How a client's packets reach a real server: IPVS's forwarding methods. A connection keeps the one it began with.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
+#[repr(u8)]
+pub enum Forward {
+    /// Translated, both ways (`-m`).
+    #[default]
+    Masquerading = 0,
+    /// As they are, to the server's MAC address (`-g`). The server has the VIP too and answers by itself.
+    DirectRouting = 1,
+}
+
+impl Forward {
+    /// Its name in listings.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Masquerading => "Masq",
+            Self::DirectRouting => "Route",
+        }
+    }
+
+    /// The method of a number that a record or a slot keeps; of an unknown one, that of 0.
+    #[must_use]
+    pub(crate) const fn from_number(number: u8) -> Self {
+        match number {
+            1 => Self::DirectRouting,
+            _ => Self::Masquerading,
+        }
+    }
+
+    /// Whether only the client's packets come by: the server answers it without the director.
+    #[must_use]
+    pub const fn is_one_sided(self) -> bool {
+        !matches!(self, Self::Masquerading)
+    }
+}
+
 /// What may be changed of a real server.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct ServerSpec {
+    /// How packets reach it.
+    pub forward: Forward,
     /// Its share of new connections; 0: none.
     pub weight: u32,
     /// The server is overloaded from this many connections on; 0: never.
@@ -237,6 +276,6 @@ pub struct ServerSpec {
 
 impl Default for ServerSpec {
     fn default() -> Self {
-        Self { weight: 1, upper: 0, lower: 0 }
+        Self { forward: Forward::Masquerading, weight: 1, upper: 0, lower: 0 }
     }
 }

@@ -8,10 +8,10 @@ use director_packet::{Endpoint4, Mac, SCTP, TCP, UDP};
 
 use crate::adjacency::Exit;
 use crate::control::Network;
-use crate::fib::Fib;
+use crate::fib::{Fib, Route};
 use crate::mark::MarkRule;
-use crate::scheduler::ServiceView;
-use crate::service::{ServiceKey, key_word};
+use crate::scheduler::{ServerView, ServiceView};
+use crate::service::{Forward, ServiceKey, key_word};
 use crate::state::{self, Direction, State, Timeouts};
 
 /// IPVS's sysctls (`net.ipv4.vs.*`) that the director has, with the kernel's defaults.
@@ -167,7 +167,7 @@ impl Snapshot {
             snapshot.services.insert(view.key.word(), view.clone());
             if view.key.mark().is_some() {
                 if sysctls.nat_icmp_send {
-                    let servers = view.servers.iter().map(|server| server.address);
+                    let servers = masqueraded(view).map(|server| server.address);
                     let keys =
                         servers.flat_map(|end| [TCP, UDP, SCTP].map(|protocol| key_word(end, protocol)));
                     snapshot.servers.extend(keys);
@@ -176,7 +176,7 @@ impl Snapshot {
             }
             snapshot.any_port |= view.key.address.port() == 0;
             if view.one_packet && protocol == UDP && view.key.address.port() != 0 {
-                for server in &*view.servers {
+                for server in masqueraded(view) {
                     let this = Some((view.key.address, server.slot));
                     let of = snapshot.one_packet.entry(key_word(server.address, protocol));
                     of.and_modify(|of| *of = None).or_insert(this);
@@ -184,7 +184,7 @@ impl Snapshot {
             }
             snapshot.addresses.insert(key_word(Endpoint4::new(view.key.address.address(), 0), protocol));
             if sysctls.nat_icmp_send {
-                snapshot.servers.extend(view.servers.iter().map(|server| key_word(server.address, protocol)));
+                snapshot.servers.extend(masqueraded(view).map(|server| key_word(server.address, protocol)));
             }
         }
         snapshot
@@ -200,6 +200,17 @@ impl Snapshot {
             return state::next_secure(state, direction, flags);
         }
         state::next(state, direction, flags)
+    }
+
+    /// As [`Self::next_state`], after a client's packet of a connection whose server answers without the director.
+    pub(crate) fn next_one_sided(&self, state: State, protocol: u8, flags: u8) -> State {
+        if protocol == SCTP {
+            return state::sctp::next_one_sided(state, Event::from_number(flags));
+        }
+        if self.sysctls.secure_tcp {
+            return state::next_one_sided_secure(state, flags);
+        }
+        state::next_one_sided(state, flags)
     }
 
     /// Whether there is no service at all: then nothing is translated, not even for existing connections.
@@ -255,12 +266,22 @@ impl Snapshot {
         &self.local
     }
 
+    /// Whether packets to an address (host order) end at the director: its own ones, and what its routing table says.
+    pub(crate) fn ends_here(&self, address: u32) -> bool {
+        self.is_local(address) || self.fib.route(address) == Some(Route::Local)
+    }
+
     /// Whether an address (host order) is the director's own.
     #[inline]
     #[must_use]
     pub fn is_local(&self, address: u32) -> bool {
         self.local.contains(address)
     }
+}
+
+/// The servers whose packets are translated.
+fn masqueraded(view: &ServiceView) -> impl Iterator<Item = &ServerView> {
+    view.servers.iter().filter(|server| server.forward == Forward::Masquerading)
 }
 
 /// The director's own addresses, asked about every packet.

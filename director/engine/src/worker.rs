@@ -29,6 +29,7 @@ use crate::entry;
 use crate::fragments::Fragments;
 use crate::reason::Reason;
 use crate::servers::Servers;
+use crate::service::Forward;
 use crate::snapshot::{PortView, Snapshot, Sysctls};
 use crate::state::{Direction, State};
 use crate::templates::Templates;
@@ -38,6 +39,7 @@ pub use reassembly::Part;
 use reassembly::Reassembly;
 use refusal::Refusals;
 pub use refusal::Reply;
+use refusal::decrement_ttl;
 pub use steady::Batch;
 
 /// "Don't fragment", in the byte of the flags of IPv4.
@@ -168,6 +170,16 @@ impl Lane {
         };
         let client = entry::client_end(end, protocol);
         Self { at, segment, longest: segment.length, client, other, direction }
+    }
+
+    /// The state of an entry after it.
+    #[inline]
+    fn next_state(&self, moment: &Moment<'_>, record: &Record<V4>, old: State) -> State {
+        let Segment { protocol, flags, .. } = self.segment;
+        if entry::forward(record).is_one_sided() {
+            return moment.snapshot.next_one_sided(old, protocol, flags);
+        }
+        moment.snapshot.next_state(old, self.direction, protocol, flags)
     }
 
     /// Whether it is too long for an MTU and must not be split.
@@ -406,9 +418,8 @@ impl Core {
     #[inline]
     fn advance(&mut self, moment: &Moment<'_>, lane: &Lane, index: Index, record: &Record<V4>) -> bool {
         let clock = record.clock();
-        let Segment { protocol, flags, .. } = lane.segment;
-        let old = State::of(protocol, clock.state());
-        let state = moment.snapshot.next_state(old, lane.direction, protocol, flags);
+        let old = State::of(lane.segment.protocol, clock.state());
+        let state = lane.next_state(moment, record, old);
         let timeout = moment.snapshot.timeouts.of(state);
         if clock.is_live()
             && !clock.is_stale(moment.now)
@@ -425,14 +436,13 @@ impl Core {
     /// however many workers have packets of this entry.
     #[inline(never)]
     fn restart(&mut self, moment: &Moment<'_>, lane: &Lane, index: Index, record: &Record<V4>) -> bool {
-        let Segment { protocol, flags, .. } = lane.segment;
         let mut clock = record.clock();
         loop {
             if clock.is_dead() {
                 return false;
             }
-            let old = State::of(protocol, clock.state());
-            let new = moment.snapshot.next_state(old, lane.direction, protocol, flags);
+            let old = State::of(lane.segment.protocol, clock.state());
+            let new = lane.next_state(moment, record, old);
             let timeout = moment.snapshot.timeouts.of(new);
             // Another worker's tick may be ahead of this one's.
             let seen = if moment.now.since(clock.seen()) > 0 { moment.now } else { clock.seen() };
@@ -469,6 +479,7 @@ impl Core {
             slot: entry::slot(record),
             change: entry::change(record, lane.direction),
             service: entry::service(record),
+            forward: entry::forward(record),
         };
         self.carry(moment, lane, load, way, frames)
     }
@@ -485,6 +496,10 @@ impl Core {
     ) -> Verdict {
         let Lane { segment, direction, .. } = lane;
         moment.shared.servers.count(self.local.id(), load.slot, *direction, segment.length);
+        if load.forward.is_one_sided() && moment.snapshot.ends_here(load.change.to.address()) {
+            // The director serves itself.
+            return Verdict::Kernel;
+        }
         let way = match way {
             Ok(way) => way,
             Err(reason) => return self.refuse(moment, lane, reason, frames),
@@ -499,19 +514,23 @@ impl Core {
             Direction::Out => End::Source,
         };
         let head = frames.head(lane.at);
-        load.change.apply(head, segment, end);
+        match load.forward {
+            Forward::Masquerading => load.change.apply(head, segment, end),
+            Forward::DirectRouting => decrement_ttl(head),
+        }
         self.held[lane.at] = (*direction == Direction::In).then_some(load.service);
         let verdict = way.take(head);
         if lane.longest > way.out.mtu { verdict.split(way.out.mtu) } else { verdict }
     }
 }
 
-/// A packet's server, its translation, and the virtual service that it is for or from.
+/// A packet's server, its translation, the virtual service that it is for or from, and how it goes to the server.
 #[derive(Clone, Copy)]
 struct Load {
     slot: u32,
     change: Change,
     service: Endpoint4,
+    forward: Forward,
 }
 
 /// Where an entry's packets go next.

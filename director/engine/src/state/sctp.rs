@@ -15,9 +15,10 @@ pub(super) const MAX_RTO: u32 = 61;
 /// SCTP's states, that of no packet yet among them.
 const STATES: usize = 14;
 
-/// The state that follows, by direction, event and state.
+/// The state that follows, by direction, event and state; the third, of what the client sends where nothing else is
+/// seen.
 #[rustfmt::skip]
-const NEXT: [[[State; STATES]; EVENTS]; 2] = [
+const NEXT: [[[State; STATES]; EVENTS]; 3] = [
     [
         //                        NO  I1  IN  CS  CR  CW  CO  CE  ES  SS  SR  SA  RJ  CL
         /* DATA */              [ES, I1, IN, CS, CR, CW, CO, CE, ES, SS, SR, SA, RJ, CL],
@@ -44,12 +45,38 @@ const NEXT: [[[State; STATES]; EVENTS]; 2] = [
         /* ERROR */             [CL, CL, CL, CL, CL, CW, CO, CE, ES, SS, SR, SA, RJ, CL],
         /* ABORT */             [CL, RJ, CL, CL, CL, CL, CL, CL, CL, CL, CL, CL, CL, CL],
     ],
+    [
+        //                        NO  I1  IN  CS  CR  CW  CO  CE  ES  SS  SR  SA  RJ  CL
+        /* DATA */              [ES, I1, IN, CS, CR, ES, CO, CE, ES, SS, SR, SA, RJ, CL],
+        /* INIT */              [I1, IN, IN, IN, IN, IN, CO, CE, ES, SS, SR, SA, IN, IN],
+        /* INIT ACK */          [CE, CE, CE, CE, CE, CE, CO, CE, ES, SS, SR, SA, RJ, CL],
+        /* COOKIE ECHO */       [ES, ES, ES, ES, ES, ES, CO, CE, ES, SS, SR, SA, RJ, CL],
+        /* COOKIE ACK */        [ES, I1, IN, ES, ES, CW, ES, ES, ES, SS, SR, SA, RJ, CL],
+        /* SHUTDOWN */          [SR, I1, IN, CS, CR, CW, CO, CE, SR, SS, SR, SA, RJ, CL],
+        /* SHUTDOWN ACK */      [CL, IN, IN, CS, CR, CW, CO, CE, CL, CL, SR, CL, RJ, CL],
+        /* SHUTDOWN COMPLETE */ [CL, CL, CL, CL, CL, CW, CO, CE, ES, SS, CL, CL, RJ, CL],
+        /* ERROR */             [CL, I1, IN, CS, CR, CW, CO, CE, ES, SS, SR, SA, RJ, CL],
+        /* ABORT */             [CL, CL, CL, CL, CL, RJ, CL, CL, CL, CL, CL, CL, CL, CL],
+    ],
 ];
+
+/// Which of [`NEXT`] is of one-sided traffic.
+const ONE_SIDED: usize = 2;
 
 /// The state after a packet that says `event`.
 #[must_use]
 pub fn next(state: State, direction: Direction, event: Event) -> State {
-    let row = NEXT[direction as usize][event as usize];
+    of(direction as usize, state, event)
+}
+
+/// As [`next`], of an association whose server answers without the director.
+#[must_use]
+pub fn next_one_sided(state: State, event: Event) -> State {
+    of(ONE_SIDED, state, event)
+}
+
+fn of(table: usize, state: State, event: Event) -> State {
+    let row = NEXT[table][event as usize];
     row.get(usize::from(state.kept())).copied().unwrap_or(NO)
 }
 
@@ -89,6 +116,14 @@ mod tests {
         assert_eq!(run(&by_client), [ES, SR, SA, CL]);
         let by_server = [(In, Data), (Out, Shutdown), (In, ShutdownAck), (Out, ShutdownComplete)];
         assert_eq!(run(&by_server), [ES, SS, CL, CL]);
+        let alone = |events: &[Event]| {
+            let states = events.iter().scan(NO, |state, event| {
+                *state = next_one_sided(*state, *event);
+                Some(*state)
+            });
+            states.collect::<Vec<_>>()
+        };
+        assert_eq!(alone(&[Init, CookieEcho, Data, Shutdown, ShutdownComplete]), [I1, ES, ES, SR, CL]);
         assert_eq!(run(&[(In, Init), (In, Init), (Out, Abort)]), [I1, IN, CL]);
         assert_eq!(run(&[(In, Init), (Out, Abort), (In, Init)]), [I1, RJ, IN]);
     }

@@ -8,6 +8,7 @@ use director_packet::{Change, Endpoint4};
 use super::{Core, Frames, Lane, Load, Moment, Verdict, Way};
 use crate::reason::Reason;
 use crate::scheduler::{Request, ServiceView};
+use crate::service::Forward;
 use crate::state::State;
 
 impl Core {
@@ -30,7 +31,7 @@ impl Core {
         let servers = &moment.shared.servers;
         servers.count_connection(self.local.id(), server.slot);
         servers.unbind(server.slot, State::Udp);
-        let load = Load { slot: server.slot, change: server.change, service: vip };
+        let load = Load { slot: server.slot, change: server.change, service: vip, forward: server.forward };
         Ok(self.carry(moment, lane, load, way_to(moment, server.address), frames))
     }
 
@@ -47,7 +48,8 @@ impl Core {
         if let Some(verdict) = self.hindered(moment, lane, &way, frames) {
             return Some(verdict);
         }
-        let load = Load { slot, change: Change::between(lane.segment.source, service), service };
+        let change = Change::between(lane.segment.source, service);
+        let load = Load { slot, change, service, forward: Forward::Masquerading };
         Some(self.carry(moment, lane, load, way, frames))
     }
 }

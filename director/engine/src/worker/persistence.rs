@@ -25,7 +25,7 @@ impl ServiceView {
         let servers = &moment.shared.servers;
         let Some(persistence) = self.persistence else {
             let server = self.schedule(servers, request, state).ok_or(Reason::NoServer)?;
-            return Ok(self.towards(server.slot, server.address, vip));
+            return Ok(self.towards(servers, server.slot, server.address, vip));
         };
         let quiescent_expires = moment.snapshot.sysctls.expire_quiescent_template;
         let is_usable = |slot| {
@@ -51,7 +51,7 @@ impl ServiceView {
                 server
             }
         };
-        Ok(self.towards(server.slot, server.address, vip))
+        Ok(self.towards(servers, server.slot, server.address, vip))
     }
 
     /// A service of one port has templates of that port; one of all ports has them for all, and so has one of FTP,

@@ -140,7 +140,7 @@ impl Core {
 }
 
 /// Decrements the time to live of a packet that is not translated.
-fn decrement_ttl(frame: &mut [u8]) {
+pub(super) fn decrement_ttl(frame: &mut [u8]) {
     let Some(ip) = frame.get_mut(HEADER..).and_then(|packet| packet.first_chunk_mut::<20>()) else { return };
     ip[8] = ip[8].wrapping_sub(1);
     [ip[10], ip[11]] = Delta::TTL_DECREMENT.apply([ip[10], ip[11]]);

@@ -13,6 +13,7 @@ use director_packet::header::Ipv4;
 use director_packet::{Endpoint4, ICMP, SCTP, TCP, UDP};
 use zerocopy::FromBytes;
 
+use super::refusal::decrement_ttl;
 use super::unknown::may_be_a_client;
 use super::{Core, Frames, Moment, Verdict, Way};
 use crate::entry;
@@ -239,6 +240,10 @@ impl Core {
         if let Err(reason) = related.verify(frame) {
             return Verdict::Drop(reason);
         }
+        if entry::forward(record).is_one_sided() && moment.snapshot.ends_here(entry::server(record).address())
+        {
+            return Verdict::Kernel;
+        }
         let way = match Way::of(moment, record, direction) {
             Ok(way) => way,
             Err(reason) => return Verdict::Drop(reason),
@@ -253,6 +258,7 @@ impl Core {
         moment.shared.servers.count(self.local.id(), entry::slot(record), direction, related.length);
         let (service, server) = (entry::service(record), entry::server(record));
         match direction {
+            Direction::In if entry::forward(record).is_one_sided() => decrement_ttl(frame),
             Direction::In => related.translate(frame, direction, service, server),
             Direction::Out => related.translate(frame, direction, server, service),
         }

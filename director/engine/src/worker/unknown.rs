@@ -1,12 +1,13 @@
 //! Packets without an entry: new connections, and what is not the fast path's.
 
 use director_flow::{Clock, Index, InsertError, Inserted, Record, V4, V4End};
+use director_packet::tcp_flag::SYN;
 use director_packet::{Endpoint4, Malformed, SCTP, Segment, TCP, UDP, icmp};
 
 use super::{Core, Frames, Lane, Moment, Verdict, Way};
 use crate::entry;
 use crate::reason::Reason;
-use crate::scheduler::{Request, ServiceView};
+use crate::scheduler::{Request, ServerView, ServiceView};
 use crate::snapshot::Snapshot;
 use crate::state::{Direction, State};
 
@@ -113,6 +114,7 @@ impl Core {
         let make = |index: Index, record: &Record<V4>| {
             let server = service.server_for(moment, vip, &request, state, Some(index))?;
             entry::fill(record, vip, &server);
+            let state = settle(moment, &server, state);
             Ok(Clock::new(moment.now, state.kept(), moment.snapshot.timeouts.of(state)))
         };
         self.local.insert(client, same, make).map_err(|error| match error {
@@ -151,13 +153,26 @@ impl Core {
 }
 
 /// Whether a SYN or INIT on this entry begins a new connection: where the old one is over, unless
-/// `conn_reuse_mode` is 0; or, under `expire_nodest_conn`, where its server is to get no new one.
+/// `conn_reuse_mode` is 0 (under its bit 2, where it may be over); or, under `expire_nodest_conn`, where its server is to get no new one.
 #[cold]
 pub(super) fn is_new(moment: &Moment<'_>, record: &Record<V4>) -> bool {
     let sysctls = &moment.snapshot.sysctls;
-    let is_over = entry::state(record).is_over();
-    sysctls.conn_reuse_mode != 0 && is_over
+    let state = entry::state(record);
+    // Where nobody sees the server close, the client's FIN is all there is.
+    let may_be_over = state == State::FinWait && entry::forward(record).is_one_sided();
+    sysctls.conn_reuse_mode != 0 && state.is_over()
+        || sysctls.conn_reuse_mode & 2 != 0 && may_be_over
         || sysctls.expire_nodest_conn && moment.shared.servers.weight(entry::slot(record)) == 0
+}
+
+/// The state that a new connection is in whose server turned out to be this one; it was counted in `state`.
+fn settle(moment: &Moment<'_>, server: &ServerView, state: State) -> State {
+    if state != State::SynRecv || !server.forward.is_one_sided() {
+        return state;
+    }
+    let new = moment.snapshot.next_one_sided(State::None, TCP, SYN);
+    moment.shared.servers.change(server.slot, state, new);
+    new
 }
 
 /// The state that the first packet of a connection brings it to.

@@ -3,9 +3,10 @@
 use std::path::Path;
 
 use director_engine::fib::Route;
-use director_engine::service::{Protocol, SchedulerKind, ServerSpec, ServiceKey};
+use director_engine::service::{Forward, Protocol, SchedulerKind, ServerSpec, ServiceKey};
 use director_engine::snapshot::Sysctls;
 use director_engine::state::State;
+use director_packet::Endpoint4;
 use director_packet::fragment::{MAX_FRAME, cut};
 use etherparse::Ipv4Header;
 
@@ -42,7 +43,7 @@ fn a_scenario_that_is_not_so_fails() {
                  \tTCP 00:59 SYN_RECV 192.168.18.10:1 192.168.18.58:80 192.168.2.71:80\n";
     assert_eq!(run(truth), Ok(()));
     for (line, from, to) in [
-        (2, "-m", ""),
+        (3, "-m", ""),
         (3, " S\n\t-> back 192.168.18.10:1 > 192.168.2.71:80 S\n", " S\n"),
         (3, "192.168.2.71:80 S", "192.168.2.72:80 S"),
         (5, "00:59", "00:58"),
@@ -196,7 +197,7 @@ impl Scene {
         let mut command = "";
         let (mut service, mut server) = (None, None);
         let (mut spec, mut server_spec) = (RR, ServerSpec::default());
-        let mut is_masquerading = false;
+        let mut forward = Forward::DirectRouting;
         let mut words = arguments.iter();
         while let Some(word) = words.next() {
             let mut next = || words.next().copied().ok_or_else(|| format!("{word} of what?"));
@@ -206,7 +207,8 @@ impl Scene {
                 "-u" => service = Some(key(Protocol::Udp, next()?)),
                 "--sctp-service" => service = Some(key(Protocol::Sctp, next()?)),
                 "-r" => server = Some(point(next()?)),
-                "-m" => is_masquerading = true,
+                "-m" => forward = Forward::Masquerading,
+                "-g" => forward = Forward::DirectRouting,
                 "-s" => spec.scheduler = SchedulerKind::from_name(next()?).ok_or("no such scheduler")?,
                 "-w" => server_spec.weight = number(next()?)?,
                 "-x" => server_spec.upper = number(next()?)?,
@@ -216,19 +218,22 @@ impl Scene {
         }
         let service: ServiceKey = service.ok_or("which service?")?;
         let catalog = &mut self.lab.control.catalog;
-        let server = || server.ok_or_else(|| "which server?".to_owned());
-        let masquerading = || if is_masquerading { Ok(()) } else { Err("-m is missing".to_owned()) };
+        server_spec.forward = forward;
+        // As ipvsadm does it: a port that is not translated is the service's.
+        let port = |server: Endpoint4| match forward {
+            Forward::Masquerading => server,
+            _ => Endpoint4::new(server.address(), service.address.port()),
+        };
+        let server = || server.map(port).ok_or_else(|| "which server?".to_owned());
         let told = |error: &dyn std::error::Error| error.to_string();
         match command {
             "-A" => catalog.add_service(service, spec).map_err(|error| told(&error))?,
             "-E" => catalog.set_service(service, spec).map_err(|error| told(&error))?,
             "-D" => catalog.delete_service(service).map_err(|error| told(&error))?,
             "-a" => {
-                masquerading()?;
                 catalog.add_server(service, server()?, server_spec).map_err(|error| told(&error))?;
             }
             "-e" => {
-                masquerading()?;
                 catalog.set_server(service, server()?, server_spec).map_err(|error| told(&error))?;
             }
             "-d" => {
@@ -276,8 +281,9 @@ impl Scene {
             let scheduler = service.spec.scheduler.name();
             lines.push(format!("{} {address} {scheduler}", protocol.name().to_uppercase()));
             for row in catalog.servers(service) {
-                let (load, weight) = (row.load, row.spec.weight);
-                lines.push(format!("-> {} Masq {weight} {} {}", row.address, load.active, load.inactive));
+                let (load, weight, forward) = (row.load, row.spec.weight, row.spec.forward.name());
+                lines
+                    .push(format!("-> {} {forward} {weight} {} {}", row.address, load.active, load.inactive));
             }
         }
         lines

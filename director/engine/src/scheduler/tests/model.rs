@@ -426,7 +426,7 @@ fn spec(weight: u8, upper: u8) -> ServerSpec {
     let weight = if weight.is_multiple_of(5) { 0 } else { u32::from(weight % 12) };
     let upper = if upper < 128 { 0 } else { u32::from(upper % 8) };
     let lower = if upper == 0 { 0 } else { upper / 2 };
-    ServerSpec { weight, upper, lower }
+    ServerSpec { weight, upper, lower, ..ServerSpec::default() }
 }
 
 /// Flags, the weights of the first servers, and what happens.

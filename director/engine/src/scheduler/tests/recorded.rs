@@ -10,7 +10,7 @@ use crate::state::State;
 fn spec(text: &str) -> ServerSpec {
     let mut numbers = text.split('/').map(|number| number.parse().unwrap());
     let mut next = || numbers.next().unwrap_or_default();
-    ServerSpec { weight: next(), upper: next(), lower: next() }
+    ServerSpec { weight: next(), upper: next(), lower: next(), ..ServerSpec::default() }
 }
 
 fn kind(name: &str) -> SchedulerKind {
