@@ -13,7 +13,7 @@ use director_engine::service::{Protocol, SchedulerKind, ServerSpec, ServiceKey, 
 use director_engine::snapshot::PortView;
 use director_engine::state::{State, Timeouts};
 use director_engine::{BURST, Control, Frames, Options, Tick, Verdict, Worker};
-use director_packet::{Endpoint4, Mac};
+use director_packet::{Address, Endpoint, Mac};
 
 use crate::common::{Clock, pin};
 use crate::frame::LENGTH;
@@ -162,15 +162,16 @@ pub fn director_of(table: &Options, clock: Clock, given: &[(State, u32)]) -> Res
     let [vip, back] = PORT_ADDRESSES.map(u32::from);
     let mut fib = Fib::default();
     for address in [vip, back] {
-        fib.insert((address & 0xffff_ff00, 24), Route::Link { port: PORT });
+        fib.insert((Address::V4(address & 0xffff_ff00), 24), Route::Link { port: PORT });
     }
-    fib.insert((0xc613_0000, 16), Route::Gateway { port: PORT, gateway: GATEWAY.0.into() });
-    let port = PortView { mac: Mac(PORT_MAC), mtu: 1500, up: true, twin: false, address: vip };
+    fib.insert((Address::V4(0xc613_0000), 16), Route::Gateway { port: PORT, gateway: GATEWAY.0.into() });
+    let port = PortView { mac: Mac(PORT_MAC), mtu: 1500, up: true, twin: false, address: vip, address_v6: 0 };
     control.set_network(Network {
         ports: vec![port],
-        local: vec![vip, back],
+        local: vec![Address::V4(vip), Address::V4(back)],
         fib: Arc::new(fib),
         ip_forward: true,
+        ip_forward_v6: true,
     });
     for (address, mac) in [GATEWAY].into_iter().chain(servers()) {
         let adjacencies = &control.shared().adjacencies;
@@ -180,7 +181,7 @@ pub fn director_of(table: &Options, clock: Clock, given: &[(State, u32)]) -> Res
             bail!("the director does not know where {address} is");
         }
     }
-    let endpoint = |address: std::net::Ipv4Addr, port| Endpoint4::new(address.into(), port);
+    let endpoint = |address: std::net::Ipv4Addr, port| Endpoint::of(address.into(), port);
     let key = ServiceKey { protocol: Protocol::Tcp, address: endpoint(*SERVICE.ip(), SERVICE.port()) };
     let spec = ServiceSpec::new(SchedulerKind::RoundRobin);
     control.catalog.add_service(key, spec)?;

@@ -122,9 +122,10 @@ pub fn count(Count { case }: &Count) -> Result<u64> {
             })
         }
         Case::PlainRewrite => {
-            let change = Change::between(Endpoint4::new(0xc612_0001, 80), Endpoint4::new(0xc612_010b, 8080));
+            let to = Endpoint4::new(0xc612_010b, 8080);
+            let change = Change::between(Endpoint4::new(0xc612_0001, 80), to);
             let rewrite = Rewrite {
-                to: change.to,
+                to,
                 network: change.network,
                 transport: change.transport,
                 macs: (0x0807_0605_0403_0201, 0x0c0b_0a09),

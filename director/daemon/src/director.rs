@@ -2,7 +2,7 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -14,7 +14,7 @@ use director_engine::control::Network;
 use director_engine::estimator;
 use director_engine::fib::{Fib, Hop, Route};
 use director_engine::snapshot::PortView;
-use director_packet::Mac;
+use director_packet::{Address, Mac};
 use futures_util::StreamExt;
 use hdrhistogram::Histogram;
 use netlink_packet_core::NetlinkPayload;
@@ -58,7 +58,7 @@ pub(crate) struct State {
     pub(crate) sysctls: Sysctls,
     pub(crate) pump: Pump,
     pub(crate) seen: Seen,
-    stale: HashMap<(u32, Ipv4Addr), bool>,
+    stale: HashMap<(u32, IpAddr), bool>,
     pub(crate) problems: Vec<String>,
     /// How long each turn of the control core took, in microseconds.
     pub(crate) turns: Histogram<u64>,
@@ -162,6 +162,8 @@ impl Director {
             MulticastGroup::Link,
             MulticastGroup::Ipv4Ifaddr,
             MulticastGroup::Ipv4Route,
+            MulticastGroup::Ipv6Ifaddr,
+            MulticastGroup::Ipv6Route,
             MulticastGroup::Neigh,
         ];
         let (connection, _keep, mut messages) = rtnetlink::new_multicast_connection(&groups)?;
@@ -192,7 +194,9 @@ impl Director {
                 }
                 _ = look.tick() => {
                     self.ask_again(handle).await?;
-                    ip_forward() != self.state.borrow().control.network().ip_forward
+                    let state = self.state.borrow();
+                    let known = state.control.network();
+                    (ip_forward(), ip_forward_v6()) != (known.ip_forward, known.ip_forward_v6)
                 }
                 _ = confirm.tick() => {
                     self.confirm(handle).await;
@@ -338,6 +342,10 @@ impl Director {
 
     /// The network for the workers: the kernel's for ports with a twin, the configuration's for others.
     fn network(&self, seen: &Seen) -> Network {
+        let on = |index: u32| {
+            let on_it = seen.addresses.iter().filter(move |(on, _, _)| *on == index);
+            on_it.map(|(_, address, _)| Address::from(*address))
+        };
         let view = |port: &PortRuntime| {
             let name = port.configuration.name.as_str();
             let interface = seen.interfaces.iter().find(|(_, interface)| interface.name == name);
@@ -349,36 +357,35 @@ impl Director {
                     mtu: u16::try_from(interface.mtu).unwrap_or(u16::MAX).min(own_mtu),
                     up: interface.up,
                     twin: true,
-                    address: seen
-                        .addresses
-                        .iter()
-                        .find(|(on, _, _)| on == index)
-                        .map_or(0, |(_, address, _)| u32::from(*address)),
+                    address: first_v4(on(*index)),
+                    address_v6: first_v6(on(*index)),
                 },
                 None => PortView {
                     mac: port.mac,
                     mtu: own_mtu,
                     up: !port.configuration.twin,
                     twin: false,
-                    address: static_addresses(port).next().map_or(0, |(address, _)| address),
+                    address: first_v4(static_addresses(port).map(|(address, _)| address)),
+                    address_v6: first_v6(static_addresses(port).map(|(address, _)| address)),
                 },
             }
         };
         let static_ports = || self.ports.iter().enumerate().filter(|(_, port)| !port.configuration.twin);
-        let mut local: Vec<_> = seen.addresses.iter().map(|(_, address, _)| u32::from(*address)).collect();
+        let mut local: Vec<_> =
+            seen.addresses.iter().map(|(_, address, _)| Address::from(*address)).collect();
         let mut fib = Fib::clone(&mirror::fib(&seen.routes, |interface| self.port_of(seen, interface)));
         for (at, port) in static_ports() {
             for (address, length) in static_addresses(port) {
                 local.push(address);
-                let mask = u32::MAX.checked_shl(32 - u32::from(length)).unwrap_or(0);
-                fib.insert((address & mask, length), Route::Link { port: at as u8 });
+                fib.insert((masked(address, length), length), Route::Link { port: at as u8 });
             }
         }
         // Of several routes to one prefix the one of the lowest metric counts, so it is set last.
         let mut routes: Vec<_> = self.config.routes.iter().collect();
         routes.sort_by_key(|route| route.metric.unwrap_or(0));
         for (at, port) in static_ports() {
-            static_addresses(port).for_each(|(address, _)| fib.insert((address, 32), Route::Local));
+            static_addresses(port)
+                .for_each(|(address, _)| fib.insert((address, bits(address)), Route::Local));
             for route in routes.iter().rev() {
                 let on = match (&route.port, route.gateway) {
                     (Some(name), _) => name.as_str() == port.configuration.name.as_str(),
@@ -388,17 +395,16 @@ impl Director {
                         .is_some_and(|owner| owner.name.as_str() == port.configuration.name.as_str()),
                     (None, None) => false,
                 };
-                let (IpAddr::V4(destination), true) = (route.destination.address(), on) else { continue };
-                let prefix = (u32::from(destination), route.destination.prefix_len());
-                fib.insert(
-                    prefix,
-                    match route.gateway {
-                        Some(IpAddr::V4(gateway)) => {
-                            Route::Gateway { port: at as u8, gateway: gateway.into() }
-                        }
-                        _ => Route::Link { port: at as u8 },
-                    },
-                );
+                if !on {
+                    continue;
+                }
+                let prefix = (route.destination.address().into(), route.destination.prefix_len());
+                let port = at as u8;
+                let way = match route.gateway {
+                    Some(gateway) => Route::Gateway { port, gateway: gateway.into() },
+                    None => Route::Link { port },
+                };
+                fib.insert(prefix, way);
             }
         }
         let known = self.state.borrow();
@@ -410,6 +416,7 @@ impl Director {
             local,
             fib,
             ip_forward: !any_twin || ip_forward(),
+            ip_forward_v6: !any_twin || ip_forward_v6(),
         }
     }
 
@@ -419,27 +426,63 @@ impl Director {
         for neighbor in &self.config.neighbors {
             let Some(name) = mirror::neighbor_port(&self.config, neighbor) else { continue };
             let at = self.ports.iter().position(|port| port.configuration.name.as_str() == name);
-            let (Some(at), IpAddr::V4(address)) = (at, neighbor.address) else { continue };
+            let Some(at) = at else { continue };
             if self.ports[at].configuration.twin {
                 continue;
             }
             let adjacencies = &state.control.shared().adjacencies;
-            if let Ok(way) = adjacencies.entry(Hop { port: at as u8, address: address.into() }) {
+            if let Ok(way) = adjacencies.entry(Hop { port: at as u8, address: neighbor.address.into() }) {
                 adjacencies.set(way, Some(Mac(neighbor.mac.octets())));
             }
         }
     }
 }
 
-/// The IPv4 addresses that the configuration gives a port: host order, prefix length.
-fn static_addresses(port: &PortRuntime) -> impl Iterator<Item = (u32, u8)> {
-    port.configuration.addresses.iter().filter_map(|address| match address.address() {
-        IpAddr::V4(own) => Some((u32::from(own), address.prefix_len())),
-        IpAddr::V6(_) => None,
-    })
+/// The addresses that the configuration gives a port, with the lengths of their prefixes.
+fn static_addresses(port: &PortRuntime) -> impl Iterator<Item = (Address, u8)> {
+    port.configuration.addresses.iter().map(|address| (address.address().into(), address.prefix_len()))
+}
+
+/// The first address of IPv4, host order; 0: none.
+fn first_v4(mut addresses: impl Iterator<Item = Address>) -> u32 {
+    let of_v4 = |address| if let Address::V4(address) = address { Some(address) } else { None };
+    addresses.find_map(of_v4).unwrap_or(0)
+}
+
+/// The first address of IPv6, host order, that means something beyond the link, else that of the link; 0: none.
+fn first_v6(addresses: impl Iterator<Item = Address>) -> u128 {
+    let of_v6 = |address| if let Address::V6(address) = address { Some(address) } else { None };
+    // fe80::/10 (RFC 4291, section 2.5.6).
+    addresses.filter_map(of_v6).min_by_key(|address| address >> 118 == 0xfe80 >> 6).unwrap_or(0)
+}
+
+/// How many bits an address has.
+const fn bits(address: Address) -> u8 {
+    match address {
+        Address::V4(_) => 32,
+        Address::V6(_) => 128,
+    }
+}
+
+/// The first of a prefix's addresses.
+fn masked(address: Address, length: u8) -> Address {
+    let others = u32::from(bits(address).saturating_sub(length));
+    match address {
+        Address::V4(address) => Address::V4(address & u32::MAX.checked_shl(others).unwrap_or(0)),
+        Address::V6(address) => Address::V6(address & u128::MAX.checked_shl(others).unwrap_or(0)),
+    }
 }
 
 /// The kernel's `net.ipv4.ip_forward`.
 fn ip_forward() -> bool {
-    std::fs::read_to_string("/proc/sys/net/ipv4/ip_forward").is_ok_and(|text| text.trim() != "0")
+    is_on("/proc/sys/net/ipv4/ip_forward")
+}
+
+/// The kernel's `net.ipv6.conf.all.forwarding`.
+fn ip_forward_v6() -> bool {
+    is_on("/proc/sys/net/ipv6/conf/all/forwarding")
+}
+
+fn is_on(switch: &str) -> bool {
+    std::fs::read_to_string(switch).is_ok_and(|text| text.trim() != "0")
 }

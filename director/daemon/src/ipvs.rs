@@ -1,6 +1,6 @@
 //! IPVS's generic netlink, as the director answers it: requests to changes of the catalog, and back.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddrV4};
+use std::net::{IpAddr, Ipv4Addr};
 
 use director_engine::Control;
 use director_engine::catalog::{CatalogError, Service as CatalogService};
@@ -15,7 +15,7 @@ use director_ipvs::{
     Answer, Dest, DestKey, DestSpec, Errno, Family, Forward, Info, Name, Netmask, Request, Service,
     ServiceFlags, ServiceKey, ServiceSpec, Stats, Timeouts, Tunnel,
 };
-use director_packet::Endpoint4;
+use director_packet::{Address, Endpoint};
 
 /// What `ipvsadm` shows as "IP Virtual Server version 1.2.1 (size=4096)".
 const INFO: Info = Info { version: 0x01_02_01, table_size: 4096 };
@@ -145,7 +145,7 @@ fn new_key(key: &ServiceKey) -> Result<Key, Errno> {
                 tracing::warn!("refused: a virtual service of IP protocol {protocol}");
                 Errno::EPROTONOSUPPORT
             })?;
-            Ok(Key { protocol, address: Endpoint4::from(SocketAddrV4::new(address, port)) })
+            Ok(Key { protocol, address: Endpoint::of(address.into(), port) })
         }
         ServiceKey::Mark { family: Family::Inet, mark } => Ok(Key::of_mark(mark)),
         ServiceKey::Mark { family: Family::Inet6, mark } => {
@@ -160,7 +160,7 @@ fn known_key(key: &ServiceKey) -> Result<Key, Errno> {
     match *key {
         ServiceKey::Address { protocol, address: IpAddr::V4(address), port } => {
             let protocol = u8::try_from(protocol).ok().and_then(Protocol::from_number).ok_or(Errno::ESRCH)?;
-            Ok(Key { protocol, address: Endpoint4::from(SocketAddrV4::new(address, port)) })
+            Ok(Key { protocol, address: Endpoint::of(address.into(), port) })
         }
         ServiceKey::Mark { family: Family::Inet, mark } => Ok(Key::of_mark(mark)),
         _ => Err(Errno::ESRCH),
@@ -175,7 +175,7 @@ fn find<'a>(control: &'a Control, key: &ServiceKey) -> Result<&'a CatalogService
     control.catalog.service(known_key(key)?).ok_or(Errno::ESRCH)
 }
 
-fn has_server(control: &Control, key: Key, address: Endpoint4) -> bool {
+fn has_server(control: &Control, key: Key, address: Endpoint) -> bool {
     control.catalog.service(key).is_some_and(|service| service.has_server(address))
 }
 
@@ -219,17 +219,20 @@ fn server_spec(spec: &DestSpec) -> Result<ServerSpec, Errno> {
     })
 }
 
-fn server_address(key: &DestKey) -> Result<Endpoint4, Errno> {
+fn server_address(key: &DestKey) -> Result<Endpoint, Errno> {
     match key.address {
-        IpAddr::V4(address) => Ok(Endpoint4::from(SocketAddrV4::new(address, key.port))),
+        IpAddr::V4(address) => Ok(Endpoint::of(address.into(), key.port)),
         IpAddr::V6(_) => Err(Errno::EAFNOSUPPORT),
     }
 }
 
 /// The kernel takes what is a unicast address to it.
-fn may_be_server(address: Endpoint4) -> bool {
-    let address = Ipv4Addr::from(address.address());
-    !(address.octets()[0] == 0 || address.octets()[0] >= 224)
+fn may_be_server(address: Endpoint) -> bool {
+    match address.address() {
+        Address::V4(address) => (1..224).contains(&(address >> 24)),
+        // ipv6_addr_type() & IPV6_ADDR_UNICAST
+        Address::V6(address) => address != 0 && address >> 120 != 0xff,
+    }
 }
 
 fn errno(error: CatalogError) -> Errno {
@@ -247,8 +250,8 @@ fn timeouts(control: &Control) -> Timeouts {
     Timeouts { tcp: all.of(State::Established), tcp_fin: all.of(State::FinWait), udp: all.of(State::Udp) }
 }
 
-fn address_and_port(end: Endpoint4) -> (IpAddr, u16) {
-    (IpAddr::V4(end.address().into()), end.port())
+fn address_and_port(end: Endpoint) -> (IpAddr, u16) {
+    (end.address().into(), end.port())
 }
 
 /// None only if a scheduler's name were no name.

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use anyhow::{Context, Result};
 use director_config::Config;
 use director_engine::fib::{Fib, Prefix, Route};
-use director_packet::Mac;
+use director_packet::{Address, Mac};
 use futures_util::TryStreamExt;
 use netlink_packet_route::address::AddressAttribute;
 use netlink_packet_route::link::{LinkAttribute, LinkFlags};
@@ -39,7 +39,7 @@ pub(crate) struct Interface {
 pub(crate) struct Seen {
     pub(crate) interfaces: HashMap<u32, Interface>,
     /// Interface, address, prefix length.
-    pub(crate) addresses: Vec<(u32, Ipv4Addr, u8)>,
+    pub(crate) addresses: Vec<(u32, IpAddr, u8)>,
     /// In order of their prefixes.
     pub(crate) routes: Vec<(Prefix, KernelRoute)>,
 }
@@ -48,7 +48,7 @@ pub(crate) struct Seen {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum KernelRoute {
     Link { interface: u32 },
-    Gateway { interface: u32, gateway: u32 },
+    Gateway { interface: u32, gateway: Address },
     Local,
     Elsewhere,
 }
@@ -57,7 +57,7 @@ pub(crate) enum KernelRoute {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Neighbour {
     pub(crate) interface: u32,
-    pub(crate) address: Ipv4Addr,
+    pub(crate) address: IpAddr,
     pub(crate) mac: Option<Mac>,
     /// It was asked and did not answer.
     pub(crate) failed: bool,
@@ -84,22 +84,34 @@ pub(crate) async fn read(handle: &Handle) -> Result<Seen> {
     }
     let mut addresses = handle.address().get().execute();
     while let Some(address) = addresses.try_next().await.context("reading the kernel's addresses")? {
-        let own = address.attributes.iter().find_map(|attribute| match attribute {
-            AddressAttribute::Local(IpAddr::V4(own)) => Some(*own),
+        // Of IPv6 a local address is there only on links that have two ends, and then it is the one.
+        let of = |kind: fn(&AddressAttribute) -> Option<IpAddr>| address.attributes.iter().find_map(kind);
+        let local = of(|attribute| match attribute {
+            AddressAttribute::Local(own) => Some(*own),
             _ => None,
+        });
+        let own = local.or_else(|| {
+            of(|attribute| match attribute {
+                AddressAttribute::Address(own @ IpAddr::V6(_)) => Some(*own),
+                _ => None,
+            })
         });
         if let Some(own) = own {
             seen.addresses.push((address.header.index, own, address.header.prefix_len));
         }
     }
     let mut best: HashMap<Prefix, (u32, KernelRoute)> = HashMap::new();
-    let mut routes = handle.route().get(RouteMessageBuilder::<Ipv4Addr>::new().build()).execute();
-    while let Some(route) = routes.try_next().await.context("reading the kernel's routes")? {
-        if let Some((prefix, metric, route)) = understand(&route) {
-            let place = best.entry(prefix).or_insert((metric, route));
-            // Of several routes to one prefix the one of the lowest metric counts; what is local, always.
-            if route == KernelRoute::Local || (place.1 != KernelRoute::Local && metric < place.0) {
-                *place = (metric, route);
+    for family in
+        [RouteMessageBuilder::<Ipv4Addr>::new().build(), RouteMessageBuilder::<Ipv6Addr>::new().build()]
+    {
+        let mut routes = handle.route().get(family).execute();
+        while let Some(route) = routes.try_next().await.context("reading the kernel's routes")? {
+            if let Some((prefix, metric, route)) = understand(&route) {
+                let place = best.entry(prefix).or_insert((metric, route));
+                // Of several routes to one prefix the one of the lowest metric counts; what is local, always.
+                if route == KernelRoute::Local || (place.1 != KernelRoute::Local && metric < place.0) {
+                    *place = (metric, route);
+                }
             }
         }
     }
@@ -108,24 +120,38 @@ pub(crate) async fn read(handle: &Handle) -> Result<Seen> {
     Ok(seen)
 }
 
-/// Prefix, metric and meaning of an IPv4 route of the main or the local table.
+/// An address of a route.
+fn address(address: &RouteAddress) -> Option<Address> {
+    match address {
+        RouteAddress::Inet(address) => Some((*address).into()),
+        RouteAddress::Inet6(address) => Some((*address).into()),
+        _ => None,
+    }
+}
+
+/// Prefix, metric and meaning of a route of the main or the local table.
 fn understand(route: &RouteMessage) -> Option<(Prefix, u32, KernelRoute)> {
     let header = &route.header;
     let mut table = u32::from(header.table);
-    let (mut destination, mut metric, mut gateway, mut interface) = (0, 0, None, None);
+    let mut destination = match header.address_family {
+        AddressFamily::Inet => Address::V4(0),
+        AddressFamily::Inet6 => Address::V6(0),
+        _ => return None,
+    };
+    let (mut metric, mut gateway, mut interface) = (0, None, None);
     for attribute in &route.attributes {
         match attribute {
             RouteAttribute::Table(number) => table = *number,
-            RouteAttribute::Destination(RouteAddress::Inet(address)) => destination = u32::from(*address),
+            RouteAttribute::Destination(given) => destination = address(given)?,
             RouteAttribute::Priority(number) => metric = *number,
-            RouteAttribute::Gateway(RouteAddress::Inet(address)) => gateway = Some(u32::from(*address)),
+            RouteAttribute::Gateway(given) => gateway = address(given),
             RouteAttribute::Oif(number) => interface = Some(*number),
             // Of several next hops the first is taken.
             RouteAttribute::MultiPath(hops) => {
                 if let Some(hop) = hops.first() {
                     interface = Some(hop.interface_index);
                     gateway = hop.attributes.iter().find_map(|attribute| match attribute {
-                        RouteAttribute::Gateway(RouteAddress::Inet(address)) => Some(u32::from(*address)),
+                        RouteAttribute::Gateway(given) => address(given),
                         _ => None,
                     });
                 }
@@ -134,9 +160,7 @@ fn understand(route: &RouteMessage) -> Option<(Prefix, u32, KernelRoute)> {
         }
     }
     let local_table = table == LOCAL_TABLE;
-    if header.address_family != AddressFamily::Inet
-        || !(local_table || table == u32::from(RouteHeader::RT_TABLE_MAIN))
-    {
+    if !(local_table || table == u32::from(RouteHeader::RT_TABLE_MAIN)) {
         return None;
     }
     let meaning = match (header.kind, interface, gateway) {
@@ -167,13 +191,18 @@ pub(crate) fn fib(routes: &[(Prefix, KernelRoute)], port_of: impl Fn(u32) -> Opt
     Arc::new(fib)
 }
 
-/// What a message says of an IPv4 neighbour; `gone` if it was deleted.
+/// What a message says of a neighbour; `gone` if it was deleted.
 pub(crate) fn neighbour(message: &NeighbourMessage, gone: bool) -> Option<Neighbour> {
     let mut address = None;
     let mut mac = None;
     for attribute in &message.attributes {
         match attribute {
-            NeighbourAttribute::Destination(NeighbourAddress::Inet(own)) => address = Some(*own),
+            NeighbourAttribute::Destination(NeighbourAddress::Inet(own)) => {
+                address = Some(IpAddr::V4(*own));
+            }
+            NeighbourAttribute::Destination(NeighbourAddress::Inet6(own)) => {
+                address = Some(IpAddr::V6(*own));
+            }
             NeighbourAttribute::LinkLayerAddress(bytes) => mac = bytes.first_chunk().map(|mac| Mac(*mac)),
             _ => {}
         }
@@ -197,21 +226,23 @@ pub(crate) fn neighbour(message: &NeighbourMessage, gone: bool) -> Option<Neighb
     })
 }
 
-/// Reads all IPv4 neighbours.
+/// Reads all neighbours.
 pub(crate) async fn read_neighbours(handle: &Handle) -> Result<Vec<Neighbour>> {
     let mut found = Vec::new();
-    let mut neighbours = handle.neighbours().get().set_address_family(AddressFamily::Inet).execute();
-    while let Some(message) = neighbours.try_next().await.context("reading the kernel's neighbours")? {
-        found.extend(neighbour(&message, false));
+    for family in [AddressFamily::Inet, AddressFamily::Inet6] {
+        let mut neighbours = handle.neighbours().get().set_address_family(family).execute();
+        while let Some(message) = neighbours.try_next().await.context("reading the kernel's neighbours")? {
+            found.extend(neighbour(&message, false));
+        }
     }
     Ok(found)
 }
 
 /// Has the kernel find out a neighbour's MAC address, or confirm it.
-pub(crate) async fn ask(handle: &Handle, interface: u32, address: Ipv4Addr) {
+pub(crate) async fn ask(handle: &Handle, interface: u32, address: IpAddr) {
     let request = handle
         .neighbours()
-        .add(interface, address.into())
+        .add(interface, address)
         .state(NeighbourState::None)
         .flags(NeighbourFlags::Use)
         .replace();

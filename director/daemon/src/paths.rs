@@ -3,7 +3,7 @@
 
 use crossbeam_queue::ArrayQueue;
 use director_engine::adjacency::Adjacency;
-use director_packet::Endpoint4;
+use director_packet::Endpoint;
 use dpdk::Mbuf;
 
 /// Frames a ring holds.
@@ -14,7 +14,7 @@ pub(crate) struct Held {
     pub(crate) mbuf: Mbuf,
     pub(crate) way: Adjacency,
     /// The virtual service that a client's packet was for.
-    pub(crate) service: Option<Endpoint4>,
+    pub(crate) service: Option<Endpoint>,
     /// Whether it is a further part of a received one, and not a received one itself.
     pub(crate) own: bool,
 }

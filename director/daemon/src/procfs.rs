@@ -1,11 +1,12 @@
 //! The files that the kernel's IPVS shows under `/proc/net`, in its format.
 
 use std::fmt::Write;
+use std::net::Ipv6Addr;
 
 use director_engine::control::Connection;
 use director_engine::service::{Persistence, Protocol};
 use director_engine::{Control, Tick};
-use director_packet::Endpoint4;
+use director_packet::Endpoint;
 
 /// The kernel shows the timeout of persistence in its own units; these are those of Debian's.
 const HZ: u64 = 250;
@@ -101,8 +102,17 @@ fn name(protocol: u8) -> &'static str {
     }
 }
 
-fn end(end: Endpoint4, separator: char) -> String {
-    format!("{:08X}{separator}{:04X}", end.address(), end.port())
+fn end(end: Endpoint, separator: char) -> String {
+    match end {
+        Endpoint::V4(end) => format!("{:08X}{separator}{:04X}", end.address(), end.port()),
+        Endpoint::V6(end) => format!("[{}]{separator}{:04X}", full(end.address()), end.port()),
+    }
+}
+
+/// An IPv6 address with all its digits, as the kernel's `%pI6`.
+fn full(address: u128) -> String {
+    let [a, b, c, d, e, f, g, h] = Ipv6Addr::from_bits(address).segments();
+    format!("{a:04x}:{b:04x}:{c:04x}:{d:04x}:{e:04x}:{f:04x}:{g:04x}:{h:04x}")
 }
 
 #[cfg(test)]
@@ -117,9 +127,9 @@ mod tests {
         let connection = Connection {
             kind: Kind::Connection,
             protocol: 6,
-            client: Endpoint4::new(0xc0a8_120b, 0x0bba),
-            service: Endpoint4::new(0xc0a8_123a, 0x50),
-            server: Endpoint4::new(0xc0a8_0248, 0x50),
+            client: Endpoint::v4(0xc0a8_120b, 0x0bba),
+            service: Endpoint::v4(0xc0a8_123a, 0x50),
+            server: Endpoint::v4(0xc0a8_0248, 0x50),
             state: State::SynRecv,
             seconds: 29,
         };

@@ -1,18 +1,18 @@
 //! The configuration file's services, timeouts and switches, brought into the control core.
 
-use std::net::{IpAddr, SocketAddr, SocketAddrV4};
+use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU32;
 
 use anyhow::{Context, Result, bail};
 use director_config::service::Vip;
 use director_config::{Config, Network, SchedulerFlag};
-use director_engine::mark::MarkRule;
+use director_engine::mark::{self, MarkRule};
 use director_engine::service::{
     FALLBACK, Forward, PORT, Persistence, Protocol, SchedulerKind, ServerSpec, ServiceKey, ServiceSpec,
 };
 use director_engine::state::{State, Timeouts};
 use director_engine::{Control, Options, Pages, Worker};
-use director_packet::Endpoint4;
+use director_packet::Endpoint;
 
 use crate::sysctls;
 
@@ -81,12 +81,11 @@ fn marks(config: &Config) -> Result<Vec<MarkRule>> {
     Ok(rules)
 }
 
-/// Address and mask; any address if there is none.
-fn network(network: Option<&Network>) -> Result<(u32, u32)> {
-    let Some(network) = network else { return Ok(MarkRule::ANY_ADDRESS) };
+fn network(network: Option<&Network>) -> Result<Option<mark::Network>> {
+    let Some(network) = network else { return Ok(None) };
     let IpAddr::V4(address) = network.address() else { bail!("{network}: IPv6 is not built yet") };
     let mask = u32::MAX.checked_shl(32 - u32::from(network.prefix_len())).unwrap_or(0);
-    Ok((address.into(), mask))
+    Ok(Some(mark::Network::V4(address.into(), mask)))
 }
 
 fn forward(forward: director_config::Forward) -> Forward {
@@ -96,9 +95,9 @@ fn forward(forward: director_config::Forward) -> Forward {
     }
 }
 
-fn end(address: SocketAddr) -> Result<Endpoint4> {
+fn end(address: SocketAddr) -> Result<Endpoint> {
     match address {
-        SocketAddr::V4(address) => Ok(Endpoint4::from(SocketAddrV4::new(*address.ip(), address.port()))),
+        SocketAddr::V4(address) => Ok(Endpoint::from(SocketAddr::V4(address))),
         SocketAddr::V6(address) => bail!("{address}: services of IPv6 are not built yet"),
     }
 }

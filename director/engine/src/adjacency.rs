@@ -6,7 +6,7 @@
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
-use director_packet::Mac;
+use director_packet::{Address, Mac};
 
 use crate::fib::Hop;
 
@@ -49,6 +49,12 @@ pub struct Exit {
 /// Set in [`Entry::key`] of an entry in use.
 const USED: u64 = 1 << 63;
 
+/// Likewise, of an IPv6 address, of which the key has the fold.
+const V6: u64 = 1 << 62;
+
+/// Likewise, when that address has been written.
+const WRITTEN: u64 = 1 << 61;
+
 /// Set in [`Entry::rest`] when the MAC address is known.
 const KNOWN: u64 = 1 << 63;
 
@@ -60,7 +66,7 @@ const MAC_BITS: u64 = 0xffff_ffff_ffff;
 /// Both MAC addresses of the frames to a next hop lie as they go into the frame, so that a packet takes two
 /// words as they are.
 pub(crate) struct Entry {
-    /// [`USED`], port in bits 39–32, address below; 0 when free. Written once.
+    /// [`USED`], port in bits 39–32, address below; 0 when free. Written once, and once more with [`WRITTEN`].
     key: AtomicU64,
     /// The next hop's MAC address in the low 48 bits, above it the first two bytes of the port's.
     macs: AtomicU64,
@@ -128,6 +134,8 @@ impl<'a> View<'a> {
 /// The table.
 pub struct Adjacencies {
     entries: Box<[Entry]>,
+    /// Of entries of IPv6: the halves of the address. Memory only where there are some.
+    addresses: Box<[[AtomicU64; 2]]>,
     used: AtomicUsize,
     /// The ports, for the control core.
     exits: Mutex<Vec<Exit>>,
@@ -149,7 +157,8 @@ impl Adjacencies {
         let zero = || AtomicU64::new(0);
         let free = || Entry { key: zero(), macs: zero(), rest: zero(), recent: zero() };
         let entries = std::iter::repeat_with(free).take(size).collect();
-        Self { entries, used: AtomicUsize::new(0), exits: Mutex::default() }
+        let addresses = crate::servers::zeroed(size);
+        Self { entries, addresses, used: AtomicUsize::new(0), exits: Mutex::default() }
     }
 
     /// How many next hops are known of.
@@ -166,31 +175,75 @@ impl Adjacencies {
 
     /// The entry of a next hop, made if there is none. Any thread may ask.
     pub fn entry(&self, hop: Hop) -> Result<Adjacency, Full> {
-        let key = USED | u64::from(hop.port) << 32 | u64::from(hop.address);
+        let key = USED | u64::from(hop.port) << 32 | u64::from(hop.address.fold());
         let mask = self.entries.len() - 1;
         let place = (key.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 40) as usize;
         for probe in 0..PROBES.min(self.entries.len()) {
             let at = (place + probe) & mask;
-            let entry = &self.entries[at];
-            // The key alone is compared, and nothing else depends on it: an entry that was just made
-            // has no MAC address, and that is what its zeroes say. So Relaxed does.
-            match entry.key.compare_exchange(0, key, Ordering::Relaxed, Ordering::Relaxed) {
-                Ok(_) => {
-                    self.used.fetch_add(1, Ordering::Relaxed);
-                }
-                Err(found) if found == key => {}
-                Err(_) => continue,
+            let is_it = match hop.address {
+                Address::V4(_) => self.claim(at, key),
+                Address::V6(address) => self.claim_v6(at, key | V6, address),
+            };
+            if is_it {
+                return Ok(Adjacency(at as u32));
             }
-            return Ok(Adjacency(at as u32));
         }
         Err(Full)
+    }
+
+    /// Whether a place is that of a key of IPv4, which says all; made so where it is free.
+    fn claim(&self, at: usize, key: u64) -> bool {
+        // The key alone is compared, and nothing else depends on it: an entry that was just made
+        // has no MAC address, and that is what its zeroes say. So Relaxed does.
+        match self.entries[at].key.compare_exchange(0, key, Ordering::Relaxed, Ordering::Relaxed) {
+            Ok(_) => {
+                self.used.fetch_add(1, Ordering::Relaxed);
+                true
+            }
+            Err(found) => found == key,
+        }
+    }
+
+    /// Whether a place is that of a key and an address of IPv6; made so where it is free.
+    fn claim_v6(&self, at: usize, key: u64, address: u128) -> bool {
+        let (entry, halves) = (&self.entries[at], &self.addresses[at]);
+        let [high, low] = [(address >> 64) as u64, address as u64];
+        match entry.key.compare_exchange(0, key, Ordering::Relaxed, Ordering::Relaxed) {
+            Ok(_) => {
+                halves[0].store(high, Ordering::Relaxed);
+                halves[1].store(low, Ordering::Relaxed);
+                // Pairs with the Acquire of whoever reads the halves.
+                entry.key.store(key | WRITTEN, Ordering::Release);
+                self.used.fetch_add(1, Ordering::Relaxed);
+                true
+            }
+            Err(found) if found & !WRITTEN == key => {
+                // Whoever made the entry is between the three stores above.
+                while entry.key.load(Ordering::Acquire) & WRITTEN == 0 {
+                    std::hint::spin_loop();
+                }
+                halves[0].load(Ordering::Relaxed) == high && halves[1].load(Ordering::Relaxed) == low
+            }
+            Err(_) => false,
+        }
     }
 
     /// The next hop of an entry.
     #[must_use]
     pub fn hop(&self, adjacency: Adjacency) -> Option<Hop> {
-        let key = self.entries.get(adjacency.0 as usize)?.key.load(Ordering::Relaxed);
-        (key & USED != 0).then_some(Hop { port: (key >> 32) as u8, address: key as u32 })
+        let at = adjacency.0 as usize;
+        let key = self.entries.get(at)?.key.load(Ordering::Acquire);
+        let address = match key & (USED | V6 | WRITTEN) {
+            USED => Address::V4(key as u32),
+            0 => return None,
+            // Whoever has the number of an entry of IPv6 has seen its address, or written it.
+            _ => {
+                let [high, low] = self.addresses.get(at)?;
+                let half = |half: &AtomicU64| u128::from(half.load(Ordering::Relaxed));
+                Address::V6(half(high) << 64 | half(low))
+            }
+        };
+        Some(Hop { port: (key >> 32) as u8, address })
     }
 
     /// The next hops, to be asked for a burst.
@@ -276,7 +329,7 @@ mod tests {
     #[test]
     fn an_entry_is_found_again() {
         let table = Adjacencies::new(1000);
-        let hop = Hop { port: 3, address: 0xc0a8_0247 };
+        let hop = Hop { port: 3, address: Address::V4(0xc0a8_0247) };
         let entry = table.entry(hop).unwrap();
         assert_eq!(table.entry(hop), Ok(entry));
         assert_ne!(table.entry(Hop { port: 2, ..hop }), Ok(entry));
@@ -293,12 +346,42 @@ mod tests {
     }
 
     #[test]
+    fn addresses_of_ipv6_with_one_fold() {
+        let table = Adjacencies::new(1000);
+        let hop = |address| Hop { port: 3, address };
+        let all = [
+            hop(Address::V4(7)),
+            hop(Address::V6(7)),
+            hop(Address::V6(7 << 96)),
+            hop(Address::V6(7 << 64)),
+            Hop { port: 2, address: Address::V6(7) },
+        ];
+        let entries = all.map(|hop| table.entry(hop).unwrap());
+        assert_eq!(all.map(|hop| table.entry(hop).unwrap()), entries);
+        assert_eq!(entries.map(|entry| table.hop(entry).unwrap()), all);
+        assert_eq!(table.len(), 5);
+    }
+
+    #[test]
+    fn two_threads_make_one_entry() {
+        let table = Adjacencies::new(1 << 14);
+        let entries =
+            || (0..4000_u128).map(|low| table.entry(Hop { port: 1, address: Address::V6(1 << 64 | low) }));
+        let (one, other) = std::thread::scope(|scope| {
+            let other = scope.spawn(|| entries().collect::<Vec<_>>());
+            (entries().collect::<Vec<_>>(), other.join().unwrap())
+        });
+        assert_eq!(one, other);
+        assert_eq!(table.len(), 4000);
+    }
+
+    #[test]
     fn what_a_frame_begins_with() {
         let table = Adjacencies::new(1000);
         let (mac, own) = (Mac([2, 4, 6, 8, 10, 0xfe]), Mac([0xf2, 3, 5, 7, 9, 11]));
         let exits = |mtu| vec![Exit { mac: own, mtu: 9000 }, Exit { mac: own, mtu }];
         table.set_exits(exits(1500));
-        let entry = table.entry(Hop { port: 1, address: 7 }).unwrap();
+        let entry = table.entry(Hop { port: 1, address: Address::V4(7) }).unwrap();
         assert_eq!(table.view().get(entry).unwrap().hot().mtu(), 0, "unknown");
         table.set(entry, Some(mac));
         let begins = |entry| {
@@ -322,7 +405,8 @@ mod tests {
     #[test]
     fn a_full_table_says_so() {
         let table = Adjacencies::new(64);
-        let results: Vec<_> = (0..65).map(|address| table.entry(Hop { port: 0, address })).collect();
+        let results: Vec<_> =
+            (0..65).map(|address| table.entry(Hop { port: 0, address: Address::V4(address) })).collect();
         assert_eq!(results.iter().filter(|entry| entry.is_ok()).count(), 64);
         assert_eq!(results[64], Err(Full));
     }

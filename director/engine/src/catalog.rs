@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use director_packet::{Change, Endpoint4};
+use director_packet::{Change, Endpoint};
 
 use crate::estimator::{Estimator, Rates};
 use crate::scheduler::dirty::Dirty;
@@ -39,7 +39,7 @@ pub enum CatalogError {
 #[derive(Debug)]
 pub struct Server {
     /// Its address and port.
-    pub address: Endpoint4,
+    pub address: Endpoint,
     /// What an operator set.
     pub spec: ServerSpec,
     slot: u32,
@@ -84,7 +84,7 @@ pub struct Service {
 #[derive(Clone, Copy, Debug)]
 pub struct ServerRow {
     /// Its address and port.
-    pub address: Endpoint4,
+    pub address: Endpoint,
     /// What an operator set.
     pub spec: ServerSpec,
     /// Its connections.
@@ -110,9 +110,9 @@ struct Trash {
 
 /// All services.
 pub struct Catalog {
-    services: BTreeMap<u64, Service>,
-    /// By the words of service and server.
-    trash: BTreeMap<(u64, u64), Trash>,
+    services: BTreeMap<ServiceKey, Service>,
+    /// By service and server.
+    trash: BTreeMap<(ServiceKey, Endpoint), Trash>,
     slots: Arc<Servers>,
     /// Marks of lists that are no more, but that a worker may still hold: dropped here, so that no worker
     /// ever frees memory.
@@ -136,7 +136,7 @@ impl Service {
         let servers = self.servers.iter().map(|server| {
             // Port 0 keeps the port of the service.
             let port = if server.address.port() == 0 { vip.port() } else { server.address.port() };
-            let address = Endpoint4::new(server.address.address(), port);
+            let address = server.address.with_port(port);
             let change = Change::between(vip, address);
             ServerView { slot: server.slot, address, change, forward: server.spec.forward }
         });
@@ -168,11 +168,11 @@ impl Service {
 
     /// Whether it has a server of this address and port.
     #[must_use]
-    pub fn has_server(&self, address: Endpoint4) -> bool {
+    pub fn has_server(&self, address: Endpoint) -> bool {
         self.find(address).is_some()
     }
 
-    fn find(&self, address: Endpoint4) -> Option<usize> {
+    fn find(&self, address: Endpoint) -> Option<usize> {
         self.servers.iter().position(|server| server.address == address)
     }
 }
@@ -200,12 +200,12 @@ impl Catalog {
     /// A service.
     #[must_use]
     pub fn service(&self, key: ServiceKey) -> Option<&Service> {
-        self.services.get(&key.word())
+        self.services.get(&key)
     }
 
     /// Adds a service.
     pub fn add_service(&mut self, key: ServiceKey, spec: ServiceSpec) -> Result<(), CatalogError> {
-        if self.services.contains_key(&key.word()) {
+        if self.services.contains_key(&key) {
             return Err(CatalogError::ServiceExists);
         }
         let turns = Turns::of(spec.scheduler, key);
@@ -222,13 +222,13 @@ impl Catalog {
         }
         let (servers, meter) = (Vec::new(), Meter::default());
         let service = Service { key, spec, servers, view, turns, stale: false, moved, meter };
-        self.services.insert(key.word(), service);
+        self.services.insert(key, service);
         Ok(())
     }
 
     /// Changes a service; another scheduler knows nothing of what the one before did.
     pub fn set_service(&mut self, key: ServiceKey, spec: ServiceSpec) -> Result<(), CatalogError> {
-        let service = self.services.get_mut(&key.word()).ok_or(CatalogError::NoService)?;
+        let service = self.services.get_mut(&key).ok_or(CatalogError::NoService)?;
         if service.spec.scheduler != spec.scheduler {
             service.turns = Turns::of(spec.scheduler, key);
             service.changed();
@@ -240,7 +240,7 @@ impl Catalog {
 
     /// Deletes a service and its servers; their connections stay.
     pub fn delete_service(&mut self, key: ServiceKey) -> Result<(), CatalogError> {
-        let service = self.services.remove(&key.word()).ok_or(CatalogError::NoService)?;
+        let service = self.services.remove(&key).ok_or(CatalogError::NoService)?;
         for server in service.servers {
             self.discard(key, &server);
         }
@@ -259,7 +259,7 @@ impl Catalog {
     fn discard(&mut self, key: ServiceKey, server: &Server) {
         self.slots.set_gone(server.slot);
         self.trash.insert(
-            (key.word(), server.address.word()),
+            (key, server.address),
             Trash { slot: server.slot, meter: server.meter, published: false, idle: false },
         );
     }
@@ -268,17 +268,17 @@ impl Catalog {
     pub fn add_server(
         &mut self,
         key: ServiceKey,
-        address: Endpoint4,
+        address: Endpoint,
         spec: ServerSpec,
     ) -> Result<(), CatalogError> {
-        let service = self.services.get_mut(&key.word()).ok_or(CatalogError::NoService)?;
+        let service = self.services.get_mut(&key).ok_or(CatalogError::NoService)?;
         if spec.lower > spec.upper {
             return Err(CatalogError::Thresholds);
         }
         if service.find(address).is_some() {
             return Err(CatalogError::ServerExists);
         }
-        let (slot, meter) = match self.trash.remove(&(key.word(), address.word())) {
+        let (slot, meter) = match self.trash.remove(&(key, address)) {
             Some(trash) => (trash.slot, trash.meter),
             None => {
                 let slot = self.free.pop().or_else(|| {
@@ -307,10 +307,10 @@ impl Catalog {
     pub fn set_server(
         &mut self,
         key: ServiceKey,
-        address: Endpoint4,
+        address: Endpoint,
         spec: ServerSpec,
     ) -> Result<(), CatalogError> {
-        let service = self.services.get_mut(&key.word()).ok_or(CatalogError::NoService)?;
+        let service = self.services.get_mut(&key).ok_or(CatalogError::NoService)?;
         if spec.lower > spec.upper {
             return Err(CatalogError::Thresholds);
         }
@@ -327,8 +327,8 @@ impl Catalog {
     }
 
     /// Deletes a server; its connections stay.
-    pub fn delete_server(&mut self, key: ServiceKey, address: Endpoint4) -> Result<u32, CatalogError> {
-        let service = self.services.get_mut(&key.word()).ok_or(CatalogError::NoService)?;
+    pub fn delete_server(&mut self, key: ServiceKey, address: Endpoint) -> Result<u32, CatalogError> {
+        let service = self.services.get_mut(&key).ok_or(CatalogError::NoService)?;
         let at = service.find(address).ok_or(CatalogError::NoServer)?;
         let server = service.servers.remove(at);
         let before = at.checked_sub(1).and_then(|at| service.servers.get(at)).map(|server| server.slot);
@@ -371,7 +371,7 @@ impl Catalog {
                     turns.forget(trash.slot);
                 }
             }
-            slots.leave(Endpoint4::from_word(key.1).address());
+            slots.leave(key.1.address());
             free.push(trash.slot);
             false
         });
@@ -391,7 +391,7 @@ impl Catalog {
 
     /// The slots of the deleted servers of a service.
     fn trash_of(&self, key: ServiceKey) -> impl Iterator<Item = u32> {
-        self.trash.range((key.word(), 0)..=(key.word(), u64::MAX)).map(|(_, trash)| trash.slot)
+        self.trash.range((key, Endpoint::MIN)..=(key, Endpoint::MAX)).map(|(_, trash)| trash.slot)
     }
 
     fn traffic_of(&self, service: &Service) -> Traffic {
@@ -429,9 +429,9 @@ impl Catalog {
 
     /// Sets the counters of a service and its servers to 0 (`-Z`).
     pub fn zero(&mut self, key: ServiceKey) -> Result<(), CatalogError> {
-        let service = self.services.get(&key.word()).ok_or(CatalogError::NoService)?;
+        let service = self.services.get(&key).ok_or(CatalogError::NoService)?;
         let sum = self.traffic_of(service);
-        let Some(service) = self.services.get_mut(&key.word()) else { return Err(CatalogError::NoService) };
+        let Some(service) = self.services.get_mut(&key) else { return Err(CatalogError::NoService) };
         service.meter.reset(sum);
         for server in &mut service.servers {
             server.meter.reset(self.slots.traffic(server.slot));
@@ -469,10 +469,10 @@ mod tests {
     use crate::service::{Protocol, SchedulerKind};
     use crate::state::{Direction, State};
 
-    const KEY: ServiceKey = ServiceKey { protocol: Protocol::Tcp, address: Endpoint4::new(1, 80) };
+    const KEY: ServiceKey = ServiceKey { protocol: Protocol::Tcp, address: Endpoint::v4(1, 80) };
     const SPEC: ServiceSpec = ServiceSpec::new(SchedulerKind::RoundRobin);
-    const A: Endpoint4 = Endpoint4::new(10, 8080);
-    const B: Endpoint4 = Endpoint4::new(11, 8080);
+    const A: Endpoint = Endpoint::v4(10, 8080);
+    const B: Endpoint = Endpoint::v4(11, 8080);
 
     fn catalog() -> (Catalog, Arc<Servers>) {
         let slots = Arc::new(Servers::new(1));
@@ -571,11 +571,11 @@ mod tests {
     #[test]
     fn port_0_keeps_the_port_of_the_service() {
         let (mut catalog, _) = catalog();
-        let any = Endpoint4::new(B.address(), 0);
+        let any = B.with_port(0);
         catalog.add_server(KEY, any, ServerSpec::default()).unwrap();
-        assert_eq!(view(&mut catalog).servers[0].address, Endpoint4::new(B.address(), 80));
+        assert_eq!(view(&mut catalog).servers[0].address, B.with_port(80));
         let service = catalog.service(KEY).unwrap();
-        assert!(service.has_server(any) && !service.has_server(Endpoint4::new(B.address(), 80)));
+        assert!(service.has_server(any) && !service.has_server(B.with_port(80)));
         assert_eq!(row(&catalog, 0).address, any);
     }
 

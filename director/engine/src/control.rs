@@ -3,26 +3,24 @@
 
 use std::sync::Arc;
 
-use director_flow::{
-    Clock, Grace, Index, Keeper, Options, Policy, Progress, Record, Table, Tick, V4, Verdict,
-};
+use director_flow::{Grace, Options, Pages, Progress, Table, Tick, V4, V6};
 use director_packet::ethernet::HEADER;
 use director_packet::fragment;
 use director_packet::icmp::{self, MAX_ERROR};
 use director_packet::nat::{End, set_macs};
-use director_packet::{Change, Endpoint4, Verdict as Parsed, parse};
+use director_packet::{Address, Change, Endpoint, Verdict as Parsed, parse};
 
 use crate::adjacency::Adjacencies;
 use crate::catalog::Catalog;
-use crate::entry;
+use crate::entry::{self, Entry};
 use crate::fib::Fib;
 use crate::limiter::Limiter;
 use crate::mark::MarkRule;
-use crate::pressure::Pressure;
 use crate::reason::Reason;
 use crate::servers::Servers;
 use crate::snapshot::{PortView, Snapshot, Sysctls};
 use crate::state::{State, Timeouts};
+use crate::tables::{Cycle, Kept};
 use crate::templates::{self, Sweep, Templates};
 use crate::worker::{Shared, Worker};
 
@@ -32,23 +30,23 @@ const ADJACENCIES: usize = 1 << 18;
 /// How many persistence templates there is room for if nobody says.
 const TEMPLATES: u32 = 1_000_000;
 
-/// In [`Control::connections`], the places of templates.
+/// In [`Control::connections`], the places of connections over IPv6, and of templates.
+const AMONG_V6: u32 = 1 << 30;
 const AMONG_TEMPLATES: u32 = 1 << 31;
-
-/// How many entries are looked at in one turn when those of deleted servers end.
-const SCAN: u32 = 10_000;
 
 /// The network as the kernel, or the configuration file, has it.
 #[derive(Clone, Debug, Default)]
 pub struct Network {
     /// The ports.
     pub ports: Vec<PortView>,
-    /// The director's own addresses, host order.
-    pub local: Vec<u32>,
-    /// The routing table.
+    /// The director's own addresses.
+    pub local: Vec<Address>,
+    /// The routing tables.
     pub fib: Arc<Fib>,
     /// `net.ipv4.ip_forward`.
     pub ip_forward: bool,
+    /// `net.ipv6.conf.all.forwarding`.
+    pub ip_forward_v6: bool,
 }
 
 /// What an entry of a listing is.
@@ -71,33 +69,15 @@ pub struct Connection {
     /// The IP protocol number; 0 for a template of a firewall mark.
     pub protocol: u8,
     /// The client. Of a template, what the service looks at of its address, and port 0.
-    pub client: Endpoint4,
+    pub client: Endpoint,
     /// The virtual service. Of a template, port 0 if it is for all ports and 65535 if it is no longer used.
-    pub service: Endpoint4,
+    pub service: Endpoint,
     /// The real server.
-    pub server: Endpoint4,
+    pub server: Endpoint,
     /// Its state.
     pub state: State,
     /// Whole seconds until it ends if nothing comes.
     pub seconds: u32,
-}
-
-/// Ends what is over.
-struct Expiry<'a> {
-    servers: &'a Servers,
-    templates: &'a Templates,
-    now: Tick,
-}
-
-impl Policy<V4> for Expiry<'_> {
-    fn expired(&mut self, _: Index, _: &Record<V4>, _: Clock) -> Verdict {
-        Verdict::Remove
-    }
-
-    fn removed(&mut self, index: Index, record: &Record<V4>) {
-        self.servers.unbind(entry::slot(record), entry::state(record));
-        self.templates.leave(index, self.now);
-    }
 }
 
 impl Connection {
@@ -113,7 +93,7 @@ impl Connection {
 
 /// A template, as IPVS lists it.
 fn template(row: &templates::Row) -> Connection {
-    let service = Endpoint4::from_word(row.key.service);
+    let service = row.key.service.end;
     let port = |port| match service.port() {
         _ if !row.is_valid => u16::MAX,
         0 => 0,
@@ -121,10 +101,10 @@ fn template(row: &templates::Row) -> Connection {
     };
     Connection {
         kind: Kind::Template { assured: row.is_assured },
-        protocol: (row.key.service >> 8) as u8,
-        client: Endpoint4::new(row.key.client, 0),
-        service: Endpoint4::new(service.address(), port(service.port())),
-        server: Endpoint4::new(row.server.address(), port(row.server.port())),
+        protocol: row.key.service.protocol,
+        client: Endpoint::of(row.key.client, 0),
+        service: service.with_port(port(service.port())),
+        server: row.server.with_port(port(row.server.port())),
         state: State::None,
         seconds: row.seconds,
     }
@@ -135,8 +115,8 @@ pub struct Control {
     /// The services. [`Self::publish`] makes a change known to the workers.
     pub catalog: Catalog,
     shared: Arc<Shared>,
-    table: Arc<Table<V4>>,
-    keeper: Keeper<V4>,
+    v4: Kept<V4>,
+    v6: Kept<V6>,
     timeouts: Timeouts,
     sysctls: Sysctls,
     marks: Arc<[MarkRule]>,
@@ -150,9 +130,6 @@ pub struct Control {
     retired: Vec<Arc<Snapshot>>,
     /// Until when slots of deleted servers wait.
     collecting: Option<Grace>,
-    /// Where the search for entries of deleted servers stands.
-    purging: Option<u32>,
-    pressure: Pressure,
     sweep: Sweep,
     limiter: Limiter,
     identification: u16,
@@ -170,16 +147,30 @@ impl Control {
         options: &Options,
         templates: u32,
     ) -> Result<(Self, Vec<Worker>), director_flow::CreateError> {
-        let servers = Arc::new(Servers::new(options.workers));
-        let (table, locals, keeper) = Table::<V4>::create(options)?;
-        let templates = Templates::new(templates, options.capacity);
+        // Memory that nobody touches costs nothing, unless it is of huge pages.
+        let v6 = Options { pages: Pages::Base, populate: false, ..options.clone() };
+        Self::with_v6(options, &v6, templates)
+    }
+
+    /// As [`Self::with_templates`], with a table of its own options for connections over IPv6.
+    pub fn with_v6(
+        v4: &Options,
+        v6: &Options,
+        templates: u32,
+    ) -> Result<(Self, Vec<Worker>), director_flow::CreateError> {
+        let servers = Arc::new(Servers::new(v4.workers));
+        let (v4, locals) = Kept::create(v4, 0)?;
+        let first = v4.table.capacity();
+        let (v6, locals_v6) = Kept::create(&Options { workers: locals.len(), ..v6.clone() }, first)?;
+        let templates = Templates::new(templates, first + v6.table.capacity());
         let shared = Arc::new(Shared::new(servers.clone(), Adjacencies::new(ADJACENCIES), templates));
-        let workers = locals.into_iter().map(|local| Worker::new(shared.clone(), local)).collect();
+        let locals = locals.into_iter().zip(locals_v6);
+        let workers = locals.map(|(v4, v6)| Worker::new(shared.clone(), v4, v6)).collect();
         let control = Self {
             catalog: Catalog::new(servers),
             shared,
-            table,
-            keeper,
+            v4,
+            v6,
             timeouts: Timeouts::default(),
             sysctls: Sysctls::default(),
             marks: Arc::new([]),
@@ -189,8 +180,6 @@ impl Control {
             serial: 0,
             retired: Vec::new(),
             collecting: None,
-            purging: None,
-            pressure: Pressure::default(),
             sweep: Sweep::default(),
             limiter: Limiter::default(),
             identification: 0,
@@ -204,10 +193,16 @@ impl Control {
         &self.shared
     }
 
-    /// The connection table.
+    /// The connection table of IPv4.
     #[must_use]
     pub fn table(&self) -> &Arc<Table<V4>> {
-        &self.table
+        &self.v4.table
+    }
+
+    /// The connection table of IPv6.
+    #[must_use]
+    pub fn table_v6(&self) -> &Arc<Table<V6>> {
+        &self.v6.table
     }
 
     /// The timeouts.
@@ -288,7 +283,8 @@ impl Control {
     /// server or a service was deleted.
     pub fn purge(&mut self) {
         if self.sysctls.expire_nodest_conn {
-            self.purging = Some(0);
+            self.v4.purge();
+            self.v6.purge();
         }
     }
 
@@ -297,33 +293,14 @@ impl Control {
     pub fn poll(&mut self, now: Tick, budget: usize) -> Progress {
         self.retired.retain(|snapshot| Arc::strong_count(snapshot) > 1);
         let Shared { servers, templates, .. } = &*self.shared;
-        let mut expiry = Expiry { servers, templates, now };
-        if let Some(from) = self.purging {
-            let mut doomed = Vec::new();
-            self.purging = self.table.scan(from, SCAN, |index, record| {
-                if self.shared.servers.is_gone(entry::slot(record)) {
-                    doomed.push(index);
-                }
-            });
-            for index in doomed {
-                self.keeper.remove(index, &mut expiry);
-            }
-        }
-        let mut progress = self.keeper.poll(now, budget, &mut expiry);
+        let cycle = Cycle { servers, templates, now, budget, drop_entry: self.sysctls.drop_entry };
+        let mut progress = self.v4.poll(&cycle);
+        progress.behind |= self.v6.poll(&cycle).behind;
         self.shared.fragments.expire(now);
-        progress.behind |= self.purging.is_some();
         templates.sweep(&mut self.sweep, now, servers);
-        if self.sysctls.drop_entry {
-            let Self { pressure, keeper, table, .. } = self;
-            progress.behind |= pressure.apply(table, now, budget, |index| {
-                keeper.remove(index, &mut expiry);
-            });
-        } else {
-            self.pressure.rest();
-        }
-        if self.collecting.is_none_or(|grace| self.keeper.passed(grace)) {
+        if self.collecting.is_none_or(|grace| self.v4.keeper.passed(grace)) {
             self.catalog.collect();
-            self.collecting = self.catalog.has_trash().then(|| self.keeper.grace());
+            self.collecting = self.catalog.has_trash().then(|| self.v4.keeper.grace());
         }
         progress
     }
@@ -337,7 +314,7 @@ impl Control {
     /// Workers that have kept others waiting for so many ticks.
     #[must_use]
     pub fn stalled(&self, now: Tick, ticks: u32) -> Vec<usize> {
-        self.keeper.stalled(now, ticks)
+        self.v4.keeper.stalled(now, ticks)
     }
 
     /// Tells a client that its packet did not reach the next hop: `frame` is the packet as it waited,
@@ -346,7 +323,7 @@ impl Control {
     pub fn host_unreachable(
         &mut self,
         frame: &mut [u8],
-        service: Endpoint4,
+        service: Endpoint,
         milliseconds: u32,
     ) -> Option<(u8, Vec<u8>)> {
         let mac = director_packet::Mac(*frame.first_chunk()?);
@@ -359,6 +336,7 @@ impl Control {
         let client = segment.source.address();
         let hop = self.network.fib.hop(client)?;
         let link = self.shared.adjacencies.link(self.shared.adjacencies.entry(hop).ok()?);
+        let Address::V4(vip) = service.address() else { return None };
         let port = self.network.ports.get(usize::from(link.port))?;
         if !self.limiter.allows(client, milliseconds) {
             return None;
@@ -368,7 +346,7 @@ impl Control {
         self.identification = self.identification.wrapping_add(1);
         let packet = frame.get(HEADER..)?;
         let error = icmp::Error::HostUnreachable;
-        let length = icmp::error(error, packet, service.address(), self.identification, &mut body);
+        let length = icmp::error(error, packet, vip, self.identification, &mut body);
         if length == 0 {
             return None;
         }
@@ -394,24 +372,30 @@ impl Control {
             let next = templates.list(now, from - AMONG_TEMPLATES, count, servers, each);
             return next.map(|next| next + AMONG_TEMPLATES);
         }
-        let next = self.table.scan(from, count, |_, record| {
-            let clock = record.clock();
+        let mut show = |entry: Entry<'_>| {
+            let clock = entry.clock();
             each(Connection {
                 kind: Kind::Connection,
-                protocol: record.end().protocol(),
-                client: entry::client(record),
-                service: entry::service(record),
-                server: entry::server(record),
-                state: State::of(record.end().protocol(), clock.state()),
+                protocol: entry.protocol(),
+                client: entry.client(),
+                service: entry.service(),
+                server: entry.server(),
+                state: State::of(entry.protocol(), clock.state()),
                 seconds: clock.seconds_left(now),
             });
-        });
+        };
+        if from < AMONG_V6 {
+            let each = |index, record: &_| show(Entry::V4(index, record));
+            return self.v4.table.scan(from, count, each).or(Some(AMONG_V6));
+        }
+        let each = |index, record: &_| show(Entry::V6(index, record));
+        let next = self.v6.table.scan(from - AMONG_V6, count, each).map(|next| next + AMONG_V6);
         next.or((self.shared.templates.count() > 0).then_some(AMONG_TEMPLATES))
     }
 
     /// How many connections there are, persistence templates not counted.
     #[must_use]
     pub fn active(&self) -> u64 {
-        self.table.counters().active
+        self.v4.table.counters().active + self.v6.table.counters().active
     }
 }

@@ -1,7 +1,7 @@
 //! What the engine keeps in a connection's record.
 //!
 //! The table owns the client end and the clock; word 0 is its own when an entry has a second key. The
-//! others are:
+//! others are, of IPv4:
 //!
 //! | word | bits 63–32 | 31–16 | 15–0 |
 //! |---|---|---|---|
@@ -13,23 +13,23 @@
 //! | 3 | way to the server: epoch | adjacency | slot of the server |
 //! | 4 | way to the client: epoch | adjacency | how packets reach the server |
 //!
+//! Of IPv6 each address has two words before that of its port: the service words 1 to 3, the server 4 to 6;
+//! the ways are words 7 and 8.
+//!
 //! Only entries that are masqueraded keep ways, so that packets of all others go the general way. Of the words only
 //! the ways change. Every value a worker stores there is right for its epoch, so
 //! whichever of two stores comes last, plain stores do.
+//!
+//! The short way reads records of IPv4 as they are. Everything else has an [`Entry`], of either family.
 
-use director_flow::{Record, V4, V4End};
-use director_packet::{Change, Delta, Endpoint4};
+use director_flow::{Clock, Family, Index, Record, V4, V4End, V6, V6End};
+use director_packet::{Address, Change, Delta, Endpoint, Endpoint4};
 
 use crate::adjacency::{Adjacencies, Adjacency};
 use crate::scheduler::ServerView;
 use crate::servers::MAX_SERVERS;
 use crate::service::Forward;
 use crate::state::{Direction, State};
-
-const SERVICE: usize = 1;
-const SERVER: usize = 2;
-const TO_SERVER: usize = 3;
-const TO_CLIENT: usize = 4;
 
 /// Bits of a slot, and where those of an adjacency and an epoch begin.
 const ADJACENCY: u32 = 20;
@@ -54,79 +54,281 @@ pub(crate) const fn client_end(end: Endpoint4, protocol: u8) -> V4End {
     V4End::new(end.address(), end.port(), protocol)
 }
 
+/// Where the words of a family are, and how they hold an end.
+pub(crate) trait Layout: Family {
+    const SERVICE: usize;
+    const SERVER: usize;
+    const TO_SERVER: usize;
+    const TO_CLIENT: usize;
+
+    /// The key of a client; of another family's, one that no client has.
+    fn key(client: Endpoint, protocol: u8) -> Self::End;
+    /// The client of a key, and the protocol.
+    fn client(end: Self::End) -> (Endpoint, u8);
+    /// Stores an end with 16 bits more. One of another family is not stored.
+    fn put_end(record: &Record<Self>, at: usize, end: Endpoint, rest: u16);
+    /// What was stored.
+    fn end_at(record: &Record<Self>, at: usize) -> (Endpoint, u16);
+}
+
+impl Layout for V4 {
+    const SERVICE: usize = 1;
+    const SERVER: usize = 2;
+    const TO_SERVER: usize = 3;
+    const TO_CLIENT: usize = 4;
+
+    #[inline]
+    fn key(client: Endpoint, protocol: u8) -> V4End {
+        match client {
+            Endpoint::V4(client) => client_end(client, protocol),
+            Endpoint::V6(_) => V4End::from_bits(u64::MAX),
+        }
+    }
+
+    #[inline]
+    fn client(end: V4End) -> (Endpoint, u8) {
+        (Endpoint::v4(end.addr(), end.port()), end.protocol())
+    }
+
+    #[inline]
+    fn put_end(record: &Record<V4>, at: usize, end: Endpoint, rest: u16) {
+        if let Endpoint::V4(end) = end {
+            record.set_word(at, end.word() | u64::from(rest));
+        }
+    }
+
+    #[inline]
+    fn end_at(record: &Record<V4>, at: usize) -> (Endpoint, u16) {
+        let word = record.word(at);
+        (Endpoint::V4(Endpoint4::from_word(word)), word as u16)
+    }
+}
+
+impl Layout for V6 {
+    const SERVICE: usize = 1;
+    const SERVER: usize = 4;
+    const TO_SERVER: usize = 7;
+    const TO_CLIENT: usize = 8;
+
+    fn key(client: Endpoint, protocol: u8) -> V6End {
+        match client.address() {
+            Address::V6(address) => V6End::new(address, client.port(), protocol),
+            Address::V4(_) => V6End::new(0, 0, u8::MAX),
+        }
+    }
+
+    fn client(end: V6End) -> (Endpoint, u8) {
+        (Endpoint::v6(end.addr, end.port), end.protocol)
+    }
+
+    fn put_end(record: &Record<V6>, at: usize, end: Endpoint, rest: u16) {
+        if let Address::V6(address) = end.address() {
+            record.set_word(at, (address >> 64) as u64);
+            record.set_word(at + 1, address as u64);
+            record.set_word(at + 2, u64::from(end.port()) << 16 | u64::from(rest));
+        }
+    }
+
+    fn end_at(record: &Record<V6>, at: usize) -> (Endpoint, u16) {
+        let [high, low, rest] = [0, 1, 2].map(|word| record.word(at + word));
+        (Endpoint::v6(u128::from(high) << 64 | u128::from(low), (rest >> 16) as u16), rest as u16)
+    }
+}
+
+const _: () = assert!(V4::TO_CLIENT < V4::USER_WORDS && V6::TO_CLIENT < V6::USER_WORDS);
+
 /// Fills the words of a new entry of `vip` and a server of its.
-pub(crate) fn fill(record: &Record<V4>, vip: Endpoint4, server: &ServerView) {
+pub(crate) fn fill<F: Layout>(record: &Record<F>, vip: Endpoint, server: &ServerView) {
     let change = server.change;
-    record.set_word(SERVICE, vip.word() | u64::from(change.transport.bits()));
-    record.set_word(SERVER, server.address.word() | u64::from(change.network.bits()));
-    record.set_word(TO_SERVER, u64::from(server.slot) & SLOT_MASK);
-    record.set_word(TO_CLIENT, server.forward as u64);
+    F::put_end(record, F::SERVICE, vip, change.transport.bits());
+    F::put_end(record, F::SERVER, server.address, change.network.bits());
+    record.set_word(F::TO_SERVER, u64::from(server.slot) & SLOT_MASK);
+    record.set_word(F::TO_CLIENT, server.forward as u64);
 }
 
 /// Whether an entry is the one of a packet that goes `direction` between the client and `other`, the
 /// virtual service or the real server.
 #[inline]
 #[must_use]
-pub(crate) fn matches(record: &Record<V4>, client: V4End, direction: Direction, other: Endpoint4) -> bool {
-    let (word, is_possible) = match direction {
-        Direction::In => (record.word(SERVICE), true),
-        Direction::Out => (record.word(SERVER), !forward(record).is_one_sided()),
+pub(crate) fn matches<F: Layout>(
+    record: &Record<F>,
+    client: F::End,
+    direction: Direction,
+    other: Endpoint,
+) -> bool {
+    let (at, is_possible) = match direction {
+        Direction::In => (F::SERVICE, true),
+        Direction::Out => (F::SERVER, !forward(record).is_one_sided()),
     };
-    record.end() == client && Endpoint4::from_word(word) == other && is_possible
+    record.end() == client && F::end_at(record, at).0 == other && is_possible
 }
 
 /// How an entry's packets reach its server.
 #[inline]
 #[must_use]
-pub(crate) fn forward(record: &Record<V4>) -> Forward {
-    Forward::from_number(record.word(TO_CLIENT) as u8)
-}
-
-/// The virtual service of an entry.
-#[inline]
-#[must_use]
-pub(crate) fn service(record: &Record<V4>) -> Endpoint4 {
-    Endpoint4::from_word(record.word(SERVICE))
-}
-
-/// The real server of an entry.
-#[inline]
-#[must_use]
-pub(crate) fn server(record: &Record<V4>) -> Endpoint4 {
-    Endpoint4::from_word(record.word(SERVER))
-}
-
-/// The client of an entry.
-#[inline]
-#[must_use]
-pub(crate) fn client(record: &Record<V4>) -> Endpoint4 {
-    let end = record.end();
-    Endpoint4::new(end.addr(), end.port())
-}
-
-/// The state of an entry.
-#[inline]
-#[must_use]
-pub(crate) fn state(record: &Record<V4>) -> State {
-    State::of(record.end().protocol(), record.clock().state())
+fn forward<F: Layout>(record: &Record<F>) -> Forward {
+    Forward::from_number(record.word(F::TO_CLIENT) as u8)
 }
 
 /// The slot of an entry's real server.
 #[inline]
 #[must_use]
-pub(crate) fn slot(record: &Record<V4>) -> u32 {
-    (record.word(TO_SERVER) & SLOT_MASK) as u32
+pub(crate) fn slot<F: Layout>(record: &Record<F>) -> u32 {
+    (record.word(F::TO_SERVER) & SLOT_MASK) as u32
 }
 
-/// The translation of an entry's packets that go `direction`.
+/// The state of an entry.
 #[inline]
 #[must_use]
-pub(crate) fn change(record: &Record<V4>, direction: Direction) -> Change {
-    let (to, network, transport) = match direction {
-        Direction::In => Words::<false>(record).change(),
-        Direction::Out => Words::<true>(record).change(),
+pub(crate) fn state<F: Layout>(record: &Record<F>) -> State {
+    State::of(client(record).1, record.clock().state())
+}
+
+/// An entry of either table.
+#[derive(Clone, Copy)]
+pub(crate) enum Entry<'a> {
+    V4(Index, &'a Record<V4>),
+    V6(Index, &'a Record<V6>),
+}
+
+/// The same of a record of either family.
+macro_rules! of_either {
+    ($entry:expr, $record:ident => $value:expr) => {
+        match $entry {
+            Entry::V4(_, $record) => $value,
+            Entry::V6(_, $record) => $value,
+        }
     };
-    Change { to, network, transport }
+}
+
+impl Entry<'_> {
+    /// Its position in its table.
+    #[inline]
+    pub(crate) const fn index(self) -> Index {
+        match self {
+            Self::V4(index, _) | Self::V6(index, _) => index,
+        }
+    }
+
+    /// The virtual service.
+    #[inline]
+    pub(crate) fn service(self) -> Endpoint {
+        of_either!(self, record => service(record)).0
+    }
+
+    /// The real server.
+    #[inline]
+    pub(crate) fn server(self) -> Endpoint {
+        of_either!(self, record => server(record)).0
+    }
+
+    /// The client.
+    #[inline]
+    pub(crate) fn client(self) -> Endpoint {
+        of_either!(self, record => client(record)).0
+    }
+
+    /// The IP protocol number.
+    #[inline]
+    pub(crate) fn protocol(self) -> u8 {
+        of_either!(self, record => client(record)).1
+    }
+
+    /// When it was last seen, its state, its timeout.
+    #[inline]
+    pub(crate) fn clock(self) -> Clock {
+        of_either!(self, record => record.clock())
+    }
+
+    /// Replaces the clock if it still is `old`; the present one if it is not.
+    #[inline]
+    pub(crate) fn update(self, old: Clock, new: Clock) -> Result<(), Clock> {
+        of_either!(self, record => record.update(old, new))
+    }
+
+    /// How its packets reach its server.
+    #[inline]
+    pub(crate) fn forward(self) -> Forward {
+        of_either!(self, record => forward(record))
+    }
+
+    /// Its state.
+    #[inline]
+    pub(crate) fn state(self) -> State {
+        of_either!(self, record => state(record))
+    }
+
+    /// The slot of its real server.
+    #[inline]
+    pub(crate) fn slot(self) -> u32 {
+        of_either!(self, record => slot(record))
+    }
+
+    /// The translation of its packets that go `direction`.
+    #[inline]
+    pub(crate) fn change(self, direction: Direction) -> Change {
+        let (service, transport) = of_either!(self, record => service(record));
+        let (server, network) = of_either!(self, record => server(record));
+        let (transport, network) = (Delta::from_bits(transport), Delta::from_bits(network));
+        match direction {
+            Direction::In => Change { to: server, network, transport },
+            Direction::Out => {
+                Change { to: service, network: network.opposite(), transport: transport.opposite() }
+            }
+        }
+    }
+
+    fn kept_way(self, direction: Direction) -> u64 {
+        of_either!(self, record => kept_way(record, direction))
+    }
+
+    /// The next hop of its packets that go `direction`, if it was found under this epoch of the routing table.
+    #[inline]
+    pub(crate) fn way(self, direction: Direction, epoch: u32) -> Option<Adjacency> {
+        let way = KeptWay(self.kept_way(direction));
+        way.is_of(epoch).then(|| way.next_hop())
+    }
+
+    /// Keeps the next hop found under an epoch, if it is an entry that keeps them.
+    pub(crate) fn set_way(self, direction: Direction, epoch: u32, adjacency: Adjacency) {
+        if self.forward() != Forward::Masquerading {
+            return;
+        }
+        let slot = self.kept_way(direction) & SLOT_MASK;
+        let way = u64::from(epoch) << EPOCH | u64::from(adjacency.number()) << ADJACENCY;
+        of_either!(self, record => keep_way(record, direction, way | slot));
+    }
+}
+
+#[inline]
+fn service<F: Layout>(record: &Record<F>) -> (Endpoint, u16) {
+    F::end_at(record, F::SERVICE)
+}
+
+#[inline]
+fn server<F: Layout>(record: &Record<F>) -> (Endpoint, u16) {
+    F::end_at(record, F::SERVER)
+}
+
+#[inline]
+fn client<F: Layout>(record: &Record<F>) -> (Endpoint, u8) {
+    F::client(record.end())
+}
+
+const fn way_of<F: Layout>(direction: Direction) -> usize {
+    match direction {
+        Direction::In => F::TO_SERVER,
+        Direction::Out => F::TO_CLIENT,
+    }
+}
+
+#[inline]
+fn kept_way<F: Layout>(record: &Record<F>, direction: Direction) -> u64 {
+    record.word(way_of::<F>(direction))
+}
+
+fn keep_way<F: Layout>(record: &Record<F>, direction: Direction, way: u64) {
+    record.set_word(way_of::<F>(direction), way);
 }
 
 /// An entry's words for a packet that goes one way (`OUT`: from the server to the client). Each is read when it
@@ -155,12 +357,12 @@ impl<const OUT: bool> Words<'_, OUT> {
     /// Whether `other` is the end that is not the client's.
     #[inline(always)]
     pub(crate) fn other_is(self, other: Endpoint4) -> bool {
-        (self.0.word(if OUT { SERVER } else { SERVICE }) ^ other.word()) >> 16 == 0
+        (self.0.word(if OUT { V4::SERVER } else { V4::SERVICE }) ^ other.word()) >> 16 == 0
     }
 
     #[inline(always)]
     pub(crate) fn way(self) -> KeptWay {
-        KeptWay(self.0.word(if OUT { TO_CLIENT } else { TO_SERVER }))
+        KeptWay(self.0.word(if OUT { V4::TO_CLIENT } else { V4::TO_SERVER }))
     }
 
     #[inline(always)]
@@ -171,7 +373,7 @@ impl<const OUT: bool> Words<'_, OUT> {
     /// What is put in, and what it does to the checksums of IPv4 and of the transport.
     #[inline(always)]
     pub(crate) fn change(self) -> (Endpoint4, Delta, Delta) {
-        let (service, server) = (self.0.word(SERVICE), self.0.word(SERVER));
+        let (service, server) = (self.0.word(V4::SERVICE), self.0.word(V4::SERVER));
         let (network, transport) = (Delta::from_bits(server as u16), Delta::from_bits(service as u16));
         if OUT {
             (Endpoint4::from_word(service), network.opposite(), transport.opposite())
@@ -181,36 +383,10 @@ impl<const OUT: bool> Words<'_, OUT> {
     }
 }
 
-const fn word_of(direction: Direction) -> usize {
-    match direction {
-        Direction::In => TO_SERVER,
-        Direction::Out => TO_CLIENT,
-    }
-}
-
-/// The next hop of an entry's packets that go `direction`, if it was found under this epoch of the
-/// routing table.
-#[inline]
-#[must_use]
-pub(crate) fn way(record: &Record<V4>, direction: Direction, epoch: u32) -> Option<Adjacency> {
-    let way = KeptWay(record.word(word_of(direction)));
-    way.is_of(epoch).then(|| way.next_hop())
-}
-
-/// Keeps the next hop found under an epoch, if the entry is one that keeps them.
-pub(crate) fn set_way(record: &Record<V4>, direction: Direction, epoch: u32, adjacency: Adjacency) {
-    if forward(record) != Forward::Masquerading {
-        return;
-    }
-    let slot = record.word(word_of(direction)) & SLOT_MASK;
-    let way = u64::from(epoch) << EPOCH | u64::from(adjacency.number()) << ADJACENCY;
-    record.set_word(word_of(direction), way | slot);
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use director_flow::{Clock, Inserted, Options, Table, Tick};
+    use director_flow::{Inserted, Options, Table, Tick};
 
     #[test]
     fn epochs_pass_over_that_of_no_way() {
@@ -219,40 +395,57 @@ mod tests {
         assert_eq!(next_epoch((1 << 24) - 1), FIRST_EPOCH);
     }
 
-    #[test]
-    fn every_field_keeps_to_itself() {
-        let (vip, address) = (Endpoint4::new(0xc0a8_123a, 80), Endpoint4::new(0xc0a8_0247, 8080));
+    fn every_field_keeps_to_itself_of<F: Layout>(
+        client: Endpoint,
+        vip: Endpoint,
+        address: Endpoint,
+        entry_of: fn(Index, &Record<F>) -> Entry<'_>,
+    ) {
         let change = Change::between(vip, address);
         let forward = Forward::Masquerading;
         let server = ServerView { slot: MAX_SERVERS as u32 - 1, address, change, forward };
-        let client = V4End::new(0xc0a8_120a, 2001, 6);
-        let (table, mut workers, _) = Table::<V4>::create(&Options::new(10, 1)).unwrap();
+        let key = F::key(client, 6);
+        let (table, mut workers, _) = Table::<F>::create(&Options::new(10, 1)).unwrap();
         workers[0].quiescent();
-        let make = |_, record: &Record<V4>| {
+        let make = |_, record: &Record<F>| {
             fill(record, vip, &server);
             Ok::<_, ()>(Clock::new(Tick(0), 0, 1))
         };
-        let Ok(Inserted::New(index)) = workers[0].insert(client, |_| false, make) else { panic!("not made") };
+        let Ok(Inserted::New(index)) = workers[0].insert(key, |_| false, make) else { panic!("not made") };
         let record = table.record(index);
+        let entry = entry_of(index, record);
         let far = (1 << 24) - 1;
         for direction in [Direction::In, Direction::Out] {
-            assert_eq!(way(record, direction, FIRST_EPOCH), None);
+            assert_eq!(entry.way(direction, FIRST_EPOCH), None);
         }
-        set_way(record, Direction::In, far, Adjacency::from_number(Adjacencies::MAX as u32 - 1));
-        assert_eq!(way(record, Direction::Out, far), None);
-        set_way(record, Direction::Out, far, Adjacency::from_number(7));
-        assert_eq!(way(record, Direction::In, far).unwrap().number(), Adjacencies::MAX as u32 - 1);
-        assert_eq!(way(record, Direction::Out, far).unwrap().number(), 7);
-        assert_eq!(way(record, Direction::In, far - 1), None);
-        assert_eq!(
-            (slot(record), super::service(record), super::server(record)),
-            (server.slot, vip, address)
+        entry.set_way(Direction::In, far, Adjacency::from_number(Adjacencies::MAX as u32 - 1));
+        assert_eq!(entry.way(Direction::Out, far), None);
+        entry.set_way(Direction::Out, far, Adjacency::from_number(7));
+        assert_eq!(entry.way(Direction::In, far).unwrap().number(), Adjacencies::MAX as u32 - 1);
+        assert_eq!(entry.way(Direction::Out, far).unwrap().number(), 7);
+        assert_eq!(entry.way(Direction::In, far - 1), None);
+        assert_eq!((entry.slot(), entry.service(), entry.server()), (server.slot, vip, address));
+        assert_eq!((entry.client(), entry.protocol(), entry.index()), (client, 6, index));
+        assert_eq!(entry.change(Direction::In), change);
+        assert_eq!(entry.change(Direction::Out), change.opposite(vip));
+        assert!(matches(record, key, Direction::In, vip) && matches(record, key, Direction::Out, address));
+        assert!(!matches(record, key, Direction::Out, vip));
+    }
+
+    #[test]
+    fn every_field_keeps_to_itself() {
+        every_field_keeps_to_itself_of::<V4>(
+            Endpoint::v4(0xc0a8_120a, 2001),
+            Endpoint::v4(0xc0a8_123a, 80),
+            Endpoint::v4(0xc0a8_0247, 8080),
+            |index, record| Entry::V4(index, record),
         );
-        assert_eq!(super::change(record, Direction::In), change);
-        assert_eq!(super::change(record, Direction::Out), change.opposite(vip));
-        assert!(
-            matches(record, client, Direction::In, vip) && matches(record, client, Direction::Out, address)
+        let address = |low: u64| 0x2001_0db8_0001_0002_0000_0000_0000_0000 | u128::from(low);
+        every_field_keeps_to_itself_of::<V6>(
+            Endpoint::v6(address(10), 2001),
+            Endpoint::v6(address(u64::MAX), 80),
+            Endpoint::v6(u128::MAX, u16::MAX),
+            |index, record| Entry::V6(index, record),
         );
-        assert!(!matches(record, client, Direction::Out, vip));
     }
 }

@@ -1,11 +1,12 @@
-//! Where packets go next: a mirror of the kernel's main routing table.
+//! Where packets go next: a mirror of the kernel's main routing tables.
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 
+use director_packet::Address;
 use prefix_trie::PrefixMap;
 
-/// An IPv4 prefix: the address (host order) and its length.
-pub type Prefix = (u32, u8);
+/// A prefix: the address and its length in bits.
+pub type Prefix = (Address, u8);
 
 /// What a route does with its packets.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -19,8 +20,8 @@ pub enum Route {
     Gateway {
         /// The port.
         port: u8,
-        /// The gateway's address, host order.
-        gateway: u32,
+        /// The gateway's address.
+        gateway: Address,
     },
     /// The destination is the director itself.
     Local,
@@ -33,31 +34,38 @@ pub enum Route {
 pub struct Hop {
     /// The port.
     pub port: u8,
-    /// The address whose MAC address the frame gets, host order.
-    pub address: u32,
+    /// The address whose MAC address the frame gets.
+    pub address: Address,
 }
 
-/// The routing table, longest prefix first.
+/// The routing tables of both families, longest prefix first.
 #[derive(Clone, Default, PartialEq)]
 pub struct Fib {
-    routes: PrefixMap<Prefix, Route>,
+    v4: PrefixMap<(u32, u8), Route>,
+    v6: PrefixMap<(u128, u8), Route>,
 }
 
 impl Fib {
     /// Sets the route of a prefix.
-    pub fn insert(&mut self, prefix: Prefix, route: Route) {
-        self.routes.insert(prefix, route);
+    pub fn insert(&mut self, (address, length): Prefix, route: Route) {
+        match address {
+            Address::V4(address) => self.v4.insert((address, length), route),
+            Address::V6(address) => self.v6.insert((address, length), route),
+        };
     }
 
-    /// The route of a destination (host order).
+    /// The route of a destination.
     #[must_use]
-    pub fn route(&self, destination: u32) -> Option<Route> {
-        self.routes.get_lpm(&(destination, 32)).map(|(_, route)| *route)
+    pub fn route(&self, destination: Address) -> Option<Route> {
+        match destination {
+            Address::V4(address) => self.v4.get_lpm(&(address, 32)).map(|(_, route)| *route),
+            Address::V6(address) => self.v6.get_lpm(&(address, 128)).map(|(_, route)| *route),
+        }
     }
 
-    /// The next hop of a destination (host order), where a port leads to it.
+    /// The next hop of a destination, where a port leads to it.
     #[must_use]
-    pub fn hop(&self, destination: u32) -> Option<Hop> {
+    pub fn hop(&self, destination: Address) -> Option<Hop> {
         match self.route(destination)? {
             Route::Link { port } => Some(Hop { port, address: destination }),
             Route::Gateway { port, gateway } => Some(Hop { port, address: gateway }),
@@ -68,20 +76,22 @@ impl Fib {
     /// How many routes there are.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.routes.len()
+        self.v4.len() + self.v6.len()
     }
 
     /// Whether there is no route.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.routes.is_empty()
+        self.len() == 0
     }
 }
 
 impl std::fmt::Debug for Fib {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let text = |prefix: &Prefix| format!("{}/{}", Ipv4Addr::from(prefix.0), prefix.1);
-        f.debug_map().entries(self.routes.iter().map(|(prefix, route)| (text(&prefix), route))).finish()
+        let v4 = |prefix: (u32, u8)| format!("{}/{}", Ipv4Addr::from(prefix.0), prefix.1);
+        let v6 = |prefix: (u128, u8)| format!("{}/{}", Ipv6Addr::from(prefix.0), prefix.1);
+        let all = self.v4.iter().map(|(prefix, route)| (v4(prefix), route));
+        f.debug_map().entries(all.chain(self.v6.iter().map(|(prefix, route)| (v6(prefix), route)))).finish()
     }
 }
 
@@ -92,14 +102,28 @@ mod tests {
     #[test]
     fn the_longest_prefix_wins() {
         let mut fib = Fib::default();
-        assert_eq!(fib.hop(0x0a00_0001), None);
-        fib.insert((0, 0), Route::Gateway { port: 1, gateway: 0xc0a8_0201 });
-        fib.insert((0x0a00_0000, 8), Route::Link { port: 0 });
-        fib.insert((0x0a01_0000, 16), Route::Elsewhere);
-        fib.insert((0x0a00_0005, 32), Route::Local);
-        assert_eq!(fib.hop(0x0a00_0001), Some(Hop { port: 0, address: 0x0a00_0001 }));
-        assert_eq!(fib.hop(0x0a00_0005), None);
-        assert_eq!(fib.hop(0x0a01_0203), None);
-        assert_eq!(fib.hop(0x0b00_0000), Some(Hop { port: 1, address: 0xc0a8_0201 }));
+        let v4 = Address::V4;
+        assert_eq!(fib.hop(v4(0x0a00_0001)), None);
+        fib.insert((v4(0), 0), Route::Gateway { port: 1, gateway: v4(0xc0a8_0201) });
+        fib.insert((v4(0x0a00_0000), 8), Route::Link { port: 0 });
+        fib.insert((v4(0x0a01_0000), 16), Route::Elsewhere);
+        fib.insert((v4(0x0a00_0005), 32), Route::Local);
+        assert_eq!(fib.hop(v4(0x0a00_0001)), Some(Hop { port: 0, address: v4(0x0a00_0001) }));
+        assert_eq!(fib.hop(v4(0x0a00_0005)), None);
+        assert_eq!(fib.hop(v4(0x0a01_0203)), None);
+        assert_eq!(fib.hop(v4(0x0b00_0000)), Some(Hop { port: 1, address: v4(0xc0a8_0201) }));
+    }
+
+    #[test]
+    fn each_family_has_its_own() {
+        let mut fib = Fib::default();
+        let v6 = |text: &str| Address::from(text.parse::<Ipv6Addr>().unwrap());
+        fib.insert((Address::V4(0), 0), Route::Link { port: 0 });
+        assert_eq!(fib.hop(v6("2001:db8::1")), None);
+        fib.insert((v6("::"), 0), Route::Gateway { port: 1, gateway: v6("fe80::1") });
+        fib.insert((v6("2001:db8::"), 64), Route::Link { port: 0 });
+        assert_eq!(fib.hop(v6("2001:db8::1")), Some(Hop { port: 0, address: v6("2001:db8::1") }));
+        assert_eq!(fib.hop(v6("2001:db8:1::1")), Some(Hop { port: 1, address: v6("fe80::1") }));
+        assert_eq!(fib.len(), 3);
     }
 }

@@ -21,6 +21,7 @@ pub mod servers;
 pub mod service;
 pub mod snapshot;
 pub mod state;
+mod tables;
 pub mod templates;
 pub mod worker;
 

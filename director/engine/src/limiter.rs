@@ -1,6 +1,8 @@
 //! How many ICMP errors are sent: to one host, Linux's `icmp_ratelimit`, and in all, its
 //! `icmp_msgs_per_sec`.
 
+use director_packet::Address;
+
 /// Milliseconds between two errors to one host (`net.ipv4.icmp_ratelimit`).
 const INTERVAL: u32 = 1000;
 
@@ -16,7 +18,7 @@ const PLACES: usize = 4096;
 
 #[derive(Clone, Copy)]
 struct Place {
-    address: u32,
+    address: Address,
     /// Milliseconds in hand.
     credit: u32,
     last: u32,
@@ -32,7 +34,7 @@ pub(crate) struct Limiter {
 impl Default for Limiter {
     fn default() -> Self {
         Self {
-            places: vec![Place { address: 0, credit: 0, last: 0 }; PLACES].into(),
+            places: vec![Place { address: Address::V4(0), credit: 0, last: 0 }; PLACES].into(),
             all: ALL_AT_ONCE,
             last: 0,
         }
@@ -41,8 +43,8 @@ impl Default for Limiter {
 
 impl Limiter {
     /// Whether the host `address` may be sent an error now, at `now` milliseconds (which may wrap).
-    pub(crate) fn allows(&mut self, address: u32, now: u32) -> bool {
-        let at = (address.wrapping_mul(0x9e37_79b1) >> 20) as usize % PLACES;
+    pub(crate) fn allows(&mut self, address: Address, now: u32) -> bool {
+        let at = (address.fold().wrapping_mul(0x9e37_79b1) >> 20) as usize % PLACES;
         let place = &mut self.places[at];
         if place.address != address {
             *place = Place { address, credit: BURST * INTERVAL, last: now };
@@ -65,23 +67,26 @@ impl Limiter {
 mod tests {
     use super::*;
 
+    const SEVEN: Address = Address::V4(7);
+
     #[test]
     fn one_a_second_after_the_burst() {
         let mut limiter = Limiter::default();
-        let allowed = (0..20).filter(|_| limiter.allows(7, 5)).count();
+        let allowed = (0..20).filter(|_| limiter.allows(SEVEN, 5)).count();
         assert_eq!(allowed, 6);
-        assert!(!limiter.allows(7, 1004));
-        assert!(limiter.allows(7, 1005));
-        assert!(limiter.allows(8, 1005), "another host");
-        assert_eq!((0..20).filter(|_| limiter.allows(7, 60_000)).count(), 6);
+        assert!(!limiter.allows(SEVEN, 1004));
+        assert!(limiter.allows(SEVEN, 1005));
+        assert!(limiter.allows(Address::V4(8), 1005), "another host");
+        assert_eq!((0..20).filter(|_| limiter.allows(SEVEN, 60_000)).count(), 6);
     }
 
     #[test]
     fn one_a_millisecond_to_all_hosts() {
         let mut limiter = Limiter::default();
         let mut hosts = 0..;
-        let mut told =
-            |now, count| hosts.by_ref().take(count).filter(|&host| limiter.allows(host, now)).count();
+        let mut told = |now, count| {
+            hosts.by_ref().take(count).filter(|&host| limiter.allows(Address::V4(host), now)).count()
+        };
         assert_eq!(told(0, 1000), 50);
         assert_eq!(told(7, 1000), 7);
         assert_eq!(told(1_000_000, 1000), 50);

@@ -1,8 +1,8 @@
 //! `drop_entry`: under attack, entries of connections that are not established yet are thrown away at random.
 
-use director_flow::{Index, TICKS_PER_SECOND, Table, Tick, V4};
+use director_flow::{Index, TICKS_PER_SECOND, Table, Tick};
 
-use crate::entry;
+use crate::entry::{self, Layout};
 
 /// Each second one in so many records is looked at, as in the kernel.
 const ONE_IN: u64 = 32;
@@ -27,9 +27,9 @@ impl Pressure {
 
     /// Looks at as many random records as are due at `now`, at most `budget`, and names the entries to be thrown away.
     /// True: there is more to do than that.
-    pub(crate) fn apply(
+    pub(crate) fn apply<F: Layout>(
         &mut self,
-        table: &Table<V4>,
+        table: &Table<F>,
         now: Tick,
         budget: usize,
         mut doom: impl FnMut(Index),
@@ -59,7 +59,7 @@ impl Pressure {
 }
 
 /// How many records were ever in use: a scan goes on from each of these positions.
-fn used(table: &Table<V4>) -> u32 {
+fn used<F: Layout>(table: &Table<F>) -> u32 {
     let (mut low, mut high) = (0, table.capacity());
     while low < high {
         let middle = low + (high - low) / 2;
@@ -75,7 +75,7 @@ fn used(table: &Table<V4>) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use director_flow::{Clock, Options, Record, V4End};
+    use director_flow::{Clock, Options, Record, V4, V4End};
 
     #[test]
     fn how_many_records_are_in_use() {

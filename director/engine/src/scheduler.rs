@@ -25,7 +25,7 @@ mod weights;
 use std::sync::{Arc, Mutex, MutexGuard, TryLockError};
 
 use director_flow::Tick;
-use director_packet::{Change, Endpoint4};
+use director_packet::{Address, Change, Endpoint};
 
 use crate::servers::{Servers, Standing, Watch};
 use crate::service::{Forward, Persistence, SchedulerKind, ServiceKey};
@@ -42,22 +42,22 @@ pub struct ServerView {
     /// Its slot.
     pub slot: u32,
     /// Its address and port.
-    pub address: Endpoint4,
+    pub address: Endpoint,
     /// The translation from the virtual service to it.
     pub change: Change,
     /// How packets reach it.
     pub forward: Forward,
 }
 
-/// What a scheduler may ask of the packet that begins a connection; addresses in host order.
+/// What a scheduler may ask of the packet that begins a connection.
 #[derive(Clone, Copy, Debug)]
 pub struct Request {
     /// The client's address.
-    pub source: u32,
+    pub source: Address,
     /// The client's port.
     pub source_port: u16,
     /// The address it wants: the VIP.
-    pub destination: u32,
+    pub destination: Address,
     /// When.
     pub now: Tick,
 }
@@ -98,13 +98,13 @@ impl ServiceView {
         &self,
         servers: &Servers,
         slot: u32,
-        server: Endpoint4,
-        vip: Endpoint4,
+        server: Endpoint,
+        vip: Endpoint,
     ) -> ServerView {
         let is_marked = self.key.mark().is_some() && self.persistence.is_none();
         let is_own = vip.port() == self.key.address.port() || is_marked;
         let port = if is_own && server.port() != 0 { server.port() } else { vip.port() };
-        let address = Endpoint4::new(server.address(), port);
+        let address = server.with_port(port);
         ServerView { slot, address, change: Change::between(vip, address), forward: servers.forward(slot) }
     }
 }

@@ -10,6 +10,7 @@ use std::sync::atomic::{
 use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwapOption;
+use director_packet::Address;
 use zerocopy::FromZeros;
 
 use crate::scheduler::dirty::Dirty;
@@ -193,9 +194,9 @@ pub struct Traffic {
     pub in_packets: u64,
     /// Packets to clients.
     pub out_packets: u64,
-    /// Bytes from clients, IPv4 headers included.
+    /// Bytes from clients, IP headers included.
     pub in_bytes: u64,
-    /// Bytes to clients, IPv4 headers included.
+    /// Bytes to clients, IP headers included.
     pub out_bytes: u64,
 }
 
@@ -289,27 +290,27 @@ impl Servers {
         self.shared.ensure(slot);
     }
 
-    const fn place_of(address: u32) -> usize {
-        (address.wrapping_mul(0x9e37_79b1) >> (u32::BITS - PLACES.ilog2())) as usize
+    const fn place_of(address: Address) -> usize {
+        (address.fold().wrapping_mul(0x9e37_79b1) >> (u32::BITS - PLACES.ilog2())) as usize
     }
 
-    /// A slot is of a server with this address (host order) from now on. For the control core.
-    pub(crate) fn enter(&self, address: u32) {
+    /// A slot is of a server with this address from now on. For the control core.
+    pub(crate) fn enter(&self, address: Address) {
         if let Some(count) = self.addresses.get(Self::place_of(address)) {
             count.fetch_add(1, Relaxed);
         }
     }
 
     /// A slot of a server with this address is free again. For the control core.
-    pub(crate) fn leave(&self, address: u32) {
+    pub(crate) fn leave(&self, address: Address) {
         if let Some(count) = self.addresses.get(Self::place_of(address)) {
             count.fetch_sub(1, Relaxed);
         }
     }
 
-    /// Whether a server that has connections, or may get some, can have this address (host order): never wrong if
+    /// Whether a server that has connections, or may get some, can have this address: never wrong if
     /// it says no.
-    pub(crate) fn may_have(&self, address: u32) -> bool {
+    pub(crate) fn may_have(&self, address: Address) -> bool {
         self.addresses.get(Self::place_of(address)).is_some_and(|count| count.load(Relaxed) != 0)
     }
 

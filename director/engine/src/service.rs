@@ -1,9 +1,10 @@
 //! Virtual services and real servers, as an operator names them.
 
 use std::fmt;
+use std::hash::{Hash, Hasher};
 use std::num::NonZeroU32;
 
-use director_packet::{Endpoint4, SCTP, TCP, UDP};
+use director_packet::{Address, Endpoint, SCTP, TCP, UDP};
 
 /// A transport protocol that services exist for.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
@@ -49,43 +50,73 @@ impl Protocol {
     }
 }
 
-/// What identifies a virtual service: its protocol, address and port, or a firewall mark.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+/// What identifies a virtual service: its protocol, address and port, or a firewall mark and the family of the
+/// packets that have it.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct ServiceKey {
+    /// Address and port: the VIP. Of a firewall mark the mark, and port 0.
+    pub address: Endpoint,
     /// The protocol.
     pub protocol: Protocol,
-    /// Address and port: the VIP. Of a firewall mark the mark, and port 0.
-    pub address: Endpoint4,
 }
 
 impl ServiceKey {
-    /// The key of a firewall mark's service.
+    /// The key of a firewall mark's service for IPv4.
     #[must_use]
     pub const fn of_mark(mark: NonZeroU32) -> Self {
-        Self { protocol: Protocol::Any, address: Endpoint4::new(mark.get(), 0) }
+        Self { protocol: Protocol::Any, address: Endpoint::v4(mark.get(), 0) }
+    }
+
+    /// The key of a firewall mark's service for IPv6.
+    #[must_use]
+    pub const fn of_mark_v6(mark: NonZeroU32) -> Self {
+        Self { protocol: Protocol::Any, address: Endpoint::v6(mark.get() as u128, 0) }
     }
 
     /// The firewall mark, if it is one.
     #[must_use]
     pub const fn mark(self) -> Option<NonZeroU32> {
-        match self.protocol {
-            Protocol::Any => NonZeroU32::new(self.address.address()),
+        match (self.protocol, self.address) {
+            (Protocol::Any, Endpoint::V4(mark)) => NonZeroU32::new(mark.address()),
+            // It was made of 32 bits.
+            (Protocol::Any, Endpoint::V6(mark)) => NonZeroU32::new(mark.address() as u32),
             _ => None,
         }
     }
+}
 
-    /// The key in one word: address, port, protocol.
-    #[must_use]
-    pub const fn word(self) -> u64 {
-        key_word(self.address, self.protocol as u8)
+/// An endpoint and a protocol, the form in which services and servers are looked up.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct EndKey {
+    pub(crate) end: Endpoint,
+    pub(crate) protocol: u8,
+}
+
+impl EndKey {
+    #[inline]
+    pub(crate) const fn new(end: Endpoint, protocol: u8) -> Self {
+        Self { end, protocol }
     }
 }
 
-/// An endpoint and a protocol in one word, the form in which services and clients are looked up.
-#[inline]
-#[must_use]
-pub const fn key_word(end: Endpoint4, protocol: u8) -> u64 {
-    end.word() | (protocol as u64) << 8
+/// One word for IPv4, which a hasher takes in one step.
+impl Hash for EndKey {
+    #[inline]
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        match self.end {
+            Endpoint::V4(end) => state.write_u64(end.word() | u64::from(self.protocol) << 8),
+            Endpoint::V6(_) => {
+                self.end.hash(state);
+                state.write_u8(self.protocol);
+            }
+        }
+    }
+}
+
+impl From<ServiceKey> for EndKey {
+    fn from(key: ServiceKey) -> Self {
+        Self::new(key.address, key.protocol.number())
+    }
 }
 
 impl fmt::Display for ServiceKey {
@@ -220,8 +251,23 @@ impl ServiceSpec {
 pub struct Persistence {
     /// For so many seconds after the last connection began.
     pub timeout: u32,
-    /// What of a client's address makes it the same client, host order: `-M`, not necessarily of a prefix.
+    /// What of a client's address makes it the same client (`-M`): of IPv4 a mask in host order, not necessarily
+    /// of a prefix; of IPv6 the length of a prefix, as the kernel has it.
     pub netmask: u32,
+}
+
+impl Persistence {
+    /// What it looks at of a client's address.
+    #[must_use]
+    pub(crate) fn masked(self, client: Address) -> Address {
+        match client {
+            Address::V4(address) => Address::V4(address & self.netmask),
+            Address::V6(address) => {
+                let others = u128::BITS.saturating_sub(self.netmask);
+                Address::V6(address & u128::MAX.checked_shl(others).unwrap_or(0))
+            }
+        }
+    }
 }
 
 /// How a client's packets reach a real server: IPVS's forwarding methods. A connection keeps the one it began with.

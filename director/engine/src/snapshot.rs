@@ -4,14 +4,14 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use director_packet::sctp::Event;
-use director_packet::{Endpoint4, Mac, SCTP, TCP, UDP};
+use director_packet::{Address, Endpoint, Mac, SCTP, TCP, UDP};
 
 use crate::adjacency::Exit;
 use crate::control::Network;
 use crate::fib::{Fib, Route};
 use crate::mark::MarkRule;
 use crate::scheduler::{ServerView, ServiceView};
-use crate::service::{Forward, ServiceKey, key_word};
+use crate::service::{EndKey, Forward, ServiceKey};
 use crate::state::{self, Direction, State, Timeouts};
 
 /// IPVS's sysctls (`net.ipv4.vs.*`) that the director has, with the kernel's defaults.
@@ -72,9 +72,16 @@ pub struct PortView {
     pub twin: bool,
     /// The address that its ICMP errors come from, host order; 0: none.
     pub address: u32,
+    /// Likewise of IPv6.
+    pub address_v6: u128,
 }
 
 impl PortView {
+    /// The address that ICMP errors about packets of this client's come from.
+    pub(crate) const fn address_for(&self, client: Endpoint) -> Address {
+        if client.is_v6() { Address::V6(self.address_v6) } else { Address::V4(self.address) }
+    }
+
     pub(crate) fn exit(&self) -> Exit {
         Exit { mac: self.mac, mtu: if self.up { self.mtu } else { 0 } }
     }
@@ -91,13 +98,14 @@ type Set<K> = HashSet<K, ahash::RandomState>;
 /// The configuration of one moment.
 #[derive(Clone, Debug)]
 pub struct Snapshot {
-    /// By [`key_word`] of address and protocol.
-    services: Map<u64, Arc<ServiceView>>,
-    /// [`key_word`] of the address alone and the protocol.
-    addresses: Set<u64>,
-    /// [`key_word`] of every real server; filled where `nat_icmp_send` asks for it.
-    servers: Set<u64>,
+    services: Map<EndKey, Arc<ServiceView>>,
+    /// Addresses of services, with port 0 and the protocol.
+    addresses: Set<EndKey>,
+    /// Every real server; filled where `nat_icmp_send` asks for it.
+    servers: Set<EndKey>,
     local: Local,
+    /// The director's own addresses of IPv6.
+    local_v6: Set<u128>,
     /// Tells this configuration from every other that a worker may have seen lately.
     pub(crate) serial: u32,
     /// The ports.
@@ -112,12 +120,14 @@ pub struct Snapshot {
     pub sysctls: Sysctls,
     /// The kernel's `net.ipv4.ip_forward`.
     pub ip_forward: bool,
+    /// And its `net.ipv6.conf.all.forwarding`.
+    pub ip_forward_v6: bool,
     /// Which new connections have a firewall mark.
     marks: Arc<[MarkRule]>,
     /// Whether a service has all ports.
     any_port: bool,
-    /// By [`key_word`] of a server of a one-packet service: the service and the server's slot, if it is of one only.
-    one_packet: Map<u64, Option<(Endpoint4, u32)>>,
+    /// By the server of a one-packet service: the service and the server's slot, if it is of one only.
+    one_packet: Map<EndKey, Option<(Endpoint, u32)>>,
 }
 
 impl Default for Snapshot {
@@ -127,6 +137,7 @@ impl Default for Snapshot {
             addresses: Set::default(),
             servers: Set::default(),
             local: Local::default(),
+            local_v6: Set::default(),
             serial: 0,
             ports: Vec::new(),
             fib: Arc::default(),
@@ -134,6 +145,7 @@ impl Default for Snapshot {
             timeouts: Timeouts::default(),
             sysctls: Sysctls::default(),
             ip_forward: true,
+            ip_forward_v6: true,
             marks: Arc::new([]),
             any_port: false,
             one_packet: Map::default(),
@@ -152,24 +164,36 @@ impl Snapshot {
         services: impl Iterator<Item = &'a Arc<ServiceView>>,
     ) -> Self {
         let mut snapshot = Self {
-            local: Local::new(network.local.iter().copied()),
+            local: Local::new(network.local.iter().filter_map(|address| match address {
+                Address::V4(address) => Some(*address),
+                Address::V6(_) => None,
+            })),
+            local_v6: network
+                .local
+                .iter()
+                .filter_map(|address| match address {
+                    Address::V6(address) => Some(*address),
+                    Address::V4(_) => None,
+                })
+                .collect(),
             ports: network.ports.clone(),
             fib: network.fib.clone(),
             fib_epoch,
             timeouts,
             sysctls,
             ip_forward: network.ip_forward,
+            ip_forward_v6: network.ip_forward_v6,
             marks,
             ..Self::default()
         };
         for view in services {
             let protocol = view.key.protocol.number();
-            snapshot.services.insert(view.key.word(), view.clone());
+            snapshot.services.insert(view.key.into(), view.clone());
             if view.key.mark().is_some() {
                 if sysctls.nat_icmp_send {
                     let servers = masqueraded(view).map(|server| server.address);
                     let keys =
-                        servers.flat_map(|end| [TCP, UDP, SCTP].map(|protocol| key_word(end, protocol)));
+                        servers.flat_map(|end| [TCP, UDP, SCTP].map(|protocol| EndKey::new(end, protocol)));
                     snapshot.servers.extend(keys);
                 }
                 continue;
@@ -178,13 +202,14 @@ impl Snapshot {
             if view.one_packet && protocol == UDP && view.key.address.port() != 0 {
                 for server in masqueraded(view) {
                     let this = Some((view.key.address, server.slot));
-                    let of = snapshot.one_packet.entry(key_word(server.address, protocol));
+                    let of = snapshot.one_packet.entry(EndKey::new(server.address, protocol));
                     of.and_modify(|of| *of = None).or_insert(this);
                 }
             }
-            snapshot.addresses.insert(key_word(Endpoint4::new(view.key.address.address(), 0), protocol));
+            snapshot.addresses.insert(EndKey::new(view.key.address.with_port(0), protocol));
             if sysctls.nat_icmp_send {
-                snapshot.servers.extend(masqueraded(view).map(|server| key_word(server.address, protocol)));
+                let servers = masqueraded(view).map(|server| EndKey::new(server.address, protocol));
+                snapshot.servers.extend(servers);
             }
         }
         snapshot
@@ -213,6 +238,12 @@ impl Snapshot {
         state::next_one_sided(state, flags)
     }
 
+    /// Whether the kernel forwards packets of a client's family.
+    #[inline]
+    pub(crate) const fn forwards(&self, client: Endpoint) -> bool {
+        if client.is_v6() { self.ip_forward_v6 } else { self.ip_forward }
+    }
+
     /// Whether there is no service at all: then nothing is translated, not even for existing connections.
     #[inline]
     #[must_use]
@@ -220,19 +251,20 @@ impl Snapshot {
         self.services.is_empty()
     }
 
-    /// The service that a new connection from a client (host order) is for: that of its firewall mark, else that
+    /// The service that a new connection from a client is for: that of its firewall mark, else that
     /// of the address and port, else that of all ports. A persistent service of FTP's control port has the ports of
     /// data connections as well.
     #[must_use]
-    pub fn service(&self, client: u32, address: Endpoint4, protocol: u8) -> Option<&Arc<ServiceView>> {
-        let marked = |rule: &&MarkRule| rule.matches(client, address.address(), address.port(), protocol);
+    pub fn service(&self, client: Address, address: Endpoint, protocol: u8) -> Option<&Arc<ServiceView>> {
+        let marked = |rule: &&MarkRule| rule.matches(client, address, protocol);
+        let of_mark = if address.is_v6() { ServiceKey::of_mark_v6 } else { ServiceKey::of_mark };
         if let Some(rule) = self.marks.iter().find(marked)
-            && let Some(view) = self.services.get(&ServiceKey::of_mark(rule.mark).word())
+            && let Some(view) = self.services.get(&of_mark(rule.mark).into())
         {
             return Some(view);
         }
         let of_port = |port| {
-            let of = key_word(Endpoint4::new(address.address(), port), protocol);
+            let of = EndKey::new(address.with_port(port), protocol);
             self.services.get(&of).filter(|view| port == address.port() || view.persistence.is_some())
         };
         let may_be_ftp = protocol == TCP && (address.port() == FTP_DATA || address.port() >= 1024);
@@ -243,39 +275,42 @@ impl Snapshot {
 
     /// The one-packet service that a server, at this address and port, is of, and its slot there: if it is one.
     #[must_use]
-    pub(crate) fn one_packet_service(&self, server: Endpoint4, protocol: u8) -> Option<(Endpoint4, u32)> {
-        *self.one_packet.get(&key_word(server, protocol))?
+    pub(crate) fn one_packet_service(&self, server: Endpoint, protocol: u8) -> Option<(Endpoint, u32)> {
+        *self.one_packet.get(&EndKey::new(server, protocol))?
     }
 
-    /// Whether a service may have this address (host order), on any port.
+    /// Whether a service may have this address, on any port.
     #[must_use]
-    pub fn has_service_on(&self, address: u32, protocol: u8) -> bool {
-        self.addresses.contains(&key_word(Endpoint4::new(address, 0), protocol))
+    pub fn has_service_on(&self, address: Address, protocol: u8) -> bool {
+        self.addresses.contains(&EndKey::new(Endpoint::of(address, 0), protocol))
             || self.marks.iter().any(|rule| rule.is_for(address, protocol))
     }
 
     /// Whether this is a real server of a service, as far as `nat_icmp_send` wants to know.
     #[must_use]
-    pub fn has_server(&self, address: Endpoint4, protocol: u8) -> bool {
-        self.servers.contains(&key_word(address, protocol))
+    pub fn has_server(&self, address: Endpoint, protocol: u8) -> bool {
+        self.servers.contains(&EndKey::new(address, protocol))
     }
 
-    /// The director's own addresses, to be asked for a burst.
+    /// The director's own addresses of IPv4, to be asked for a burst.
     #[inline(always)]
     pub(crate) fn local(&self) -> &Local {
         &self.local
     }
 
-    /// Whether packets to an address (host order) end at the director: its own ones, and what its routing table says.
-    pub(crate) fn ends_here(&self, address: u32) -> bool {
+    /// Whether packets to an address end at the director: its own ones, and what its routing table says.
+    pub(crate) fn ends_here(&self, address: Address) -> bool {
         self.is_local(address) || self.fib.route(address) == Some(Route::Local)
     }
 
-    /// Whether an address (host order) is the director's own.
+    /// Whether an address is the director's own.
     #[inline]
     #[must_use]
-    pub fn is_local(&self, address: u32) -> bool {
-        self.local.contains(address)
+    pub fn is_local(&self, address: Address) -> bool {
+        match address {
+            Address::V4(address) => self.local.contains(address),
+            Address::V6(address) => self.local_v6.contains(&address),
+        }
     }
 }
 
@@ -284,7 +319,7 @@ fn masqueraded(view: &ServiceView) -> impl Iterator<Item = &ServerView> {
     view.servers.iter().filter(|server| server.forward == Forward::Masquerading)
 }
 
-/// The director's own addresses, asked about every packet.
+/// The director's own addresses of IPv4, asked about every packet.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Local {
     all: Set<u32>,

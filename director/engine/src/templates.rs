@@ -13,11 +13,12 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard, TryLockError};
 
 use ahash::RandomState;
-use director_flow::{Index, TICKS_PER_SECOND, Tick};
-use director_packet::Endpoint4;
+use director_flow::{TICKS_PER_SECOND, Tick};
+use director_packet::{Address, Endpoint};
 
 use crate::reason::Reason;
 use crate::servers::Servers;
+use crate::service::EndKey;
 
 /// The most templates there can be.
 pub const MAX_TEMPLATES: u32 = 1 << 24;
@@ -40,17 +41,16 @@ const STRIDE: usize = 64;
 /// its address.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Key {
-    /// [`crate::service::key_word`] of protocol, address and port.
-    pub(crate) service: u64,
-    /// The masked address of the client, host order.
-    pub(crate) client: u32,
+    pub(crate) service: EndKey,
+    /// The masked address of the client.
+    pub(crate) client: Address,
 }
 
 /// A server that a template has.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Chosen {
     pub(crate) slot: u32,
-    pub(crate) address: Endpoint4,
+    pub(crate) address: Endpoint,
 }
 
 /// What [`Templates::join`] found.
@@ -66,7 +66,7 @@ pub(crate) enum Joined {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Row {
     pub(crate) key: Key,
-    pub(crate) server: Endpoint4,
+    pub(crate) server: Endpoint,
     pub(crate) is_valid: bool,
     pub(crate) is_assured: bool,
     /// Whole seconds until it ends if nothing comes.
@@ -284,7 +284,7 @@ impl Templates {
         &self,
         key: Key,
         (now, timeout): (Tick, u32),
-        connection: Option<(Index, bool)>,
+        connection: Option<(u32, bool)>,
         servers: &Servers,
         is_usable: impl FnOnce(u32) -> bool,
         choose: impl FnOnce() -> Option<Chosen>,
@@ -340,7 +340,7 @@ impl Templates {
         };
         let template = &mut shard.templates[place];
         if let Some((index, is_established)) = connection
-            && let Some(of) = self.of_connection.get(index.get() as usize)
+            && let Some(of) = self.of_connection.get(index as usize)
         {
             template.connections += 1;
             template.is_assured |= is_established;
@@ -350,18 +350,18 @@ impl Templates {
     }
 
     /// The template of a connection, as its word says.
-    fn of(&self, connection: Index) -> Option<(&AtomicU32, u32)> {
+    fn of(&self, connection: u32) -> Option<(&AtomicU32, u32)> {
         if !self.in_use.load(Relaxed) {
             return None;
         }
-        let word = self.of_connection.get(connection.get() as usize)?;
+        let word = self.of_connection.get(connection as usize)?;
         let value = word.load(Relaxed);
         (value != 0).then_some((word, value))
     }
 
     /// A connection is established: its template, if it has one, shows it.
     #[inline]
-    pub(crate) fn assure(&self, connection: Index) {
+    pub(crate) fn assure(&self, connection: u32) {
         if let Some((word, value)) = self.of(connection)
             && value & TOLD == 0
         {
@@ -383,7 +383,7 @@ impl Templates {
     }
 
     /// A connection has ended. For the control core.
-    pub(crate) fn leave(&self, connection: Index, now: Tick) {
+    pub(crate) fn leave(&self, connection: u32, now: Tick) {
         let Some((word, value)) = self.of(connection) else { return };
         let (number, place) = split((value & !TOLD) - 1);
         let shard = &mut *self.lock(number);
@@ -480,25 +480,14 @@ const fn split(number: u32) -> (usize, usize) {
 mod tests {
     use std::collections::BTreeMap;
 
-    use director_flow::{Clock, Inserted, Options, Record, Table, V4, V4End, WorkerLocal};
-
     use super::*;
     use crate::service::ServerSpec;
 
     const CAPACITY: u32 = 100;
 
-    /// Positions of connections, which only a table can give.
-    fn indices(count: u32) -> Vec<Index> {
-        let (_, mut workers, _) = Table::<V4>::create(&Options::new(count, 1)).unwrap();
-        workers[0].quiescent();
-        let made = |worker: &mut WorkerLocal<V4>, number| {
-            let make = |_, _: &Record<V4>| Ok::<_, ()>(Clock::new(Tick(0), 0, 1));
-            match worker.insert(V4End::new(number, 1, 6), |_| false, make) {
-                Ok(Inserted::New(index)) => index,
-                other => panic!("{other:?}"),
-            }
-        };
-        (0..count).map(|number| made(&mut workers[0], number)).collect()
+    /// Numbers of connections.
+    fn indices(count: u32) -> Vec<u32> {
+        (0..count).collect()
     }
 
     fn servers() -> Servers {
@@ -511,11 +500,11 @@ mod tests {
     }
 
     fn key(client: u32) -> Key {
-        Key { service: 7 << 16, client }
+        Key { service: EndKey::new(Endpoint::v4(7, 80), 6), client: Address::V4(client) }
     }
 
     fn chosen(slot: u32) -> Chosen {
-        Chosen { slot, address: Endpoint4::new(slot, 80) }
+        Chosen { slot, address: Endpoint::v4(slot, 80) }
     }
 
     fn list(templates: &Templates, now: Tick, servers: &Servers) -> Vec<Row> {
@@ -701,7 +690,15 @@ mod tests {
                     .collect();
                 let mut found: Vec<_> = list(&templates, Tick(now), &servers)
                     .iter()
-                    .map(|r| shown(r.key.client, r.server.address(), r.is_valid, r.is_assured, r.seconds))
+                    .map(|r| {
+                        shown(
+                            r.key.client.fold(),
+                            r.server.address().fold(),
+                            r.is_valid,
+                            r.is_assured,
+                            r.seconds,
+                        )
+                    })
                     .collect();
                 expected.sort();
                 found.sort();

@@ -11,6 +11,7 @@ mod reassembly;
 mod refusal;
 mod related;
 mod steady;
+mod tables;
 mod unknown;
 
 use std::sync::Arc;
@@ -18,14 +19,14 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use arc_swap::ArcSwap;
 use arc_swap::cache::Cache;
-use director_flow::{Index, Record, Table, Tick, V4, V4End, WorkerLocal};
+use director_flow::{Table, Tick, V4, V6, WorkerLocal};
 use director_packet::ethernet::HEADER;
 use director_packet::nat::{End, set_macs};
 use director_packet::plain;
-use director_packet::{Change, Endpoint4, Segment, UDP, parse};
+use director_packet::{Change, Endpoint, Segment, UDP, parse};
 
 use crate::adjacency::{Adjacencies, Adjacency, Link};
-use crate::entry;
+use crate::entry::Entry;
 use crate::fragments::Fragments;
 use crate::reason::Reason;
 use crate::servers::Servers;
@@ -41,6 +42,7 @@ use refusal::Refusals;
 pub use refusal::Reply;
 use refusal::decrement_ttl;
 pub use steady::Batch;
+use tables::{Locals, Whose};
 
 /// "Don't fragment", in the byte of the flags of IPv4.
 const DONT_FRAGMENT: u8 = 0x40;
@@ -151,9 +153,10 @@ struct Lane {
     segment: Segment,
     /// The length in bytes of the longest packet that it came in: its own, or that of a fragment.
     longest: u16,
-    client: V4End,
-    /// The end that is not the client's: the virtual service, or the real server.
-    other: Endpoint4,
+    /// The end that is the client's.
+    client: Endpoint,
+    /// The end that is not: the virtual service, or the real server.
+    other: Endpoint,
     direction: Direction,
 }
 
@@ -162,21 +165,27 @@ impl Lane {
     /// service whose address is not the director's own is none (the kernel routes its packets), and a client
     /// cannot have an address of the director's.
     fn new(snapshot: &Snapshot, at: usize, segment: Segment) -> Self {
-        let Segment { source, destination, protocol, .. } = segment;
-        let (end, other, direction) = if snapshot.is_local(destination.address()) {
+        let Segment { source, destination, .. } = segment;
+        let (client, other, direction) = if snapshot.is_local(destination.address()) {
             (source, destination, Direction::In)
         } else {
             (destination, source, Direction::Out)
         };
-        let client = entry::client_end(end, protocol);
         Self { at, segment, longest: segment.length, client, other, direction }
+    }
+
+    /// Whom it is of.
+    #[inline]
+    fn whose(&self) -> Whose {
+        let Self { client, other, direction, .. } = *self;
+        Whose { client, other, protocol: self.segment.protocol, direction }
     }
 
     /// The state of an entry after it.
     #[inline]
-    fn next_state(&self, moment: &Moment<'_>, record: &Record<V4>, old: State) -> State {
+    fn next_state(&self, moment: &Moment<'_>, entry: Entry<'_>, old: State) -> State {
         let Segment { protocol, flags, .. } = self.segment;
-        if entry::forward(record).is_one_sided() {
+        if entry.forward().is_one_sided() {
             return moment.snapshot.next_one_sided(old, protocol, flags);
         }
         moment.snapshot.next_state(old, self.direction, protocol, flags)
@@ -197,12 +206,14 @@ struct Moment<'a> {
     port_number: u8,
     snapshot: &'a Snapshot,
     table: &'a Table<V4>,
+    table_v6: &'a Table<V6>,
     shared: &'a Shared,
 }
 
 /// A worker.
 pub struct Worker {
     table: Arc<Table<V4>>,
+    table_v6: Arc<Table<V6>>,
     shared: Arc<Shared>,
     snapshot: Cache<Arc<ArcSwap<Snapshot>>, Arc<Snapshot>>,
     core: Core,
@@ -211,23 +222,24 @@ pub struct Worker {
 
 /// The part of a worker that changes while it works.
 struct Core {
-    local: WorkerLocal<V4>,
+    local: Locals,
     refusals: Refusals,
     reassembly: Reassembly,
     /// For whom each frame that waits was.
-    held: [Option<Endpoint4>; BURST],
+    held: [Option<Endpoint>; BURST],
 }
 
 impl Worker {
-    /// A worker of what is shared, with its part of the table.
+    /// A worker of what is shared, with its part of the tables.
     #[must_use]
-    pub fn new(shared: Arc<Shared>, local: WorkerLocal<V4>) -> Self {
+    pub fn new(shared: Arc<Shared>, v4: WorkerLocal<V4>, v6: WorkerLocal<V6>) -> Self {
         let snapshot = Cache::new(shared.snapshot.clone());
-        let table = local.table().clone();
+        let (table, table_v6) = (v4.table().clone(), v6.table().clone());
+        let local = Locals::new(v4, v6);
         // As many ICMP errors again for the packets that fragments of a burst complete.
         let refusals = Refusals::new(2 * BURST);
         let core = Core { local, refusals, reassembly: Reassembly::new(), held: [None; BURST] };
-        Self { table, shared, snapshot, core, level: Level::detect() }
+        Self { table, table_v6, shared, snapshot, core, level: Level::detect() }
     }
 
     /// Its number, from 0.
@@ -261,7 +273,7 @@ impl Worker {
     /// The virtual service that a frame of the last burst was for that is to wait ([`Verdict::Hold`]); none for
     /// a server's.
     #[must_use]
-    pub fn held_for(&self, at: usize) -> Option<Endpoint4> {
+    pub fn held_for(&self, at: usize) -> Option<Endpoint> {
         self.core.held.get(at).copied().flatten()
     }
 
@@ -269,8 +281,9 @@ impl Worker {
     #[inline]
     pub fn look(&mut self, port: u8, frames: &mut impl Frames, batch: &mut Batch) {
         batch.begin(port, frames.count());
-        let Self { table, shared, snapshot, core, level } = self;
-        if let Some(moment) = Moment::of(Tick(0), 0, port, snapshot.load(), table, shared) {
+        let Self { table, table_v6, shared, snapshot, core, level } = self;
+        let tables = (&**table, &**table_v6);
+        if let Some(moment) = Moment::of(Tick(0), 0, port, snapshot.load(), tables, shared) {
             level.look(core, &moment, frames, batch);
         }
     }
@@ -295,9 +308,11 @@ impl Worker {
         batch: &mut Batch,
         verdicts: &mut [Verdict; BURST],
     ) -> Option<u8> {
-        let Self { table, shared, snapshot, core, level } = self;
+        let Self { table, table_v6, shared, snapshot, core, level } = self;
         core.refusals.clear();
-        let Some(moment) = Moment::of(now, milliseconds, batch.port(), snapshot.load(), table, shared) else {
+        let tables = (&**table, &**table_v6);
+        let Some(moment) = Moment::of(now, milliseconds, batch.port(), snapshot.load(), tables, shared)
+        else {
             verdicts.fill(Verdict::Drop(Reason::PortDown));
             return None;
         };
@@ -327,11 +342,20 @@ impl<'a> Moment<'a> {
         milliseconds: u32,
         port_number: u8,
         snapshot: &'a Snapshot,
-        table: &'a Table<V4>,
+        (table, table_v6): (&'a Table<V4>, &'a Table<V6>),
         shared: &'a Shared,
     ) -> Option<Self> {
         let port = snapshot.ports.get(usize::from(port_number))?;
-        Some(Self { now, milliseconds, port, port_number, snapshot, table, shared })
+        Some(Self { now, milliseconds, port, port_number, snapshot, table, table_v6, shared })
+    }
+}
+
+impl Moment<'_> {
+    /// A number that an entry alone has, whichever table it is in.
+    #[inline]
+    fn number(&self, entry: Entry<'_>) -> u32 {
+        let before = if matches!(entry, Entry::V6(..)) { self.table.capacity() } else { 0 };
+        before + entry.index().get()
     }
 }
 
@@ -353,41 +377,43 @@ impl Core {
     /// The way of every segment.
     #[inline(always)]
     fn segment(&mut self, moment: &Moment<'_>, lane: &Lane, frames: &mut impl Frames) -> Verdict {
-        let found = moment.table.find(moment.table.hash(lane.client), |record| {
-            entry::matches(record, lane.client, lane.direction, lane.other)
-        });
-        match found {
-            Some(index) => self.hit(moment, lane, index, frames),
+        match self.local.find(moment, lane.whose()) {
+            Some(entry) => self.hit(moment, lane, entry, frames),
             None => self.without_entry(moment, lane, frames),
         }
     }
 
     /// A packet of an existing entry.
-    fn hit(&mut self, moment: &Moment<'_>, lane: &Lane, index: Index, frames: &mut impl Frames) -> Verdict {
-        let record = moment.table.record(index);
+    fn hit(
+        &mut self,
+        moment: &Moment<'_>,
+        lane: &Lane,
+        entry: Entry<'_>,
+        frames: &mut impl Frames,
+    ) -> Verdict {
         if lane.direction == Direction::In {
-            if lane.segment.opens() && unknown::is_new(moment, record) {
-                self.local.kill(index);
+            if lane.segment.opens() && unknown::is_new(moment, entry) {
+                self.local.kill(entry);
                 return self.schedule(moment, lane, frames);
             }
-            if moment.shared.servers.is_gone(entry::slot(record)) {
+            if moment.shared.servers.is_gone(entry.slot()) {
                 // Before its way is found anew: `steady` takes a way for a sign that the server is there.
-                return self.server_gone(moment, lane, index, frames);
+                return self.server_gone(moment, lane, entry, frames);
             }
         }
-        let way = Way::of(moment, record, lane.direction);
+        let way = Way::of(moment, entry, lane.direction);
         if lane.direction == Direction::Out
             && let Some(verdict) = self.hindered(moment, lane, &way, frames)
         {
             return verdict;
         }
         if lane.direction == Direction::Out && lane.segment.protocol == UDP {
-            moment.shared.templates.assure(index);
+            moment.shared.templates.assure(moment.number(entry));
         }
-        if !self.advance(moment, lane, index, record) {
+        if !self.advance(moment, lane, entry) {
             return self.without_entry(moment, lane, frames);
         }
-        self.forward(moment, lane, record, way, frames)
+        self.forward(moment, lane, entry, way, frames)
     }
 
     /// What keeps a server's packet from being forwarded, as the kernel looks at it before IPVS does: the
@@ -401,7 +427,7 @@ impl Core {
         way: &Result<Way<'_>, Reason>,
         frames: &mut impl Frames,
     ) -> Option<Verdict> {
-        if !moment.snapshot.ip_forward {
+        if !moment.snapshot.forwards(lane.client) {
             return Some(Verdict::Drop(Reason::ForwardingOff));
         }
         let mtu = match way {
@@ -416,10 +442,10 @@ impl Core {
 
     /// Moves the entry's state and restarts its timer. False: the entry has just died.
     #[inline]
-    fn advance(&mut self, moment: &Moment<'_>, lane: &Lane, index: Index, record: &Record<V4>) -> bool {
-        let clock = record.clock();
+    fn advance(&mut self, moment: &Moment<'_>, lane: &Lane, entry: Entry<'_>) -> bool {
+        let clock = entry.clock();
         let old = State::of(lane.segment.protocol, clock.state());
-        let state = lane.next_state(moment, record, old);
+        let state = lane.next_state(moment, entry, old);
         let timeout = moment.snapshot.timeouts.of(state);
         if clock.is_live()
             && !clock.is_stale(moment.now)
@@ -428,35 +454,35 @@ impl Core {
         {
             return true;
         }
-        self.restart(moment, lane, index, record)
+        self.restart(moment, lane, entry)
     }
 
     /// The part of [`Self::advance`] that writes. Each step from a state to a state is one
     /// compare-and-exchange that succeeded, and is counted once: so the counts of the server are exact,
     /// however many workers have packets of this entry.
     #[inline(never)]
-    fn restart(&mut self, moment: &Moment<'_>, lane: &Lane, index: Index, record: &Record<V4>) -> bool {
-        let mut clock = record.clock();
+    fn restart(&mut self, moment: &Moment<'_>, lane: &Lane, entry: Entry<'_>) -> bool {
+        let mut clock = entry.clock();
         loop {
             if clock.is_dead() {
                 return false;
             }
             let old = State::of(lane.segment.protocol, clock.state());
-            let new = lane.next_state(moment, record, old);
+            let new = lane.next_state(moment, entry, old);
             let timeout = moment.snapshot.timeouts.of(new);
             // Another worker's tick may be ahead of this one's.
             let seen = if moment.now.since(clock.seen()) > 0 { moment.now } else { clock.seen() };
             let next = clock.with_seen(seen).with_state(new.kept()).with_timeout(timeout);
-            match record.update(clock, next) {
+            match entry.update(clock, next) {
                 Ok(()) => {
-                    moment.shared.servers.change(entry::slot(record), old, new);
+                    moment.shared.servers.change(entry.slot(), old, new);
                     if matches!(new, State::Established | State::SctpEstablished) && old != new {
-                        moment.shared.templates.assure(index);
+                        moment.shared.templates.assure(moment.number(entry));
                     }
                     // The wheel looks at the entry no later than its old timeout after it was last seen; a
                     // shorter one it must be told of.
                     if timeout < clock.timeout() {
-                        self.local.notify(index);
+                        self.local.notify(entry);
                     }
                     return true;
                 }
@@ -471,15 +497,15 @@ impl Core {
         &mut self,
         moment: &Moment<'_>,
         lane: &Lane,
-        record: &Record<V4>,
+        entry: Entry<'_>,
         way: Result<Way<'_>, Reason>,
         frames: &mut impl Frames,
     ) -> Verdict {
         let load = Load {
-            slot: entry::slot(record),
-            change: entry::change(record, lane.direction),
-            service: entry::service(record),
-            forward: entry::forward(record),
+            slot: entry.slot(),
+            change: entry.change(lane.direction),
+            service: entry.service(),
+            forward: entry.forward(),
         };
         self.carry(moment, lane, load, way, frames)
     }
@@ -529,7 +555,7 @@ impl Core {
 struct Load {
     slot: u32,
     change: Change,
-    service: Endpoint4,
+    service: Endpoint,
     forward: Forward,
 }
 
@@ -542,10 +568,10 @@ struct Way<'a> {
 
 impl<'a> Way<'a> {
     #[inline]
-    fn of(moment: &Moment<'a>, record: &Record<V4>, direction: Direction) -> Result<Self, Reason> {
-        let adjacency = match entry::way(record, direction, moment.snapshot.fib_epoch) {
+    fn of(moment: &Moment<'a>, entry: Entry<'_>, direction: Direction) -> Result<Self, Reason> {
+        let adjacency = match entry.way(direction, moment.snapshot.fib_epoch) {
             Some(adjacency) => adjacency,
-            None => find_way(moment, record, direction)?,
+            None => find_way(moment, entry, direction)?,
         };
         Self::by(moment, adjacency)
     }
@@ -573,13 +599,13 @@ impl<'a> Way<'a> {
 
 /// Asks the routing table, and keeps the answer with the entry.
 #[cold]
-fn find_way(moment: &Moment<'_>, record: &Record<V4>, direction: Direction) -> Result<Adjacency, Reason> {
+fn find_way(moment: &Moment<'_>, entry: Entry<'_>, direction: Direction) -> Result<Adjacency, Reason> {
     let to = match direction {
-        Direction::In => entry::server(record),
-        Direction::Out => entry::client(record),
+        Direction::In => entry.server(),
+        Direction::Out => entry.client(),
     };
     let hop = moment.snapshot.fib.hop(to.address()).ok_or(Reason::NoRoute)?;
     let way = moment.shared.adjacencies.entry(hop).map_err(|_| Reason::NeighbourTableFull)?;
-    entry::set_way(record, direction, moment.snapshot.fib_epoch, way);
+    entry.set_way(direction, moment.snapshot.fib_epoch, way);
     Ok(way)
 }

@@ -4,6 +4,8 @@
 //! (RFC 1071, section 2(B)). So every word here is read and written as it lies in memory, and nothing is
 //! ever byte-swapped.
 
+use crate::Address;
+
 /// What a change of some 16-bit words adds to the one's-complement sum that covers them.
 ///
 /// `~m + m'` of RFC 1624's equation 3, folded to 16 bits, over every word that changes. Deltas add up,
@@ -24,6 +26,26 @@ impl Delta {
         let (old, new) = (old.to_be_bytes(), new.to_be_bytes());
         let (old, new) = (u32::from_ne_bytes(old), u32::from_ne_bytes(new));
         Self(fold((!old) as u64 + new as u64))
+    }
+
+    /// The delta of replacing an address by another of the same family. Of two families it is none.
+    #[must_use]
+    pub const fn of_address(old: Address, new: Address) -> Self {
+        match (old, new) {
+            (Address::V4(old), Address::V4(new)) => Self::of_u32(old, new),
+            (Address::V6(old), Address::V6(new)) => Self::of_u128(old, new),
+            _ => Self::NONE,
+        }
+    }
+
+    const fn of_u128(old: u128, new: u128) -> Self {
+        let mut all = Self::NONE;
+        let mut shift = 0;
+        while shift < u128::BITS {
+            all = all.and(Self::of_u32((old >> shift) as u32, (new >> shift) as u32));
+            shift += u32::BITS;
+        }
+        all
     }
 
     /// The delta of replacing a 16-bit field (a port, in host order) by another.
@@ -156,16 +178,22 @@ const fn u64_of(bytes: [u8; 4]) -> u64 {
     u32::from_ne_bytes(bytes) as u64
 }
 
-/// The sum of the pseudo-header (RFC 9293, section 3.1): addresses in host order, the length of header
-/// and payload in bytes.
+/// The sum of the pseudo-header of a packet, IPv4 (RFC 9293, section 3.1) or IPv6 (RFC 8200, section 8.1), that
+/// begins so; `length` is that of transport header and payload in bytes. None: there is no whole header.
+///
+/// The last destination is taken for the packet's own, as it is unless a routing header names another.
 #[must_use]
-pub fn pseudo_header(source: u32, destination: u32, protocol: u8, length: u16) -> Sum {
+pub fn pseudo_header(packet: &[u8], protocol: u8, length: u16) -> Option<Sum> {
     let mut sum = Sum::default();
-    sum.add(&source.to_be_bytes());
-    sum.add(&destination.to_be_bytes());
+    match packet.first()? >> 4 {
+        4 => sum.add(packet.get(12..20)?),
+        6 => sum.add(packet.get(8..40)?),
+        _ => return None,
+    }
+    // IPv6 has more zeros here, which add nothing.
     sum.add(&[0, protocol]);
     sum.add(&length.to_be_bytes());
-    sum
+    Some(sum)
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use zerocopy::FromBytes;
 use crate::checksum::checksum;
 use crate::ethernet::HEADER;
 use crate::header::{Ipv4, Tcp, Udp};
-use crate::{Endpoint4, Segment, TCP, UDP};
+use crate::{Endpoint, Segment, TCP, UDP};
 
 /// The longest IPv4 packet, in bytes.
 pub const MAX_PACKET: usize = 65_535;
@@ -97,12 +97,12 @@ pub fn beginning(packet: &[u8]) -> Option<Segment> {
         _ => return None,
     };
     Some(Segment {
-        source: Endpoint4::new(fragment.source, source),
-        destination: Endpoint4::new(fragment.destination, destination),
+        source: Endpoint::v4(fragment.source, source),
+        destination: Endpoint::v4(fragment.destination, destination),
         length: fragment.packet_length(),
         protocol: fragment.protocol,
         flags,
-        header: fragment.header,
+        header: fragment.header.into(),
         ttl: ip.ttl,
     })
 }

@@ -1,6 +1,6 @@
 //! The headers as they lie in a frame.
 
-use zerocopy::byteorder::network_endian::{U16, U32};
+use zerocopy::byteorder::network_endian::{U16, U32, U128};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 /// An Ethernet II header (IEEE 802.3).
@@ -53,6 +53,24 @@ impl Ipv4 {
     pub const fn header_length(&self) -> usize {
         ((self.version_and_length & 0x0f) as usize) * 4
     }
+}
+
+/// An IPv6 header without extensions (RFC 8200, section 3).
+#[derive(FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned, Clone, Copy, Debug)]
+#[repr(C)]
+pub struct Ipv6 {
+    /// Version in the upper four bits, then eight of the traffic class and twenty of the flow label.
+    pub version_class_flow: U32,
+    /// Length of what follows this header, in bytes.
+    pub length: U16,
+    /// The protocol above, or the kind of extension that follows.
+    pub next: u8,
+    /// Hops left.
+    pub hop_limit: u8,
+    /// Source address.
+    pub source: U128,
+    /// Destination address.
+    pub destination: U128,
 }
 
 /// A TCP header without options (RFC 9293, section 3.1).

@@ -7,6 +7,7 @@
 
 pub mod checksum;
 pub mod crc32c;
+mod endpoint;
 pub mod ethernet;
 pub mod fragment;
 pub mod header;
@@ -17,6 +18,7 @@ pub mod plain;
 pub mod sctp;
 
 pub use checksum::Delta;
+pub use endpoint::{Address, Endpoint, Endpoint4, Endpoint6};
 pub use ethernet::Mac;
 pub use nat::Change;
 pub use parse::{Malformed, Segment, Verdict, parse};
@@ -42,60 +44,4 @@ pub mod tcp_flag {
     pub const PSH: u8 = 0x08;
     /// The acknowledgment field is significant.
     pub const ACK: u8 = 0x10;
-}
-
-/// A transport endpoint of IPv4, in one word: the address, the port and 16 zero bits.
-///
-/// The order of the parts makes comparing two endpoints one comparison of words.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub struct Endpoint4(u64);
-
-impl Endpoint4 {
-    /// The endpoint of an address (host order) and a port.
-    #[must_use]
-    pub const fn new(address: u32, port: u16) -> Self {
-        Self((address as u64) << 32 | (port as u64) << 16)
-    }
-
-    /// The address, host order.
-    #[must_use]
-    pub const fn address(self) -> u32 {
-        (self.0 >> 32) as u32
-    }
-
-    /// The port.
-    #[must_use]
-    pub const fn port(self) -> u16 {
-        (self.0 >> 16) as u16
-    }
-
-    /// The word: address in bits 63–32, port in bits 31–16, zeros below.
-    #[must_use]
-    pub const fn word(self) -> u64 {
-        self.0
-    }
-
-    /// The endpoint in the upper 48 bits of a word, whatever stands below.
-    #[must_use]
-    pub const fn from_word(word: u64) -> Self {
-        Self(word & !0xffff)
-    }
-}
-
-impl From<std::net::SocketAddrV4> for Endpoint4 {
-    fn from(address: std::net::SocketAddrV4) -> Self {
-        Self::new(u32::from(*address.ip()), address.port())
-    }
-}
-
-impl From<Endpoint4> for std::net::SocketAddrV4 {
-    fn from(end: Endpoint4) -> Self {
-        Self::new(end.address().into(), end.port())
-    }
-}
-
-impl std::fmt::Display for Endpoint4 {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        std::net::SocketAddrV4::from(*self).fmt(f)
-    }
 }

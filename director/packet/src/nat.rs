@@ -4,9 +4,9 @@ use zerocopy::FromBytes;
 
 use crate::checksum::{Delta, pseudo_header};
 use crate::ethernet::{HEADER, Mac};
-use crate::header::{Ipv4, Sctp, Tcp, Udp};
+use crate::header::{Ipv4, Ipv6, Sctp, Tcp, Udp};
 use crate::parse::Segment;
-use crate::{Endpoint4, SCTP, TCP, crc32c};
+use crate::{Endpoint, SCTP, TCP, crc32c};
 
 /// Which end of a packet is replaced.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -17,12 +17,12 @@ pub enum End {
     Destination,
 }
 
-/// The replacement of one endpoint by another, with what it does to the checksums.
+/// The replacement of one endpoint by another of the same family, with what it does to the checksums.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Change {
     /// What is put in.
-    pub to: Endpoint4,
-    /// What it adds to the sum of the IPv4 header.
+    pub to: Endpoint,
+    /// What it adds to the sum of the IPv4 header; IPv6 has none.
     pub network: Delta,
     /// What it adds to the sum of the transport: the pseudo-header and the port.
     pub transport: Delta,
@@ -31,19 +31,21 @@ pub struct Change {
 impl Change {
     /// The replacement of `from` by `to`.
     #[must_use]
-    pub const fn between(from: Endpoint4, to: Endpoint4) -> Self {
-        let network = Delta::of_u32(from.address(), to.address());
-        Self { to, network, transport: network.and(Delta::of_u16(from.port(), to.port())) }
+    pub fn between(from: impl Into<Endpoint>, to: impl Into<Endpoint>) -> Self {
+        let (from, to) = (from.into(), to.into());
+        let address = Delta::of_address(from.address(), to.address());
+        let network = if to.is_v6() { Delta::NONE } else { address };
+        Self { to, network, transport: address.and(Delta::of_u16(from.port(), to.port())) }
     }
 
     /// The replacement of `to` by `from`, from what was kept of the opposite one.
     #[must_use]
-    pub const fn opposite(self, from: Endpoint4) -> Self {
-        Self { to: from, network: self.network.opposite(), transport: self.transport.opposite() }
+    pub fn opposite(self, from: impl Into<Endpoint>) -> Self {
+        Self { to: from.into(), network: self.network.opposite(), transport: self.transport.opposite() }
     }
 
-    /// Replaces an end of the packet in `frame` and decrements its TTL, keeping the checksums as right
-    /// or as wrong as they were; a UDP checksum that was not in use is computed where the whole packet
+    /// Replaces an end of the packet in `frame` and decrements its TTL or hop limit, keeping the checksums as
+    /// right or as wrong as they were; a UDP checksum that was not in use is computed where the whole packet
     /// is at hand. `segment` is what [`crate::parse()`] said of this frame.
     #[inline]
     pub fn apply(&self, frame: &mut [u8], segment: &Segment, end: End) {
@@ -58,16 +60,29 @@ impl Change {
 
     #[inline]
     fn put(&self, frame: &mut [u8], segment: &Segment, end: End, ttl: u8) {
-        let Some((head, data)) = frame.split_at_mut_checked(HEADER + usize::from(segment.header)) else {
-            return;
-        };
-        let Some(Ok((ip, _))) = head.get_mut(HEADER..).map(Ipv4::mut_from_prefix) else { return };
-        ip.checksum = self.network.apply(ip.checksum);
-        ip.ttl = ttl;
-        match end {
-            End::Source => ip.source.set(self.to.address()),
-            End::Destination => ip.destination.set(self.to.address()),
+        let header = HEADER + usize::from(segment.header);
+        let Some((head, data)) = frame.split_at_mut_checked(header) else { return };
+        let Some(packet) = head.get_mut(HEADER..) else { return };
+        match self.to {
+            Endpoint::V4(to) => {
+                let Ok((ip, _)) = Ipv4::mut_from_prefix(packet) else { return };
+                ip.checksum = self.network.apply(ip.checksum);
+                ip.ttl = ttl;
+                match end {
+                    End::Source => ip.source.set(to.address()),
+                    End::Destination => ip.destination.set(to.address()),
+                }
+            }
+            Endpoint::V6(to) => {
+                let Ok((ip, _)) = Ipv6::mut_from_prefix(packet) else { return };
+                ip.hop_limit = ttl;
+                match end {
+                    End::Source => ip.source.set(to.address()),
+                    End::Destination => ip.destination.set(to.address()),
+                }
+            }
         }
+        let length = segment.length - segment.header;
         if segment.protocol == TCP {
             let Ok((tcp, _)) = Tcp::mut_from_prefix(data) else { return };
             tcp.checksum = self.transport.apply(tcp.checksum);
@@ -76,7 +91,7 @@ impl Change {
                 End::Destination => tcp.destination.set(self.to.port()),
             }
         } else if segment.protocol == SCTP {
-            self.put_sctp(data, end, segment.length - u16::from(segment.header));
+            self.put_sctp(data, end, length);
         } else {
             let Ok((udp, _)) = Udp::mut_from_prefix(data) else { return };
             match end {
@@ -84,8 +99,7 @@ impl Change {
                 End::Destination => udp.destination.set(self.to.port()),
             }
             if udp.checksum == [0, 0] {
-                let (source, destination) = (ip.source.get(), ip.destination.get());
-                compute_udp(source, destination, data, segment.length - u16::from(segment.header));
+                compute_udp(packet, data, length);
             } else {
                 udp.checksum = self.transport.apply_udp(udp.checksum);
             }
@@ -112,12 +126,12 @@ impl Change {
     }
 }
 
-/// Puts in the checksum of a datagram of `length` bytes that had none. Where part of it lies elsewhere
-/// it goes on having none, which IPv4 allows (RFC 768).
+/// Puts in the checksum of a datagram of `length` bytes that had none, in a packet with these headers. Where part
+/// of it lies elsewhere it goes on having none, which IPv4 allows (RFC 768).
 #[cold]
-fn compute_udp(source: u32, destination: u32, data: &mut [u8], length: u16) {
+fn compute_udp(packet: &[u8], data: &mut [u8], length: u16) {
     let Some(datagram) = data.get_mut(..usize::from(length)) else { return };
-    let mut sum = pseudo_header(source, destination, crate::UDP, length);
+    let Some(mut sum) = pseudo_header(packet, crate::UDP, length) else { return };
     sum.add(datagram);
     if let Ok((udp, _)) = Udp::mut_from_prefix(datagram) {
         udp.checksum = match sum.checksum() {
@@ -141,6 +155,7 @@ pub fn set_macs(frame: &mut [u8], destination: Mac, source: Mac) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Endpoint4;
     use crate::parse::{Verdict, parse};
     use etherparse::{NetSlice, PacketBuilder, SlicedPacket, TransportSlice};
 

@@ -6,24 +6,24 @@ use crate::ethernet::{self, Mac, ether_type};
 use crate::header::{Ethernet, Ipv4, Sctp, Tcp, Udp};
 use crate::sctp::{CHUNK_HEADER, Event};
 use crate::tcp_flag::{RST, SYN};
-use crate::{Endpoint4, SCTP, TCP, UDP, checksum};
+use crate::{Endpoint, SCTP, TCP, UDP, checksum};
 
-/// A whole TCP segment, UDP datagram or SCTP packet in an IPv4 packet, its headers checked.
+/// A whole TCP segment, UDP datagram or SCTP packet in an IP packet, its headers checked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Segment {
     /// Where it comes from.
-    pub source: Endpoint4,
+    pub source: Endpoint,
     /// Where it goes.
-    pub destination: Endpoint4,
-    /// The length of the IPv4 packet in bytes.
+    pub destination: Endpoint,
+    /// The length of the IP packet in bytes.
     pub length: u16,
     /// [`TCP`], [`UDP`] or [`SCTP`].
     pub protocol: u8,
     /// TCP's control bits; 0 for UDP; the number of the [`Event`] for SCTP.
     pub flags: u8,
-    /// The length of the IPv4 header with its options, in bytes.
-    pub header: u8,
-    /// Time to live.
+    /// The length of the IP header with its options or extensions, in bytes.
+    pub header: u16,
+    /// Time to live, or hop limit.
     pub ttl: u8,
 }
 
@@ -124,8 +124,8 @@ fn plain(head: &[u8], total: usize, mac: Mac) -> Option<Segment> {
         return None;
     }
     Some(Segment {
-        source: Endpoint4::new(header.source.get(), tcp.source.get()),
-        destination: Endpoint4::new(header.destination.get(), tcp.destination.get()),
+        source: Endpoint::v4(header.source.get(), tcp.source.get()),
+        destination: Endpoint::v4(header.destination.get(), tcp.destination.get()),
         length,
         protocol: header.protocol,
         flags: if header.protocol == TCP { tcp.flags } else { 0 },
@@ -208,13 +208,13 @@ fn ipv4(packet: &[u8], available: usize, contiguous: bool) -> Result<Verdict, Ma
         (udp.source.get(), udp.destination.get(), 0)
     };
     Ok(Verdict::Segment(Segment {
-        source: Endpoint4::new(source, source_port),
-        destination: Endpoint4::new(destination, destination_port),
+        source: Endpoint::v4(source, source_port),
+        destination: Endpoint::v4(destination, destination_port),
         length: header.length.get(),
         protocol,
         flags,
         // At most 60: four bits of words of four bytes.
-        header: header_length as u8,
+        header: header_length as u16,
         ttl: header.ttl,
     }))
 }
@@ -371,10 +371,10 @@ mod tests {
                 // does not take for that reason it still shows up to there.
                 let theirs = etherparse::LaxSlicedPacket::from_ethernet(&frame).unwrap();
                 let Some(etherparse::LaxNetSlice::Ipv4(ip)) = theirs.net else { panic!("not IPv4") };
-                assert_eq!(ip.header().source_addr(), std::net::Ipv4Addr::from(segment.source.address()));
+                assert_eq!(ip.header().source_addr(), std::net::IpAddr::from(segment.source.address()));
                 assert_eq!(
                     ip.header().destination_addr(),
-                    std::net::Ipv4Addr::from(segment.destination.address())
+                    std::net::IpAddr::from(segment.destination.address())
                 );
                 assert_eq!(ip.header().protocol().0, segment.protocol);
                 let ports = match theirs.transport {

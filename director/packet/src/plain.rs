@@ -141,7 +141,7 @@ mod tests {
     use crate::nat::{Change, set_macs};
     use crate::parse::{Segment, Verdict, parse};
     use crate::tcp_flag::ACK;
-    use crate::{Mac, UDP};
+    use crate::{Endpoint, Mac, UDP};
     use etherparse::PacketBuilder;
 
     const MAC: Mac = Mac([2, 0, 0, 0, 0, 1]);
@@ -165,6 +165,7 @@ mod tests {
     fn expected(frame: &[u8]) -> Option<Plain> {
         let Verdict::Segment(segment) = parse(frame, frame.len(), MAC) else { return None };
         let Segment { source, destination, length, protocol, flags, header, ttl } = segment;
+        let (Endpoint::V4(source), Endpoint::V4(destination)) = (source, destination) else { return None };
         let is_plain = protocol == TCP && header == 20 && ttl > 1;
         is_plain.then_some(Plain { source, destination, length, flags })
     }
@@ -231,10 +232,11 @@ mod tests {
                 frame[24..26].copy_from_slice(&sum.to_be_bytes());
                 frame[50..52].copy_from_slice(&tcp_sum.to_be_bytes());
                 let end = if source { End::Source } else { End::Destination };
-                let change = Change::between(Endpoint4::new(old, old_port), Endpoint4::new(new, new_port));
+                let to = Endpoint4::new(new, new_port);
+                let change = Change::between(Endpoint4::new(old, old_port), to);
                 let known = Segment {
-                    source: Endpoint4::new(0, 0),
-                    destination: Endpoint4::new(0, 0),
+                    source: Endpoint::v4(0, 0),
+                    destination: Endpoint::v4(0, 0),
                     length: 52,
                     protocol: TCP,
                     flags: ACK,
@@ -245,7 +247,7 @@ mod tests {
                 change.apply(&mut slow, &known, end);
                 set_macs(&mut slow, Mac([1, 2, 3, 4, 5, 6]), Mac([7, 8, 9, 10, 11, 12]));
                 let rewrite = Rewrite {
-                    to: change.to,
+                    to,
                     network: change.network,
                     transport: change.transport,
                     macs: (0x0807_0605_0403_0201, 0x0c0b_0a09),

@@ -14,7 +14,7 @@ const BUCKETS: usize = 256;
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Member {
     /// Its address and port, as it was added; port 0 stays 0.
-    pub(crate) address: director_packet::Endpoint4,
+    pub(crate) address: director_packet::Endpoint,
     pub(crate) weight: u32,
     /// The weight it had last that was not 0; 0 if it was added with that and never got another.
     pub(crate) last_weight: u32,
@@ -74,10 +74,10 @@ impl Table {
         let server = |bucket: usize| list.get(*self.buckets.get(bucket)? as usize);
         let usable = |server: &&ServerView| servers.is_usable(server.slot);
         let port = if self.flags & PORT != 0 { u32::from(request.source_port) } else { 0 };
-        let source = request.source.wrapping_add(port);
+        let source = request.source.fold().wrapping_add(port);
         let first = match self.hash {
             Hash::Source => golden(source),
-            Hash::Destination => golden(request.destination),
+            Hash::Destination => golden(request.destination.fold()),
             Hash::Maglev => maglev::bucket(source),
         };
         let found = server(first)?;

@@ -1,6 +1,7 @@
 //! `lblc` and `lblcr`: the server, or the set of servers, that a destination address had before.
 
 use director_flow::{TICKS_PER_SECOND, Tick};
+use director_packet::Address;
 
 use super::hashing::golden;
 use super::least::weighted;
@@ -12,14 +13,18 @@ use crate::servers::{Servers, Standing};
 const EXPIRATION: u32 = 24 * 60 * 60 * TICKS_PER_SECOND;
 
 /// A destination address and what is known of its servers.
-#[derive(Clone, Copy, Default, Debug)]
+#[derive(Clone, Copy, Debug)]
 struct Destination {
-    address: u32,
+    address: Address,
     /// How many servers it has; 0: this is free.
     count: usize,
     used: Tick,
     /// When a server came to its set or left it.
     changed: Tick,
+}
+
+impl Destination {
+    const FREE: Self = Self { address: Address::V4(0), count: 0, used: Tick(0), changed: Tick(0) };
 }
 
 /// How many destinations share a part of the cache by their hash.
@@ -39,7 +44,7 @@ impl Cache {
     fn new(destinations: usize, width: usize) -> Self {
         let (destinations, width) = (destinations.max(1), width.max(1));
         Self {
-            destinations: vec![Destination::default(); destinations].into(),
+            destinations: vec![Destination::FREE; destinations].into(),
             slots: vec![0; destinations * width].into(),
             width,
         }
@@ -57,13 +62,13 @@ impl Cache {
     }
 
     /// Where an address can be: among a few, so that nobody has to look through all.
-    fn group(&self, address: u32) -> std::ops::Range<usize> {
+    fn group(&self, address: Address) -> std::ops::Range<usize> {
         let groups = self.destinations.len().div_ceil(GROUP);
-        let first = golden(address) % groups * GROUP;
+        let first = golden(address.fold()) % groups * GROUP;
         first..(first + GROUP).min(self.destinations.len())
     }
 
-    fn find(&mut self, address: u32, now: Tick) -> Option<usize> {
+    fn find(&mut self, address: Address, now: Tick) -> Option<usize> {
         let is_it = |at: &usize| {
             let known = &self.destinations[*at];
             known.count > 0 && known.address == address
@@ -79,7 +84,7 @@ impl Cache {
     }
 
     /// A place for an address.
-    fn claim(&mut self, address: u32, now: Tick) -> usize {
+    fn claim(&mut self, address: Address, now: Tick) -> usize {
         let idle = |at: &usize| {
             let known = &self.destinations[*at];
             if known.count == 0 { u32::MAX } else { now.since(known.used) }
@@ -179,7 +184,7 @@ impl Locality {
         &mut self,
         slots: &impl Fn(usize) -> Option<u32>,
         servers: &Servers,
-        destination: u32,
+        destination: Address,
         now: Tick,
     ) -> Option<usize> {
         let known = self.cache.find(destination, now);
@@ -244,44 +249,48 @@ mod tests {
     #[test]
     fn destinations_have_sets_of_their_own() {
         let mut cache = Cache::new(2, 2);
-        let first = cache.claim(1, Tick(10));
+        let first = cache.claim(Address::V4(1), Tick(10));
         [7, 8, 9].iter().for_each(|&slot| cache.insert(first, slot, Tick(10)));
         assert_eq!(cache.set(first), [7, 8], "a full set keeps what it has");
-        let second = cache.claim(2, Tick(11));
+        let second = cache.claim(Address::V4(2), Tick(11));
         cache.insert(second, 9, Tick(11));
-        assert_eq!((cache.find(1, Tick(12)), cache.find(2, Tick(11))), (Some(first), Some(second)));
+        assert_eq!(
+            (cache.find(Address::V4(1), Tick(12)), cache.find(Address::V4(2), Tick(11))),
+            (Some(first), Some(second))
+        );
         cache.remove(first, 7, Tick(12));
         assert_eq!((cache.set(first), cache.set(second)), (&[8][..], &[9][..]));
         // No place is left: the one not used for longest goes.
-        assert_eq!(cache.claim(3, Tick(13)), second);
-        assert_eq!((cache.find(2, Tick(13)), cache.set(second).len()), (None, 0));
+        assert_eq!(cache.claim(Address::V4(3), Tick(13)), second);
+        assert_eq!((cache.find(Address::V4(2), Tick(13)), cache.set(second).len()), (None, 0));
     }
 
     #[test]
     fn a_day_without_use_and_all_is_forgotten() {
         let mut cache = Cache::new(1, 1);
-        let at = cache.claim(1, Tick(u32::MAX - 5));
+        let at = cache.claim(Address::V4(1), Tick(u32::MAX - 5));
         cache.insert(at, 7, Tick(u32::MAX - 5));
         let later = Tick(u32::MAX - 5).plus(EXPIRATION - 1);
-        assert_eq!(cache.find(1, later), Some(at));
-        assert_eq!(cache.find(1, later.plus(EXPIRATION)), None);
+        assert_eq!(cache.find(Address::V4(1), later), Some(at));
+        assert_eq!(cache.find(Address::V4(1), later.plus(EXPIRATION)), None);
     }
 
     #[test]
     fn a_longer_list_keeps_the_sets() {
         let mut old = Cache::new(20, 2);
         for address in 0..20 {
-            let at = old.claim(address, Tick(1));
+            let at = old.claim(Address::V4(address), Tick(1));
             old.insert(at, address, Tick(1));
             old.insert(at, address + 100, Tick(1));
         }
-        let known: Vec<u32> = (0..20).filter(|&address| old.find(address, Tick(1)).is_some()).collect();
+        let known: Vec<u32> =
+            (0..20).filter(|&address| old.find(Address::V4(address), Tick(1)).is_some()).collect();
         assert!(known.len() >= 8, "{known:?}");
         for width in [1, 5] {
             let mut new = Cache::new(20, width);
             new.adopt(&old);
             for &address in &known {
-                let at = new.find(address, Tick(1)).unwrap();
+                let at = new.find(Address::V4(address), Tick(1)).unwrap();
                 let set = [address, address + 100];
                 assert_eq!(new.set(at), &set[2 - width.min(2)..]);
             }

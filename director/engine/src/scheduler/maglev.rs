@@ -69,7 +69,7 @@ pub(super) fn populate(members: &[Member]) -> Box<[u32]> {
     let mut orders: Vec<_> = members
         .iter()
         .map(|member| {
-            let key = member.address.address().wrapping_add(member.address.port().into());
+            let key = member.address.address().fold().wrapping_add(member.address.port().into());
             let skip = hsiphash(key, SKIP) as usize % (SIZE - 1) + 1;
             (bucket(key), skip)
         })
@@ -98,10 +98,10 @@ pub(super) fn populate(members: &[Member]) -> Box<[u32]> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use director_packet::Endpoint4;
+    use director_packet::Endpoint;
 
     fn member(address: u32, weight: u32) -> Member {
-        Member { address: Endpoint4::new(address, 80), weight, last_weight: weight }
+        Member { address: Endpoint::v4(address, 80), weight, last_weight: weight }
     }
 
     #[test]

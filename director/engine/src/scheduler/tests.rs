@@ -8,7 +8,7 @@ mod threads;
 use std::sync::Arc;
 
 use director_flow::Tick;
-use director_packet::Endpoint4;
+use director_packet::{Address, Endpoint};
 
 use super::{Request, ServiceView};
 use crate::catalog::Catalog;
@@ -16,7 +16,7 @@ use crate::servers::Servers;
 use crate::service::{Protocol, SchedulerKind, ServerSpec, ServiceKey, ServiceSpec};
 use crate::state::State;
 
-const VIP: Endpoint4 = Endpoint4::new(0xc0a8_123a, 80);
+const VIP: Endpoint = Endpoint::v4(0xc0a8_123a, 80);
 const KEY: ServiceKey = ServiceKey { protocol: Protocol::Tcp, address: VIP };
 
 /// A service, its servers by a number each.
@@ -27,12 +27,12 @@ struct Bench {
 }
 
 /// The address of a server of this number.
-const fn address(number: u32) -> Endpoint4 {
-    Endpoint4::new(0xc0a8_0200 + number, 80)
+const fn address(number: u32) -> Endpoint {
+    Endpoint::v4(0xc0a8_0200 + number, 80)
 }
 
 fn request(source: u32) -> Request {
-    Request { source, source_port: 2001, destination: VIP.address(), now: Tick(0) }
+    Request { source: Address::V4(source), source_port: 2001, destination: VIP.address(), now: Tick(0) }
 }
 
 impl Bench {
@@ -78,6 +78,6 @@ impl Bench {
     /// A new half-open connection: the slot and the number of its server.
     fn connect(&mut self, request: &Request) -> Option<(u32, u32)> {
         let server = self.view().schedule(&self.servers, request, State::SynRecv)?;
-        Some((server.slot, server.address.address() - address(0).address()))
+        Some((server.slot, server.address.address().fold() - address(0).address().fold()))
     }
 }

@@ -3,7 +3,7 @@
 //! A server's reply therefore says nothing of the service it belongs to. It is translated where the server's
 //! address and port are those of one such service only.
 
-use director_packet::{Change, Endpoint4};
+use director_packet::{Change, Endpoint};
 
 use super::{Core, Frames, Lane, Load, Moment, Verdict, Way};
 use crate::reason::Reason;
@@ -55,7 +55,7 @@ impl Core {
 }
 
 /// The way to an address, kept nowhere.
-fn way_to<'a>(moment: &Moment<'a>, to: Endpoint4) -> Result<Way<'a>, Reason> {
+fn way_to<'a>(moment: &Moment<'a>, to: Endpoint) -> Result<Way<'a>, Reason> {
     let hop = moment.snapshot.fib.hop(to.address()).ok_or(Reason::NoRoute)?;
     let adjacency = moment.shared.adjacencies.entry(hop).map_err(|_| Reason::NeighbourTableFull)?;
     Way::by(moment, adjacency)

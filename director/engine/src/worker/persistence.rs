@@ -1,12 +1,11 @@
 //! New connections of persistent services: they go where the client's template says.
 
-use director_flow::Index;
-use director_packet::Endpoint4;
+use director_packet::{Address, Endpoint};
 
 use super::Moment;
 use crate::reason::Reason;
 use crate::scheduler::{Request, ServerView, ServiceView};
-use crate::service::{Persistence, key_word};
+use crate::service::{EndKey, Persistence};
 use crate::snapshot::FTP;
 use crate::state::State;
 use crate::templates::{Chosen, Joined, Key};
@@ -17,10 +16,10 @@ impl ServiceView {
     pub(super) fn server_for(
         &self,
         moment: &Moment<'_>,
-        vip: Endpoint4,
+        vip: Endpoint,
         request: &Request,
         state: State,
-        connection: Option<Index>,
+        connection: Option<u32>,
     ) -> Result<ServerView, Reason> {
         let servers = &moment.shared.servers;
         let Some(persistence) = self.persistence else {
@@ -39,7 +38,7 @@ impl ServiceView {
         let joined = moment.shared.templates.join(
             self.template_of(persistence, vip, request.source),
             (moment.now, persistence.timeout),
-            connection.map(|index| (index, state == State::Established)),
+            connection.map(|number| (number, state == State::Established)),
             servers,
             is_usable,
             choose,
@@ -56,13 +55,13 @@ impl ServiceView {
 
     /// A service of one port has templates of that port; one of all ports has them for all, and so has one of FTP,
     /// whose clients come to other ports too.
-    fn template_of(&self, persistence: Persistence, vip: Endpoint4, source: u32) -> Key {
+    fn template_of(&self, persistence: Persistence, vip: Endpoint, source: Address) -> Key {
+        let client = persistence.masked(source);
         if self.key.mark().is_some() {
-            return Key { service: self.key.word(), client: source & persistence.netmask };
+            return Key { service: self.key.into(), client };
         }
         let own = self.key.address.port();
         let port = if vip.port() == own && own != FTP { own } else { 0 };
-        let service = key_word(Endpoint4::new(vip.address(), port), self.key.protocol.number());
-        Key { service, client: source & persistence.netmask }
+        Key { service: EndKey::new(vip.with_port(port), self.key.protocol.number()), client }
     }
 }

@@ -2,7 +2,7 @@
 
 use director_packet::ethernet::HEADER;
 use director_packet::fragment::Fragment;
-use director_packet::{Endpoint4, parse};
+use director_packet::{Address, Endpoint, parse};
 
 use super::{BURST, Core, Frames, Lane, Moment, Verdict, Worker};
 use crate::fragments::{Added, Arrival, Ticket, Whole};
@@ -18,7 +18,7 @@ pub struct Part<'a> {
     /// What becomes of it; [`Verdict::Keep`] and the verdicts with an MTU it is never.
     pub verdict: Verdict,
     /// The virtual service that it was for; none for a server's.
-    pub service: Option<Endpoint4>,
+    pub service: Option<Endpoint>,
     /// Whether it stands for a frame that was received, and not for a further part of one that was too long.
     pub is_received: bool,
 }
@@ -33,7 +33,7 @@ pub(super) struct Reassembly {
     /// What becomes of its parts, how long they may be in bytes, and what virtual service they are for.
     verdict: Verdict,
     mtu: u16,
-    service: Option<Endpoint4>,
+    service: Option<Endpoint>,
 }
 
 impl Reassembly {
@@ -49,7 +49,7 @@ impl Reassembly {
     }
 
     /// Says what becomes of the parts.
-    fn send(&mut self, verdict: Verdict, service: Option<Endpoint4>) {
+    fn send(&mut self, verdict: Verdict, service: Option<Endpoint>) {
         self.service = service;
         (self.verdict, self.mtu) = match verdict {
             Verdict::SendSplit(port, mtu) => (Verdict::Send(port), mtu),
@@ -84,10 +84,11 @@ impl Core {
         let head = frames.head(at);
         let Some(fragment) = head.get(HEADER..).and_then(Fragment::read) else { return Verdict::Kernel };
         let snapshot = moment.snapshot;
-        let is_ours = if snapshot.is_local(fragment.destination) {
-            snapshot.has_service_on(fragment.destination, fragment.protocol)
+        let (source, destination) = (Address::V4(fragment.source), Address::V4(fragment.destination));
+        let is_ours = if snapshot.is_local(destination) {
+            snapshot.has_service_on(destination, fragment.protocol)
         } else {
-            moment.shared.servers.may_have(fragment.source)
+            moment.shared.servers.may_have(source)
         };
         if snapshot.is_off() || !is_ours {
             return Verdict::Kernel;
@@ -130,7 +131,7 @@ impl Worker {
     /// [`Self::next_part`] then gives its parts, and [`Self::replies`] has one ICMP error more where there is one to
     /// be sent. False: there is none left. To be called when the verdicts of the burst were obeyed.
     pub fn reassemble(&mut self, now: Tick, milliseconds: u32) -> bool {
-        let Self { table, shared, snapshot, core, .. } = self;
+        let Self { table, table_v6, shared, snapshot, core, .. } = self;
         let Some(last) = core.reassembly.count.checked_sub(1) else { return false };
         // Taken out while the core decides about what is in it.
         let Some(mut whole) = core.reassembly.whole.take() else { return false };
@@ -147,7 +148,8 @@ impl Worker {
             (Some(reason), _) => Verdict::Drop(reason),
             (None, None) => Verdict::Drop(Reason::PortDown),
             (None, Some(port)) => {
-                let moment = Moment { now, milliseconds, port, port_number, snapshot, table, shared };
+                let moment =
+                    Moment { now, milliseconds, port, port_number, snapshot, table, table_v6, shared };
                 core.whole(&moment, whole.frame(), longest)
             }
         };

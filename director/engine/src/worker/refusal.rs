@@ -1,10 +1,10 @@
 //! The ICMP errors that tell a sender why its packet did not go on.
 
-use director_packet::Mac;
 use director_packet::checksum::Delta;
 use director_packet::ethernet::{HEADER, ether_type};
 use director_packet::icmp::{self, MAX_ERROR};
 use director_packet::nat::set_macs;
+use director_packet::{Address, Mac};
 
 use super::{Core, Frames, Lane, Moment, Verdict};
 use crate::limiter::Limiter;
@@ -106,22 +106,23 @@ impl Core {
         } else {
             (icmp::Error::FragmentationNeeded(mtu), Reason::TooBig)
         };
-        self.reply(moment, error, frames.head(lane.at), moment.port.address);
+        self.reply(moment, error, frames.head(lane.at), moment.port.address_for(lane.client));
         Verdict::Drop(reason)
     }
 
-    /// Tells the sender of a frame of an error, from an address of the director's (host order): back the
+    /// Tells the sender of a frame of an error, from an address of the director's: back the
     /// way the frame came, as often as the rate limit allows.
-    pub(super) fn reply(&mut self, moment: &Moment<'_>, error: icmp::Error, frame: &[u8], from: u32) {
+    pub(super) fn reply(&mut self, moment: &Moment<'_>, error: icmp::Error, frame: &[u8], from: Address) {
         let Refusals { limiter, replies, identification } = &mut self.refusals;
         let Some((header, packet)) = frame.split_first_chunk::<HEADER>() else { return };
         let Some(source) = packet.get(12..16).and_then(|bytes| bytes.first_chunk::<4>()) else { return };
+        let Address::V4(from) = from else { return };
         if from == 0 || replies.len() == replies.capacity() {
             return;
         }
         // As Linux does: no limit on what the discovery of a path's MTU depends on.
         let is_limited = !matches!(error, icmp::Error::FragmentationNeeded(_));
-        if is_limited && !limiter.allows(u32::from_be_bytes(*source), moment.milliseconds) {
+        if is_limited && !limiter.allows(Address::V4(u32::from_be_bytes(*source)), moment.milliseconds) {
             return;
         }
         let mut body = [0; MAX_ERROR];

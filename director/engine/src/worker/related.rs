@@ -6,17 +6,17 @@
 //! destination unreachable, source quench and time exceeded are translated, both ways; they count as
 //! packets of the connection, and neither its state nor its timer learns of them.
 
-use director_flow::{Index, Inserted, Record, V4, V4End};
 use director_packet::checksum::{Delta, Sum, checksum};
 use director_packet::ethernet::{HEADER, ether_type};
 use director_packet::header::Ipv4;
-use director_packet::{Endpoint4, ICMP, SCTP, TCP, UDP};
+use director_packet::{Address, Endpoint, ICMP, SCTP, TCP, UDP};
 use zerocopy::FromBytes;
 
 use super::refusal::decrement_ttl;
+use super::tables::{Made, Whose};
 use super::unknown::may_be_a_client;
 use super::{Core, Frames, Moment, Verdict, Way};
-use crate::entry;
+use crate::entry::Entry;
 use crate::reason::Reason;
 use crate::state::{Direction, State};
 
@@ -31,8 +31,8 @@ const TRANSLATED: [u8; 3] = [3, 4, 11];
 
 /// An ICMP error that quotes a TCP segment, UDP datagram or SCTP packet.
 struct Related {
-    /// Where the quoting packet goes, host order.
-    destination: u32,
+    /// Where the quoting packet goes.
+    destination: Address,
     /// Its time to live.
     ttl: u8,
     /// Its length, in bytes.
@@ -42,8 +42,8 @@ struct Related {
     /// Where the quoted transport header begins.
     transport: usize,
     protocol: u8,
-    quoted_source: Endpoint4,
-    quoted_destination: Endpoint4,
+    quoted_source: Endpoint,
+    quoted_destination: Endpoint,
 }
 
 impl Related {
@@ -71,14 +71,14 @@ impl Related {
         let ports = quoted.get(header..header + QUOTED_TRANSPORT)?;
         let port = |at: usize| u16::from_be_bytes([ports[at], ports[at + 1]]);
         Some(Self {
-            destination: outer.destination.get(),
+            destination: Address::V4(outer.destination.get()),
             ttl: outer.ttl,
             length: outer.length.get(),
             icmp,
             transport: icmp + ICMP_HEADER + header,
             protocol: inner.protocol,
-            quoted_source: Endpoint4::new(inner.source.get(), port(0)),
-            quoted_destination: Endpoint4::new(inner.destination.get(), port(2)),
+            quoted_source: Endpoint::v4(inner.source.get(), port(0)),
+            quoted_destination: Endpoint::v4(inner.destination.get(), port(2)),
         })
     }
 
@@ -96,7 +96,8 @@ impl Related {
     }
 
     /// Replaces the quoted end that the entry replaced, and the end of the quoting packet that shows it.
-    fn translate(&self, frame: &mut [u8], direction: Direction, from: Endpoint4, to: Endpoint4) {
+    fn translate(&self, frame: &mut [u8], direction: Direction, from: Endpoint, to: Endpoint) {
+        let (Endpoint::V4(from), Endpoint::V4(to)) = (from, to) else { return };
         let address = Delta::of_u32(from.address(), to.address());
         let transport = address.and(Delta::of_u16(from.port(), to.port()));
         // The quoted packet went the other way: its source is what the answer's destination is.
@@ -166,64 +167,53 @@ impl Core {
         }
         let related = Related::find(frame)?;
         // A client's error quotes what the virtual service sent it; a server's, what the client sent.
-        let (direction, end, other) = if moment.snapshot.is_local(related.destination) {
+        let (direction, client, other) = if moment.snapshot.is_local(related.destination) {
             (Direction::In, related.quoted_destination, related.quoted_source)
         } else {
             (Direction::Out, related.quoted_source, related.quoted_destination)
         };
-        let client = entry::client_end(end, related.protocol);
-        let hash = moment.table.hash(client);
-        let found = moment.table.find(hash, |record| entry::matches(record, client, direction, other));
-        let index = match found {
-            Some(index) => index,
-            None => match self.schedule_related(moment, &related, direction, client, frame)? {
-                Ok(index) => index,
+        let whose = Whose { client, other, protocol: related.protocol, direction };
+        let entry = match self.local.find(moment, whose) {
+            Some(entry) => entry,
+            None => match self.schedule_related(moment, &related, whose, frame)? {
+                Ok(entry) => entry,
                 Err(reason) => return Some(Verdict::Drop(reason)),
             },
         };
-        let record = moment.table.record(index);
-        if direction == Direction::Out && related.destination != end.address() {
+        if direction == Direction::Out && related.destination != client.address() {
             return None;
         }
         self.held[at] = None;
-        Some(self.forward_related(moment, &related, direction, record, frame))
+        Some(self.forward_related(moment, &related, direction, entry, frame))
     }
 
     /// Under `schedule_icmp`, a client's error about a connection that is not known makes an entry of it. None: it is
     /// the kernel's, as without.
-    fn schedule_related(
+    fn schedule_related<'a>(
         &mut self,
-        moment: &Moment<'_>,
+        moment: &Moment<'a>,
         related: &Related,
-        direction: Direction,
-        client: V4End,
+        whose: Whose,
         frame: &mut [u8],
-    ) -> Option<Result<Index, Reason>> {
+    ) -> Option<Result<Entry<'a>, Reason>> {
         let snapshot = moment.snapshot;
-        if !snapshot.sysctls.schedule_icmp || direction == Direction::Out {
+        if !snapshot.sysctls.schedule_icmp || whose.direction == Direction::Out {
             return None;
         }
-        let service = snapshot.service(client.addr(), related.quoted_source, related.protocol)?;
+        let client = whose.client.address();
+        let service = snapshot.service(client, whose.other, related.protocol)?;
         if let Err(reason) = related.verify(frame) {
             return Some(Err(reason));
         }
-        if !may_be_a_client(snapshot, client.addr()) {
+        if !may_be_a_client(snapshot, client) {
             return Some(Err(Reason::MartianSource));
         }
         if moment.shared.drops_one(&snapshot.sysctls) {
             return Some(Err(Reason::DropPacket));
         }
         // About an ICMP error no ICMP error is sent: where there is no server nobody is told.
-        Some(self.insert(moment, service, related.quoted_source, client, State::None).map(|inserted| {
-            match inserted {
-                Inserted::New(index) => {
-                    let slot = entry::slot(moment.table.record(index));
-                    moment.shared.servers.count_connection(self.local.id(), slot);
-                    index
-                }
-                Inserted::Existing(index) => index,
-            }
-        }))
+        let made = self.insert(moment, service, whose, State::None);
+        Some(made.map(|(Made::New(entry) | Made::Existing(entry))| entry))
     }
 
     fn forward_related(
@@ -231,20 +221,19 @@ impl Core {
         moment: &Moment<'_>,
         related: &Related,
         direction: Direction,
-        record: &Record<V4>,
+        entry: Entry<'_>,
         frame: &mut [u8],
     ) -> Verdict {
-        if direction == Direction::Out && !moment.snapshot.ip_forward {
+        if direction == Direction::Out && !moment.snapshot.forwards(entry.client()) {
             return Verdict::Drop(Reason::ForwardingOff);
         }
         if let Err(reason) = related.verify(frame) {
             return Verdict::Drop(reason);
         }
-        if entry::forward(record).is_one_sided() && moment.snapshot.ends_here(entry::server(record).address())
-        {
+        if entry.forward().is_one_sided() && moment.snapshot.ends_here(entry.server().address()) {
             return Verdict::Kernel;
         }
-        let way = match Way::of(moment, record, direction) {
+        let way = match Way::of(moment, entry, direction) {
             Ok(way) => way,
             Err(reason) => return Verdict::Drop(reason),
         };
@@ -255,10 +244,10 @@ impl Core {
         if related.length > way.out.mtu {
             return Verdict::Drop(Reason::TooBig);
         }
-        moment.shared.servers.count(self.local.id(), entry::slot(record), direction, related.length);
-        let (service, server) = (entry::service(record), entry::server(record));
+        moment.shared.servers.count(self.local.id(), entry.slot(), direction, related.length);
+        let (service, server) = (entry.service(), entry.server());
         match direction {
-            Direction::In if entry::forward(record).is_one_sided() => decrement_ttl(frame),
+            Direction::In if entry.forward().is_one_sided() => decrement_ttl(frame),
             Direction::In => related.translate(frame, direction, service, server),
             Direction::Out => related.translate(frame, direction, server, service),
         }

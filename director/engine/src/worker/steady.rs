@@ -279,7 +279,7 @@ impl Steady<'_> {
             return None;
         }
         let found = self.moment.table.find(glance.hash, |record| {
-            entry::matches(record, glance.client, glance.direction, glance.other)
+            entry::matches(record, glance.client, glance.direction, glance.other.into())
         });
         self.lookup.record(found?)
     }

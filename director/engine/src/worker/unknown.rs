@@ -1,11 +1,12 @@
 //! Packets without an entry: new connections, and what is not the fast path's.
 
-use director_flow::{Clock, Index, InsertError, Inserted, Record, V4, V4End};
+use director_flow::Clock;
 use director_packet::tcp_flag::SYN;
-use director_packet::{Endpoint4, Malformed, SCTP, Segment, TCP, UDP, icmp};
+use director_packet::{Address, Malformed, SCTP, Segment, TCP, UDP, icmp};
 
+use super::tables::{Made, Whose};
 use super::{Core, Frames, Lane, Moment, Verdict, Way};
-use crate::entry;
+use crate::entry::Entry;
 use crate::reason::Reason;
 use crate::scheduler::{Request, ServerView, ServiceView};
 use crate::snapshot::Snapshot;
@@ -31,11 +32,11 @@ impl Core {
         &mut self,
         moment: &Moment<'_>,
         lane: &Lane,
-        index: Index,
+        entry: Entry<'_>,
         frames: &mut impl Frames,
     ) -> Verdict {
         if moment.snapshot.sysctls.expire_nodest_conn {
-            self.local.kill(index);
+            self.local.kill(entry);
             return self.schedule(moment, lane, frames);
         }
         Verdict::Drop(Reason::ServerGone)
@@ -48,11 +49,16 @@ impl Core {
         }
         let Segment { source, protocol, .. } = lane.segment;
         let snapshot = moment.snapshot;
-        let asked = snapshot.sysctls.nat_icmp_send && snapshot.ip_forward;
+        let asked = snapshot.sysctls.nat_icmp_send && snapshot.forwards(lane.client);
         if !asked || lane.segment.resets() || !snapshot.has_server(source, protocol) {
             return Verdict::Kernel;
         }
-        self.reply(moment, icmp::Error::PortUnreachable, frames.head(lane.at), moment.port.address);
+        self.reply(
+            moment,
+            icmp::Error::PortUnreachable,
+            frames.head(lane.at),
+            moment.port.address_for(lane.client),
+        );
         Verdict::Drop(Reason::NoConnection)
     }
 
@@ -78,50 +84,40 @@ impl Core {
             return sent.unwrap_or_else(|reason| self.refuse(moment, lane, reason, frames));
         }
         let first = first_state(snapshot, protocol, flags);
-        let index = match self.insert(moment, service, destination, lane.client, first) {
-            Ok(Inserted::New(index)) => {
-                let slot = entry::slot(moment.table.record(index));
-                moment.shared.servers.count_connection(self.local.id(), slot);
-                index
-            }
-            // Another worker was faster with a packet of the same connection.
-            Ok(Inserted::Existing(index)) => {
-                self.advance(moment, lane, index, moment.table.record(index));
-                index
+        let entry = match self.insert(moment, service, lane.whose(), first) {
+            Ok(Made::New(entry)) => entry,
+            Ok(Made::Existing(entry)) => {
+                self.advance(moment, lane, entry);
+                entry
             }
             Err(reason) => return self.refuse(moment, lane, reason, frames),
         };
-        let record = moment.table.record(index);
-        self.forward(moment, lane, record, Way::of(moment, record, Direction::In), frames)
+        self.forward(moment, lane, entry, Way::of(moment, entry, Direction::In), frames)
     }
 
-    /// Makes the entry of a new connection to `vip`, in a state.
-    pub(super) fn insert(
+    /// Makes the entry of a new connection in a state, and counts it.
+    pub(super) fn insert<'a>(
         &mut self,
-        moment: &Moment<'_>,
+        moment: &Moment<'a>,
         service: &ServiceView,
-        vip: Endpoint4,
-        client: V4End,
+        whose: Whose,
         state: State,
-    ) -> Result<Inserted, Reason> {
-        let same = |record: &Record<V4>| entry::matches(record, client, Direction::In, vip);
+    ) -> Result<Made<'a>, Reason> {
         let request = Request {
-            source: client.addr(),
-            source_port: client.port(),
-            destination: vip.address(),
+            source: whose.client.address(),
+            source_port: whose.client.port(),
+            destination: whose.other.address(),
             now: moment.now,
         };
-        let make = |index: Index, record: &Record<V4>| {
-            let server = service.server_for(moment, vip, &request, state, Some(index))?;
-            entry::fill(record, vip, &server);
+        let made = self.local.insert(moment, whose, |number| {
+            let server = service.server_for(moment, whose.other, &request, state, Some(number))?;
             let state = settle(moment, &server, state);
-            Ok(Clock::new(moment.now, state.kept(), moment.snapshot.timeouts.of(state)))
-        };
-        self.local.insert(client, same, make).map_err(|error| match error {
-            InsertError::TableFull => Reason::TableFull,
-            InsertError::ChainFull => Reason::ChainFull,
-            InsertError::Refused(reason) => reason,
-        })
+            Ok((server, Clock::new(moment.now, state.kept(), moment.snapshot.timeouts.of(state))))
+        })?;
+        if let Made::New(entry) = made {
+            moment.shared.servers.count_connection(self.local.id(), entry.slot());
+        }
+        Ok(made)
     }
 
     /// What becomes of a frame that is no whole TCP segment or UDP datagram for the port.
@@ -155,14 +151,14 @@ impl Core {
 /// Whether a SYN or INIT on this entry begins a new connection: where the old one is over, unless
 /// `conn_reuse_mode` is 0 (under its bit 2, where it may be over); or, under `expire_nodest_conn`, where its server is to get no new one.
 #[cold]
-pub(super) fn is_new(moment: &Moment<'_>, record: &Record<V4>) -> bool {
+pub(super) fn is_new(moment: &Moment<'_>, entry: Entry<'_>) -> bool {
     let sysctls = &moment.snapshot.sysctls;
-    let state = entry::state(record);
+    let state = entry.state();
     // Where nobody sees the server close, the client's FIN is all there is.
-    let may_be_over = state == State::FinWait && entry::forward(record).is_one_sided();
+    let may_be_over = state == State::FinWait && entry.forward().is_one_sided();
     sysctls.conn_reuse_mode != 0 && state.is_over()
         || sysctls.conn_reuse_mode & 2 != 0 && may_be_over
-        || sysctls.expire_nodest_conn && moment.shared.servers.weight(entry::slot(record)) == 0
+        || sysctls.expire_nodest_conn && moment.shared.servers.weight(entry.slot()) == 0
 }
 
 /// The state that a new connection is in whose server turned out to be this one; it was counted in `state`.
@@ -194,12 +190,18 @@ fn begins(snapshot: &Snapshot, segment: &Segment) -> bool {
 }
 
 /// Whether an address can be a client's: a host's, and not the director's own.
-pub(super) fn may_be_a_client(snapshot: &Snapshot, address: u32) -> bool {
+pub(super) fn may_be_a_client(snapshot: &Snapshot, address: Address) -> bool {
     !snapshot.is_local(address) && may_be_a_host(address)
 }
 
-/// Whether an address can be a host's: not "this network", loopback, multicast or above.
-const fn may_be_a_host(address: u32) -> bool {
-    let first = address >> 24;
-    first != 0 && first != 127 && first < 224
+/// Whether an address can be a host's: of IPv4 not "this network", loopback, multicast or above; of IPv6 neither
+/// `::`, loopback and what else is in that network, nor multicast, nor an IPv4 address.
+const fn may_be_a_host(address: Address) -> bool {
+    match address {
+        Address::V4(address) => {
+            let first = address >> 24;
+            first != 0 && first != 127 && first < 224
+        }
+        Address::V6(address) => address >> 48 != 0 && address >> 120 != 0xff,
+    }
 }

@@ -5,7 +5,7 @@
 //! client .10, router .1 ---------- director ---------- servers .71 to .74, router .1
 //! ```
 
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
 use director_engine::adjacency::Link;
@@ -16,9 +16,9 @@ use director_engine::service::{Protocol, SchedulerKind, ServerSpec, ServiceKey, 
 use director_engine::snapshot::{PortView, Sysctls};
 use director_engine::state::{State, Timeouts};
 use director_engine::{BURST, Control, Frames, Options, Reason, Tick, Verdict, Worker};
-use director_packet::{Endpoint4, Mac};
+use director_packet::{Address, Endpoint, Mac};
 
-use super::packet::{Packet, describe, end, mac_of};
+use super::packet::{Packet, describe, mac_of};
 
 pub(crate) const FRONT: u8 = 0;
 pub(crate) const BACK: u8 = 1;
@@ -53,12 +53,12 @@ impl Frames for Burst {
     }
 }
 
-pub(crate) fn point(text: &str) -> Endpoint4 {
-    end(text).into()
+pub(crate) fn point(text: &str) -> Endpoint {
+    text.parse::<SocketAddr>().unwrap().into()
 }
 
-pub(crate) fn ip(text: &str) -> u32 {
-    text.parse::<Ipv4Addr>().unwrap().into()
+pub(crate) fn ip(text: &str) -> Address {
+    text.parse::<IpAddr>().unwrap().into()
 }
 
 pub(crate) fn key(protocol: Protocol, vip: &str) -> ServiceKey {
@@ -100,13 +100,21 @@ impl Lab {
         let mut fib = Fib::default();
         fib.insert((ip("192.168.18.0"), 24), Route::Link { port: FRONT });
         fib.insert((ip("192.168.2.0"), 24), Route::Link { port: BACK });
-        fib.insert((0, 0), Route::Gateway { port: FRONT, gateway: ip("192.168.18.1") });
-        let port = |mac, address| PortView { mac, mtu: 1500, up: true, twin: true, address: ip(address) };
+        fib.insert((ip("0.0.0.0"), 0), Route::Gateway { port: FRONT, gateway: ip("192.168.18.1") });
+        let port = |mac, address: &str| PortView {
+            mac,
+            mtu: 1500,
+            up: true,
+            twin: true,
+            address: address.parse::<Ipv4Addr>().unwrap().into(),
+            address_v6: 0,
+        };
         let network = Network {
             ports: vec![port(PORT_MACS[0], "192.168.18.58"), port(PORT_MACS[1], "192.168.2.90")],
             local: vec![ip("192.168.18.58"), ip("192.168.18.59"), ip("192.168.2.90")],
             fib: Arc::new(fib),
             ip_forward: true,
+            ip_forward_v6: true,
         };
         let mut lab = Self { control, workers, network, milliseconds: 5_000 };
         for host in ["192.168.18.1", "192.168.18.10", "192.168.18.11"] {
@@ -311,7 +319,7 @@ impl Lab {
                 let hop = self.control.shared().adjacencies.hop(*way).unwrap();
                 let service = self.workers[0].held_for(0);
                 let whose = service.map_or_else(String::new, |service| format!(" for {service}"));
-                format!("hold {}{whose}: {}", Ipv4Addr::from(hop.address), describe(frame))
+                format!("hold {}{whose}: {}", hop.address, describe(frame))
             }
         }
     }
@@ -366,10 +374,8 @@ impl Lab {
     /// Active and inactive connections of a server.
     pub(crate) fn load(&self, key: ServiceKey, server: &str) -> (u32, u32) {
         let catalog = &self.control.catalog;
-        let row = catalog
-            .servers(catalog.service(key).unwrap())
-            .find(|row| SocketAddrV4::from(row.address) == end(server))
-            .unwrap();
+        let row =
+            catalog.servers(catalog.service(key).unwrap()).find(|row| row.address == point(server)).unwrap();
         let Load { active, inactive, .. } = row.load;
         (active, inactive)
     }

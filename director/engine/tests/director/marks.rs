@@ -2,19 +2,24 @@
 
 use std::num::NonZeroU32;
 
-use director_engine::mark::MarkRule;
+use director_engine::mark::{MarkRule, Network};
 use director_engine::service::{Persistence, SchedulerKind, ServerSpec, ServiceKey, ServiceSpec};
 
-use crate::lab::{CLIENT, Lab, RR, SERVERS, VIP, ip, point, served, tcp_key};
+use crate::lab::{CLIENT, Lab, RR, SERVERS, VIP, point, served, tcp_key};
 use crate::packet::{tcp, udp};
 
 const ANY: MarkRule = MarkRule {
     protocol: None,
-    source: MarkRule::ANY_ADDRESS,
-    destination: MarkRule::ANY_ADDRESS,
+    source: None,
+    destination: None,
     ports: MarkRule::ANY_PORT,
     mark: NonZeroU32::MIN,
 };
+
+fn network(address: &str, mask: u32) -> Option<Network> {
+    let address: std::net::Ipv4Addr = address.parse().unwrap();
+    Some(Network::V4(address.into(), mask))
+}
 
 fn mark(mark: u32) -> NonZeroU32 {
     NonZeroU32::new(mark).unwrap()
@@ -33,7 +38,7 @@ fn serve(lab: &mut Lab, number: u32, spec: ServiceSpec, servers: &[&str]) -> Ser
 /// A service of mark 1 for the ports 80 to 443 of .58.
 fn lab(spec: ServiceSpec, servers: &[&str]) -> (Lab, ServiceKey) {
     let mut lab = Lab::empty(100, 1);
-    let destination = (ip("192.168.18.58"), u32::MAX);
+    let destination = network("192.168.18.58", u32::MAX);
     lab.control.set_marks(vec![MarkRule { destination, ports: (80, 443), ..ANY }]);
     let key = serve(&mut lab, 1, spec, servers);
     (lab, key)
@@ -84,7 +89,7 @@ fn a_mark_comes_before_an_address_if_it_has_a_service() {
 #[test]
 fn the_first_rule_that_matches_counts() {
     let mut lab = Lab::empty(100, 1);
-    let near = (ip("192.168.18.0"), 0xffff_ff00);
+    let near = network("192.168.18.0", 0xffff_ff00);
     lab.control.set_marks(vec![
         MarkRule { source: near, protocol: Some(6), mark: mark(2), ..ANY },
         MarkRule { mark: mark(3), ..ANY },

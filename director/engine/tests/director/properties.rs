@@ -4,7 +4,7 @@ use bolero::TypeGenerator;
 use director_engine::service::Protocol;
 use director_engine::state::State;
 use director_engine::{Reason, Verdict};
-use director_packet::Mac;
+use director_packet::{Address, Mac};
 
 use crate::lab::{BACK, CLIENT, FRONT, Lab, PORT_MACS, SERVERS, VIP, key, tcp_key};
 use crate::packet::{Packet, icmp, mac_of, tcp, udp};
@@ -236,7 +236,8 @@ fn any_connection_there_and_back() {
                 (UDP_VIP, "192.168.2.72:53", udp(&client, UDP_VIP), udp("192.168.2.72:53", &client))
             };
             let first = (*address >> 24) as u8;
-            let is_host = !matches!(first, 0 | 127 | 224..) && !lab.network.local.contains(address);
+            let is_host =
+                !matches!(first, 0 | 127 | 224..) && !lab.network.local.contains(&Address::V4(*address));
             let frame = dress(open).frame(Mac::default(), PORT_MACS[0]);
             let (verdicts, mut frames, _) = lab.process(0, FRONT, vec![frame]);
             if !is_host {

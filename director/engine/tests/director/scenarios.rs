@@ -6,7 +6,7 @@ use director_engine::fib::Route;
 use director_engine::service::{Forward, Protocol, SchedulerKind, ServerSpec, ServiceKey};
 use director_engine::snapshot::Sysctls;
 use director_engine::state::State;
-use director_packet::Endpoint4;
+use director_packet::Endpoint;
 use director_packet::fragment::{MAX_FRAME, cut};
 use etherparse::Ipv4Header;
 
@@ -220,9 +220,9 @@ impl Scene {
         let catalog = &mut self.lab.control.catalog;
         server_spec.forward = forward;
         // As ipvsadm does it: a port that is not translated is the service's.
-        let port = |server: Endpoint4| match forward {
+        let port = |server: Endpoint| match forward {
             Forward::Masquerading => server,
-            _ => Endpoint4::new(server.address(), service.address.port()),
+            _ => server.with_port(service.address.port()),
         };
         let server = || server.map(port).ok_or_else(|| "which server?".to_owned());
         let told = |error: &dyn std::error::Error| error.to_string();

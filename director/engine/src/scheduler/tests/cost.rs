@@ -2,6 +2,8 @@
 
 use std::time::Instant;
 
+use director_packet::Address;
+
 use super::{Bench, request};
 use crate::service::SchedulerKind;
 use crate::state::State;
@@ -17,7 +19,7 @@ fn cost(scheduler: SchedulerKind, count: usize) -> u128 {
     let start = Instant::now();
     for number in 0..CONNECTIONS {
         let mut request = request(number as u32 * 0x9e37);
-        request.destination = number as u32 % 7;
+        request.destination = Address::V4(number as u32 % 7);
         let Some(server) = view.schedule(&bench.servers, &request, State::SynRecv) else { continue };
         open.push_back(server.slot);
         if open.len() > 20_000

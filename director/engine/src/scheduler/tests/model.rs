@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use director_flow::Tick;
+use director_packet::Address;
 
 use super::{Bench, VIP, address};
 use crate::scheduler::Request;
@@ -63,7 +64,7 @@ struct Model {
     top: i64,
     step: i64,
     /// By destination: the servers, newest first, when it was used, when the set changed.
-    cache: HashMap<u32, (Vec<u32>, u32, u32)>,
+    cache: HashMap<Address, (Vec<u32>, u32, u32)>,
 }
 
 const DAY: u32 = 24 * 60 * 60 * 10;
@@ -288,7 +289,7 @@ impl Model {
             .list
             .iter()
             .map(|server| {
-                let key = address(server.number).address() + 80;
+                let key = address(server.number).address().fold() + 80;
                 let offset = hash(key, 2_654_435_761) % size;
                 let skip = hash(key, 2_654_446_892) % (size - 1) + 1;
                 (0..size).map(|j| ((offset + j * skip) % size) as usize).collect()
@@ -315,9 +316,9 @@ impl Model {
 
     fn hashed(&self, request: &Request) -> Option<usize> {
         let port = if self.flags & PORT == 0 { 0 } else { u32::from(request.source_port) };
-        let key = request.source + port;
+        let key = request.source.fold() + port;
         let (buckets, tries): (Vec<usize>, Vec<usize>) = match self.kind {
-            SchedulerKind::DestinationHash => (self.buckets(|_| 1), vec![golden(request.destination)]),
+            SchedulerKind::DestinationHash => (self.buckets(|_| 1), vec![golden(request.destination.fold())]),
             SchedulerKind::SourceHash => {
                 let first = golden(key);
                 let more = (0..256).map(|i| ((first + i) % 256 + golden(key)) % 256);
@@ -442,8 +443,12 @@ fn check(scheduler: SchedulerKind) {
             bench.add(number, spec(weight, 0));
             model.add(number, spec(weight, 0));
         }
-        let mut request =
-            Request { source: 0xc0a8_120a, source_port: 1, destination: VIP.address(), now: Tick(1) };
+        let mut request = Request {
+            source: Address::V4(0xc0a8_120a),
+            source_port: 1,
+            destination: VIP.address(),
+            now: Tick(1),
+        };
         // Slot, server, whether it is active.
         let mut open: Vec<(u32, u32, bool)> = Vec::new();
         for &(step, a, b) in steps {
@@ -505,7 +510,7 @@ fn check(scheduler: SchedulerKind) {
                 }
                 15 => request.now = request.now.plus(u32::from(a) * 36_000 / 8),
                 _ => {
-                    request.source = 0xc0a8_1200 + u32::from(a);
+                    request.source = Address::V4(0xc0a8_1200 + u32::from(a));
                     request.source_port = b.into();
                     let found = bench.connect(&request);
                     assert_eq!(found.map(|(_, number)| number), model.connect(&request), "{request:?}");
@@ -514,7 +519,7 @@ fn check(scheduler: SchedulerKind) {
             }
         }
         for server in bench.catalog.servers(bench.catalog.service(super::KEY).unwrap()) {
-            let number = server.address.address() - address(0).address();
+            let number = server.address.address().fold() - address(0).address().fold();
             let expected = model.server(number);
             assert_eq!((server.load.active, server.load.inactive), (expected.active, expected.inactive));
         }

@@ -2,6 +2,8 @@
 
 use std::collections::VecDeque;
 
+use director_packet::Address;
+
 use super::{Bench, request};
 use crate::service::{FALLBACK, PORT, SchedulerKind, ServerSpec};
 use crate::state::State;
@@ -39,7 +41,7 @@ fn run(scheduler: &str, story: &str) {
         } else if let Some(number) = word.strip_prefix('-') {
             bench.delete(number.parse().unwrap());
         } else if let Some(number) = word.strip_prefix("client=") {
-            request.source = 0xc0a8_1200 + number.parse::<u32>().unwrap();
+            request.source = Address::V4(0xc0a8_1200 + number.parse::<u32>().unwrap());
             sources = true;
         } else if let Some(number) = word.strip_prefix("port=") {
             request.source_port = number.parse().unwrap();
@@ -54,7 +56,7 @@ fn run(scheduler: &str, story: &str) {
             let found = bench.connect(&request);
             let expected = (word != "none").then(|| word.parse().unwrap_or_else(|_| panic!("{}", place())));
             assert_eq!(found.map(|(_, number)| number), expected, "{}", place());
-            request.source += u32::from(sources);
+            request.source = Address::V4(request.source.fold() + u32::from(sources));
             if let Some((slot, _)) = found {
                 let state = if closing { State::TimeWait } else { State::SynRecv };
                 bench.servers.change(slot, State::SynRecv, state);

@@ -1,0 +1,94 @@
+//! A connection table as the control core keeps it: what is over ends.
+
+use std::sync::Arc;
+
+use director_flow::{
+    Clock, CreateError, Index, Keeper, Options, Policy, Progress, Record, Table, Tick, Verdict, WorkerLocal,
+};
+
+use crate::entry::{self, Layout};
+use crate::pressure::Pressure;
+use crate::servers::Servers;
+use crate::templates::Templates;
+
+/// How many entries are looked at in one turn when those of deleted servers end.
+const SCAN: u32 = 10_000;
+
+/// What is the same for the tables of both families in one turn.
+pub(crate) struct Cycle<'a> {
+    pub(crate) servers: &'a Servers,
+    pub(crate) templates: &'a Templates,
+    pub(crate) now: Tick,
+    /// Steps, at most.
+    pub(crate) budget: usize,
+    /// The switch of this name.
+    pub(crate) drop_entry: bool,
+}
+
+/// The table of a family.
+pub(crate) struct Kept<F: Layout> {
+    pub(crate) table: Arc<Table<F>>,
+    pub(crate) keeper: Keeper<F>,
+    /// The number of its first entry among those of both tables.
+    first: u32,
+    /// Where the search for entries of deleted servers stands.
+    purging: Option<u32>,
+    pressure: Pressure,
+}
+
+/// Ends what is over.
+struct Expiry<'a> {
+    cycle: &'a Cycle<'a>,
+    first: u32,
+}
+
+impl<F: Layout> Policy<F> for Expiry<'_> {
+    fn expired(&mut self, _: Index, _: &Record<F>, _: Clock) -> Verdict {
+        Verdict::Remove
+    }
+
+    fn removed(&mut self, index: Index, record: &Record<F>) {
+        self.cycle.servers.unbind(entry::slot(record), entry::state(record));
+        self.cycle.templates.leave(self.first + index.get(), self.cycle.now);
+    }
+}
+
+impl<F: Layout> Kept<F> {
+    /// A table, and the workers' parts of it. `first` is the number of its first entry.
+    pub(crate) fn create(options: &Options, first: u32) -> Result<(Self, Vec<WorkerLocal<F>>), CreateError> {
+        let (table, locals, keeper) = Table::create(options)?;
+        Ok((Self { table, keeper, first, purging: None, pressure: Pressure::default() }, locals))
+    }
+
+    /// Has the entries of deleted servers end.
+    pub(crate) fn purge(&mut self) {
+        self.purging = Some(0);
+    }
+
+    /// Runs the timers and gives back what is over.
+    pub(crate) fn poll(&mut self, cycle: &Cycle<'_>) -> Progress {
+        let Self { table, keeper, first, purging, pressure } = self;
+        let mut expiry = Expiry { cycle, first: *first };
+        if let Some(from) = *purging {
+            let mut doomed = Vec::new();
+            *purging = table.scan(from, SCAN, |index, record| {
+                if cycle.servers.is_gone(entry::slot(record)) {
+                    doomed.push(index);
+                }
+            });
+            for index in doomed {
+                keeper.remove(index, &mut expiry);
+            }
+        }
+        let mut progress = keeper.poll(cycle.now, cycle.budget, &mut expiry);
+        progress.behind |= purging.is_some();
+        if cycle.drop_entry {
+            progress.behind |= pressure.apply(table, cycle.now, cycle.budget, |index| {
+                keeper.remove(index, &mut expiry);
+            });
+        } else {
+            pressure.rest();
+        }
+        progress
+    }
+}

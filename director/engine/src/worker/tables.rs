@@ -1,0 +1,149 @@
+//! The connection tables of both families, as a worker uses them.
+
+use director_flow::{Clock, Index, InsertError, Inserted, Record, Table, V4, V6, WorkerLocal};
+use director_packet::Endpoint;
+
+use super::Moment;
+use crate::entry::{self, Entry, Layout};
+use crate::reason::Reason;
+use crate::scheduler::ServerView;
+use crate::state::Direction;
+
+/// Whom a packet is of.
+#[derive(Clone, Copy)]
+pub(super) struct Whose {
+    pub(super) client: Endpoint,
+    /// The end that is not the client's: the virtual service, or the real server.
+    pub(super) other: Endpoint,
+    pub(super) protocol: u8,
+    pub(super) direction: Direction,
+}
+
+/// What an insertion came to.
+pub(super) enum Made<'a> {
+    /// The entry was made.
+    New(Entry<'a>),
+    /// Another worker was faster with a packet of the same connection.
+    Existing(Entry<'a>),
+}
+
+/// What one worker owns of the tables.
+pub(super) struct Locals {
+    v4: WorkerLocal<V4>,
+    v6: WorkerLocal<V6>,
+    /// Whether there has been a packet of IPv6 since the worker last slept. Until then the table of IPv6 does not
+    /// wait for it, and it has nothing to report.
+    is_v6_online: bool,
+}
+
+impl Locals {
+    pub(super) const fn new(v4: WorkerLocal<V4>, v6: WorkerLocal<V6>) -> Self {
+        Self { v4, v6, is_v6_online: false }
+    }
+
+    #[inline]
+    pub(super) fn id(&self) -> usize {
+        self.v4.id()
+    }
+
+    #[inline]
+    pub(super) fn quiescent(&mut self) {
+        self.v4.quiescent();
+        if self.is_v6_online {
+            self.v6.quiescent();
+        }
+    }
+
+    pub(super) fn offline(&mut self) {
+        self.v4.offline();
+        if self.is_v6_online {
+            self.v6.offline();
+            self.is_v6_online = false;
+        }
+    }
+
+    /// The entry of a packet.
+    #[inline(always)]
+    pub(super) fn find<'a>(&mut self, moment: &Moment<'a>, whose: Whose) -> Option<Entry<'a>> {
+        if whose.client.is_v6() {
+            return self.find_v6(moment, whose);
+        }
+        let index = find(moment.table, whose)?;
+        Some(Entry::V4(index, moment.table.record(index)))
+    }
+
+    #[inline(never)]
+    fn find_v6<'a>(&mut self, moment: &Moment<'a>, whose: Whose) -> Option<Entry<'a>> {
+        if !self.is_v6_online {
+            self.v6.online();
+            self.is_v6_online = true;
+        }
+        let index = find(moment.table_v6, whose)?;
+        Some(Entry::V6(index, moment.table_v6.record(index)))
+    }
+
+    /// Makes the entry of a new connection, of which [`Self::find`] found none: `make` is given its number and says
+    /// its server and its first clock.
+    pub(super) fn insert<'a>(
+        &mut self,
+        moment: &Moment<'a>,
+        whose: Whose,
+        make: impl FnOnce(u32) -> Result<(ServerView, Clock), Reason>,
+    ) -> Result<Made<'a>, Reason> {
+        let of_v4 = |index| Entry::V4(index, moment.table.record(index));
+        let of_v6 = |index| Entry::V6(index, moment.table_v6.record(index));
+        if whose.client.is_v6() {
+            let made = insert(&mut self.v6, whose, |index| make(moment.table.capacity() + index.get()))?;
+            return Ok(made_as(made, of_v6));
+        }
+        Ok(made_as(insert(&mut self.v4, whose, |index| make(index.get()))?, of_v4))
+    }
+
+    /// Ends an entry.
+    pub(super) fn kill(&mut self, entry: Entry<'_>) {
+        match entry {
+            Entry::V4(index, _) => self.v4.kill(index),
+            Entry::V6(index, _) => self.v6.kill(index),
+        };
+    }
+
+    /// Has the control core look at an entry whose timeout was shortened.
+    pub(super) fn notify(&mut self, entry: Entry<'_>) {
+        match entry {
+            Entry::V4(index, _) => self.v4.notify(index),
+            Entry::V6(index, _) => self.v6.notify(index),
+        }
+    }
+}
+
+#[inline(always)]
+fn find<F: Layout>(table: &Table<F>, whose: Whose) -> Option<Index> {
+    let key = F::key(whose.client, whose.protocol);
+    table.find(table.hash(key), |record| entry::matches(record, key, whose.direction, whose.other))
+}
+
+fn insert<F: Layout>(
+    local: &mut WorkerLocal<F>,
+    whose: Whose,
+    make: impl FnOnce(Index) -> Result<(ServerView, Clock), Reason>,
+) -> Result<Inserted, Reason> {
+    let (key, vip) = (F::key(whose.client, whose.protocol), whose.other);
+    let same = |record: &Record<F>| entry::matches(record, key, Direction::In, vip);
+    let make = |index: Index, record: &Record<F>| {
+        let (server, clock) = make(index)?;
+        entry::fill(record, vip, &server);
+        Ok(clock)
+    };
+    local.insert(key, same, make).map_err(|error| match error {
+        InsertError::TableFull => Reason::TableFull,
+        InsertError::ChainFull => Reason::ChainFull,
+        InsertError::Refused(reason) => reason,
+    })
+}
+
+fn made_as<'a>(made: Inserted, entry: impl FnOnce(Index) -> Entry<'a>) -> Made<'a> {
+    match made {
+        Inserted::New(index) => Made::New(entry(index)),
+        Inserted::Existing(index) => Made::Existing(entry(index)),
+    }
+}
