@@ -180,6 +180,9 @@ sysctls! {
     sloppy_sctp: Switch = Switch::default(),
     /// A persistence template whose server has the weight 0 is no longer used.
     expire_quiescent_template: Switch = Switch::default(),
+    /// FTP's data connections may lead to other hosts than those of the control connection, and to privileged ports.
+    /// No sysctl of IPVS, which never looks; the name is that of `nf_conntrack_ftp`'s parameter, `loose`.
+    ftp_loose: Switch = Switch::default(),
 }
 
 /// The value of a sysctl as it reads.

@@ -109,6 +109,7 @@ fn what_is_left_out_has_its_default() {
         ("schedule_icmp", 0),
         ("sloppy_sctp", 0),
         ("expire_quiescent_template", 0),
+        ("ftp_loose", 0),
     ];
     assert!(config.ipvs.values().eq(expected));
 }
@@ -132,6 +133,7 @@ fn switches_are_as_in_the_kernel_too() {
         ("schedule_icmp", 0),
         ("sloppy_sctp", 0),
         ("expire_quiescent_template", 0),
+        ("ftp_loose", 0),
     ];
     assert!(config.ipvs.values().eq(expected), "{:?}", config.ipvs);
 }

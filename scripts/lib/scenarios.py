@@ -28,6 +28,9 @@ NODES = {"client": "192.168.18.10", "server1": "192.168.2.71", "server2": "192.1
 HOSTS = {"192.168.18.10", "192.168.18.58", "192.168.2.71", "192.168.2.72", "192.168.2.90"}
 # What can be sent and done here; everything else is for simulated time. Options of packets: whether a number follows.
 OPTIONS = {"ttl": 1, "length": 1, "cut": 1, "fragmentable": 0, "wrong-checksum": 0, "no-checksum": 0}
+# And those of a stream.
+OPTIONS |= {"seq": 1, "ack": 1}
+NUMBERS = 1000, 7
 STEPS = {"front", "back", "ipvsadm", "set", "wait"}
 PATIENCE = 2.0
 LONGEST_WAIT = 3.0
@@ -76,16 +79,27 @@ def packet(words):
     given = {}
     while options:
         name = options.pop(0)
+        if name == "data":
+            given[name] = " ".join(options).replace("\\r", "\r").replace("\\n", "\n").encode()
+            break
+        if name == "sack":
+            edges = [int(edge) for edge in options.pop(0).split(",")]
+            given[name] = struct.pack(f"!BBBB{len(edges)}I", 1, 1, 5, 2 + 4 * len(edges), *edges)
+            continue
         if name not in OPTIONS:
             raise Unknown(name)
         given[name] = int(options.pop(0)) if OPTIONS[name] else True
     (saddr, sport), (daddr, dport) = end(source), end(destination)
     header = {"tcp": 20, "udp": 8, "sctp": 12}[kind]
     data = bytes(at % 256 for at in range(given["length"] - 20 - header)) if "length" in given else b""
-    length = header + len(data)
+    data = given.get("data", data)
+    more = given.get("sack", b"")
+    length = header + len(more) + len(data)
     if kind == "tcp":
         flags = sum(bit for name, bit in FLAGS if name in what)
-        body = struct.pack("!HHIIBBHHH", sport, dport, 1000, 7, 0x50, flags, 512, 0, 0) + data
+        numbers = [given.get(name, number) for name, number in zip(("seq", "ack"), NUMBERS)]
+        offset = (header + len(more)) // 4 << 4
+        body = struct.pack("!HHIIBBHHH", sport, dport, *numbers, offset, flags, 512, 0, 0) + more + data
         at = 16
     elif kind == "udp":
         body = struct.pack("!HHHH", sport, dport, length, 0) + data
@@ -154,7 +168,25 @@ def describe(ip):
         note += " without checksum"
     elif not transport_is_right(ip, protocol, body):
         note += " wrong checksum"
+    note += stream(body) if protocol == TCP else ""
     return f"{source}:{sport} > {destination}:{dport} {what}{note}"
+
+
+def stream(body):
+    """What a TCP segment says of its stream, as far as it does not go without saying."""
+    numbers = struct.unpack("!II", body[4:12])
+    text = "" if numbers == NUMBERS else " seq {} ack {}".format(*numbers)
+    header = body[12] >> 4 << 2
+    at = 20
+    while at + 1 < header and body[at]:
+        if body[at] == 5:
+            edges = struct.unpack(f"!{body[at + 1] // 4}I", body[at + 2 : at + body[at + 1]])
+            text += " sack " + ",".join(map(str, edges))
+        at += 1 if body[at] == 1 else max(body[at + 1], 2)
+    data = body[header:]
+    if data and all(32 <= byte < 127 or byte in b"\r\n" for byte in data):
+        text += " data " + data.decode().replace("\r", "\\r").replace("\n", "\\n")
+    return text
 
 
 class Unknown(Exception):

@@ -24,6 +24,7 @@ pub(crate) fn obeyed(given: &Sysctls) -> snapshot::Sysctls {
         secure_tcp: given.secure_tcp == Defense::Always,
         schedule_icmp: given.schedule_icmp.is_on(),
         sloppy_sctp: given.sloppy_sctp.is_on(),
+        ftp_loose: given.ftp_loose.is_on(),
     }
 }
 

@@ -61,31 +61,44 @@ pub(crate) struct Loop {
 }
 
 /// A received burst as the engine sees it.
-struct Frames(Received<{ plain::HEADERS }>);
+struct Frames {
+    received: Received<{ plain::HEADERS }>,
+    /// By how many bytes it has become longer since it was received, modulo 2^64.
+    grown: u64,
+}
 
 impl director_engine::Frames for Frames {
     #[inline]
     fn count(&self) -> usize {
-        self.0.count()
+        self.received.count()
     }
 
     #[inline]
     fn head(&mut self, at: usize) -> &mut [u8] {
-        self.0.segment(at)
+        self.received.segment(at)
     }
 
     #[inline]
     fn length(&self, at: usize) -> usize {
-        self.0.length(at)
+        self.received.length(at)
     }
 
     #[inline(always)]
     fn headers(&mut self, at: usize) -> Option<(&mut plain::Headers, usize)> {
-        self.0.start(at)
+        self.received.start(at)
     }
 
     fn read(&mut self, at: usize, from: usize, bytes: &mut [u8]) -> bool {
-        self.0.read(at, from, bytes)
+        self.received.read(at, from, bytes)
+    }
+
+    fn resize(&mut self, at: usize, length: usize) -> bool {
+        let before = self.received.length(at);
+        let is_done = self.received.resize(at, length);
+        if is_done {
+            self.grown = self.grown.wrapping_add(length as u64).wrapping_sub(before as u64);
+        }
+        is_done
     }
 }
 
@@ -98,7 +111,7 @@ struct Flight {
 
 impl Flight {
     fn new() -> Self {
-        Self { frames: Frames(Received::new()), batch: Batch::new(), bytes: 0 }
+        Self { frames: Frames { received: Received::new(), grown: 0 }, batch: Batch::new(), bytes: 0 }
     }
 }
 
@@ -157,7 +170,7 @@ impl Loop {
     #[inline]
     fn receive(&mut self, at: usize, flight: &mut Flight) -> usize {
         let input = &mut self.inputs[at];
-        let (count, bytes) = flight.frames.0.receive(&mut input.queue);
+        let (count, bytes) = flight.frames.received.receive(&mut input.queue);
         if count > 0 {
             flight.bytes = bytes;
             self.worker.look(input.port, &mut flight.frames, &mut flight.batch);
@@ -169,12 +182,13 @@ impl Loop {
     #[inline]
     fn finish(&mut self, flight: &mut Flight, verdicts: &mut [Verdict; BURST]) {
         let Flight { frames, batch, bytes } = flight;
-        let (port, count) = (batch.port(), frames.0.count());
+        let (port, count) = (batch.port(), frames.received.count());
         self.counters.port(port.into()).rx.add(count as u64, *bytes);
         let (tick, milliseconds) = self.clock.read();
         let common = self.worker.decide(tick, milliseconds, frames, batch, verdicts);
-        let burst = frames.0.open();
-        if common.is_none_or(|out| !self.send_all(out.into(), burst, *bytes)) {
+        let bytes = bytes.wrapping_add(std::mem::take(&mut frames.grown));
+        let burst = frames.received.open();
+        if common.is_none_or(|out| !self.send_all(out.into(), burst, bytes)) {
             for (at, verdict) in verdicts.iter().enumerate().take(count) {
                 if let Some(mbuf) = burst.take(at) {
                     self.obey(port, at, mbuf, *verdict);

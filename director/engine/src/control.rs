@@ -14,6 +14,7 @@ use crate::adjacency::Adjacencies;
 use crate::catalog::Catalog;
 use crate::entry::{self, Entry};
 use crate::fib::Fib;
+use crate::ftp::Ftp;
 use crate::limiter::Limiter;
 use crate::mark::MarkRule;
 use crate::reason::Reason;
@@ -162,8 +163,9 @@ impl Control {
         let (v4, locals) = Kept::create(v4, 0)?;
         let first = v4.table.capacity();
         let (v6, locals_v6) = Kept::create(&Options { workers: locals.len(), ..v6.clone() }, first)?;
-        let templates = Templates::new(templates, first + v6.table.capacity());
-        let shared = Arc::new(Shared::new(servers.clone(), Adjacencies::new(ADJACENCIES), templates));
+        let entries = first + v6.table.capacity();
+        let (templates, adjacencies) = (Templates::new(templates, entries), Adjacencies::new(ADJACENCIES));
+        let shared = Arc::new(Shared::new(servers.clone(), adjacencies, templates, Ftp::new(entries)));
         let locals = locals.into_iter().zip(locals_v6);
         let workers = locals.map(|(v4, v6)| Worker::new(shared.clone(), v4, v6)).collect();
         let control = Self {
@@ -292,8 +294,8 @@ impl Control {
     /// every 100 ms or more often.
     pub fn poll(&mut self, now: Tick, budget: usize) -> Progress {
         self.retired.retain(|snapshot| Arc::strong_count(snapshot) > 1);
-        let Shared { servers, templates, .. } = &*self.shared;
-        let cycle = Cycle { servers, templates, now, budget, drop_entry: self.sysctls.drop_entry };
+        let Shared { servers, templates, ftp, .. } = &*self.shared;
+        let cycle = Cycle { servers, templates, ftp, now, budget, drop_entry: self.sysctls.drop_entry };
         let mut progress = self.v4.poll(&cycle);
         progress.behind |= self.v6.poll(&cycle).behind;
         self.shared.fragments.expire(now);

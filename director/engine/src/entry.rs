@@ -16,19 +16,20 @@
 //! Of IPv6 each address has two words before that of its port: the service words 1 to 3, the server 4 to 6;
 //! the ways are words 7 and 8.
 //!
-//! Only entries that are masqueraded keep ways, so that packets of all others go the general way. Of the words only
-//! the ways change. Every value a worker stores there is right for its epoch, so
+//! Only entries that are masqueraded keep ways, but not those of FTP's control connections, so that packets of all
+//! others go the general way. Of the words only the ways change. Every value a worker stores there is right for its epoch, so
 //! whichever of two stores comes last, plain stores do.
 //!
 //! The short way reads records of IPv4 as they are. Everything else has an [`Entry`], of either family.
 
 use director_flow::{Clock, Family, Index, Record, V4, V4End, V6, V6End};
-use director_packet::{Address, Change, Delta, Endpoint, Endpoint4};
+use director_packet::{Address, Change, Delta, Endpoint, Endpoint4, TCP};
 
 use crate::adjacency::{Adjacencies, Adjacency};
 use crate::scheduler::ServerView;
 use crate::servers::MAX_SERVERS;
 use crate::service::Forward;
+use crate::snapshot::FTP;
 use crate::state::{Direction, State};
 
 /// Bits of a slot, and where those of an adjacency and an epoch begin.
@@ -258,6 +259,13 @@ impl Entry<'_> {
         of_either!(self, record => state(record))
     }
 
+    /// Whether it is that of a control connection of FTP, of which each packet is looked at.
+    #[inline]
+    pub(crate) fn is_ftp_control(self) -> bool {
+        let is_translated = self.forward() == Forward::Masquerading;
+        self.service().port() == FTP && self.protocol() == TCP && is_translated
+    }
+
     /// The slot of its real server.
     #[inline]
     pub(crate) fn slot(self) -> u32 {
@@ -291,7 +299,7 @@ impl Entry<'_> {
 
     /// Keeps the next hop found under an epoch, if it is an entry that keeps them.
     pub(crate) fn set_way(self, direction: Direction, epoch: u32, adjacency: Adjacency) {
-        if self.forward() != Forward::Masquerading {
+        if self.forward() != Forward::Masquerading || self.is_ftp_control() {
             return;
         }
         let slot = self.kept_way(direction) & SLOT_MASK;

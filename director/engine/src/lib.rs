@@ -12,6 +12,7 @@ mod entry;
 pub mod estimator;
 pub mod fib;
 mod fragments;
+mod ftp;
 mod limiter;
 pub mod mark;
 mod pressure;

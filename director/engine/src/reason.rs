@@ -62,6 +62,12 @@ reasons! {
     TemplatesFull = "templates_full",
     /// A new connection was refused by `drop_packet`.
     DropPacket = "drop_packet",
+    /// There is no room for another control connection of FTP.
+    FtpFull = "ftp_full",
+    /// A segment of an FTP control connection that came before one it follows.
+    FtpOutOfOrder = "ftp_out_of_order",
+    /// An answer on an FTP control connection in which no other address can be put.
+    FtpNoRoom = "ftp_no_room",
     /// There is no route to the destination.
     NoRoute = "no_route",
     /// The next hop does not answer.

@@ -39,6 +39,8 @@ pub struct Sysctls {
     pub sloppy_sctp: bool,
     /// A persistence template whose server has the weight 0 is no longer used.
     pub expire_quiescent_template: bool,
+    /// FTP: data connections may lead to other hosts than those of the control connection, and to privileged ports.
+    pub ftp_loose: bool,
 }
 
 impl Default for Sysctls {
@@ -55,6 +57,7 @@ impl Default for Sysctls {
             schedule_icmp: false,
             sloppy_sctp: false,
             expire_quiescent_template: false,
+            ftp_loose: false,
         }
     }
 }

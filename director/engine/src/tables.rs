@@ -7,6 +7,7 @@ use director_flow::{
 };
 
 use crate::entry::{self, Layout};
+use crate::ftp::{self, Ftp};
 use crate::pressure::Pressure;
 use crate::servers::Servers;
 use crate::templates::Templates;
@@ -18,6 +19,7 @@ const SCAN: u32 = 10_000;
 pub(crate) struct Cycle<'a> {
     pub(crate) servers: &'a Servers,
     pub(crate) templates: &'a Templates,
+    pub(crate) ftp: &'a Ftp,
     pub(crate) now: Tick,
     /// Steps, at most.
     pub(crate) budget: usize,
@@ -43,13 +45,15 @@ struct Expiry<'a> {
 }
 
 impl<F: Layout> Policy<F> for Expiry<'_> {
-    fn expired(&mut self, _: Index, _: &Record<F>, _: Clock) -> Verdict {
-        Verdict::Remove
+    fn expired(&mut self, index: Index, _: &Record<F>, _: Clock) -> Verdict {
+        let is_held = self.cycle.ftp.holds(self.first + index.get());
+        if is_held { Verdict::KeepFor(ftp::EXTENSION) } else { Verdict::Remove }
     }
 
     fn removed(&mut self, index: Index, record: &Record<F>) {
         self.cycle.servers.unbind(entry::slot(record), entry::state(record));
         self.cycle.templates.leave(self.first + index.get(), self.cycle.now);
+        self.cycle.ftp.leave(self.first + index.get());
     }
 }
 

@@ -5,6 +5,7 @@
 //! ICMP errors that are sent in `refusal`, those that are translated in `related`, fragments in `reassembly`.
 
 mod cpu;
+mod ftp;
 mod one_packet;
 mod persistence;
 mod reassembly;
@@ -28,6 +29,7 @@ use director_packet::{Change, Endpoint, Segment, UDP, parse};
 use crate::adjacency::{Adjacencies, Adjacency, Link};
 use crate::entry::Entry;
 use crate::fragments::Fragments;
+use crate::ftp::Ftp;
 use crate::reason::Reason;
 use crate::servers::Servers;
 use crate::service::Forward;
@@ -69,6 +71,11 @@ pub trait Frames {
     fn read(&mut self, at: usize, from: usize, bytes: &mut [u8]) -> bool {
         let found = self.head(at).get(from..from + bytes.len());
         found.map(|found| bytes.copy_from_slice(found)).is_some()
+    }
+    /// Makes a frame that lies together longer or shorter at its end; what is new may be anything. False: it cannot
+    /// be done, and the frame is as it was.
+    fn resize(&mut self, _at: usize, _length: usize) -> bool {
+        false
     }
 }
 
@@ -115,6 +122,8 @@ pub struct Shared {
     pub templates: Templates,
     /// Fragments that wait for the rest of their packet.
     pub(crate) fragments: Fragments,
+    /// Control connections of FTP.
+    pub(crate) ftp: Ftp,
     /// New connections until `drop_packet` drops one.
     drop_in: AtomicU32,
 }
@@ -122,13 +131,19 @@ pub struct Shared {
 impl Shared {
     /// Nothing configured yet.
     #[must_use]
-    pub fn new(servers: Arc<Servers>, adjacencies: Adjacencies, templates: Templates) -> Self {
+    pub(crate) fn new(
+        servers: Arc<Servers>,
+        adjacencies: Adjacencies,
+        templates: Templates,
+        ftp: Ftp,
+    ) -> Self {
         Self {
             snapshot: Arc::new(ArcSwap::from_pointee(Snapshot::default())),
             servers,
             adjacencies,
             templates,
             fragments: Fragments::new(),
+            ftp,
             drop_in: AtomicU32::new(0),
         }
     }
@@ -148,6 +163,7 @@ impl Shared {
 }
 
 /// A segment on its way.
+#[derive(Clone, Copy)]
 struct Lane {
     at: usize,
     segment: Segment,
@@ -392,7 +408,8 @@ impl Core {
         frames: &mut impl Frames,
     ) -> Verdict {
         if lane.direction == Direction::In {
-            if lane.segment.opens() && unknown::is_new(moment, entry) {
+            let is_data = || moment.shared.ftp.is_data(moment.number(entry));
+            if lane.segment.opens() && unknown::is_new(moment, entry) && !is_data() {
                 self.local.kill(entry);
                 return self.schedule(moment, lane, frames);
             }
@@ -507,6 +524,14 @@ impl Core {
             service: entry.service(),
             forward: entry.forward(),
         };
+        if entry.is_ftp_control()
+            && let Ok(way) = &way
+        {
+            return match self.ftp(moment, lane, entry, way.out.mtu, frames) {
+                Ok(lane) => self.carry(moment, &lane, load, Ok(*way), frames),
+                Err(reason) => Verdict::Drop(reason),
+            };
+        }
         self.carry(moment, lane, load, way, frames)
     }
 
@@ -560,6 +585,7 @@ struct Load {
 }
 
 /// Where an entry's packets go next.
+#[derive(Clone, Copy)]
 struct Way<'a> {
     adjacency: Adjacency,
     link: Link,

@@ -55,6 +55,12 @@ impl Delta {
         Self(fold((!old) as u64 + new as u64))
     }
 
+    /// The delta of a change between these two sums of the same words.
+    #[must_use]
+    pub const fn between(old: Sum, new: Sum) -> Self {
+        Self(fold((!fold(old.words)) as u64 + new.words))
+    }
+
     /// Both changes together.
     #[must_use]
     pub const fn and(self, other: Self) -> Self {

@@ -16,6 +16,7 @@ pub mod nat;
 pub mod parse;
 pub mod plain;
 pub mod sctp;
+pub mod tcp;
 
 pub use checksum::Delta;
 pub use endpoint::{Address, Endpoint, Endpoint4, Endpoint6};

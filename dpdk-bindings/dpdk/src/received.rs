@@ -83,6 +83,31 @@ impl<const N: usize> Received<N> {
         self.burst.get(at).is_some_and(|mbuf| mbuf.read(from, bytes).is_ok())
     }
 
+    /// Makes a packet of one segment longer or shorter at its end; what is new may be anything. False: it has several,
+    /// or no room, or its data is another's as well; it is as it was.
+    pub fn resize(&mut self, at: usize, length: usize) -> bool {
+        let Some(known) = self.lengths.get_mut(at).filter(|_| at < self.known) else { return false };
+        let Some(mbuf) = self.burst.get_mut(at).filter(|mbuf| mbuf.is_contiguous()) else { return false };
+        let (before, is_done) = (
+            mbuf.len(),
+            match length.checked_sub(mbuf.len()) {
+                Some(more) => mbuf.append(more).is_ok(),
+                None => mbuf.trim(mbuf.len() - length).is_ok(),
+            },
+        );
+        if is_done {
+            *known = length as u32;
+        }
+        // The first bytes are no longer all there.
+        if length < N
+            && length < before
+            && let Some(data) = self.data.get_mut(at)
+        {
+            *data = std::ptr::null_mut();
+        }
+        is_done
+    }
+
     /// The burst, for taking packets out or sending them. [`Self::start`] gives nothing from now on.
     #[inline]
     pub fn open(&mut self) -> &mut Burst {

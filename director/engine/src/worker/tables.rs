@@ -99,12 +99,12 @@ impl Locals {
         Ok(made_as(insert(&mut self.v4, whose, |index| make(index.get()))?, of_v4))
     }
 
-    /// Ends an entry.
-    pub(super) fn kill(&mut self, entry: Entry<'_>) {
+    /// Ends an entry. False: it was over.
+    pub(super) fn kill(&mut self, entry: Entry<'_>) -> bool {
         match entry {
             Entry::V4(index, _) => self.v4.kill(index),
             Entry::V6(index, _) => self.v6.kill(index),
-        };
+        }
     }
 
     /// Has the control core look at an entry whose timeout was shortened.

@@ -9,7 +9,8 @@ use super::{Core, Frames, Lane, Moment, Verdict, Way};
 use crate::entry::Entry;
 use crate::reason::Reason;
 use crate::scheduler::{Request, ServerView, ServiceView};
-use crate::snapshot::Snapshot;
+use crate::service::Forward;
+use crate::snapshot::{FTP, Snapshot};
 use crate::state::{Direction, State};
 
 impl Core {
@@ -21,7 +22,11 @@ impl Core {
         frames: &mut impl Frames,
     ) -> Verdict {
         match lane.direction {
-            Direction::In => self.schedule(moment, lane, frames),
+            Direction::In => match self.expected_by_ftp(moment, lane) {
+                Some(Ok(entry)) => self.hit(moment, lane, entry, frames),
+                Some(Err(reason)) => self.refuse(moment, lane, reason, frames),
+                None => self.schedule(moment, lane, frames),
+            },
             Direction::Out => self.not_ours(moment, lane, frames),
         }
     }
@@ -110,7 +115,16 @@ impl Core {
             now: moment.now,
         };
         let made = self.local.insert(moment, whose, |number| {
-            let server = service.server_for(moment, whose.other, &request, state, Some(number))?;
+            let is_ftp = whose.other.port() == FTP && whose.protocol == TCP;
+            if is_ftp {
+                // Before a server is chosen, which cannot be taken back.
+                moment.shared.ftp.open(number, !whose.client.is_v6())?;
+            }
+            let server = service.server_for(moment, whose.other, &request, state, Some(number));
+            if is_ftp && server.as_ref().map(|server| server.forward) != Ok(Forward::Masquerading) {
+                moment.shared.ftp.leave(number);
+            }
+            let server = server?;
             let state = settle(moment, &server, state);
             Ok((server, Clock::new(moment.now, state.kept(), moment.snapshot.timeouts.of(state))))
         })?;

@@ -51,6 +51,14 @@ impl Frames for Burst {
     fn length(&self, at: usize) -> usize {
         self.frames[at].len()
     }
+
+    fn resize(&mut self, at: usize, length: usize) -> bool {
+        if self.head < self.frames[at].len() {
+            return false;
+        }
+        self.frames[at].resize(length, 0xee);
+        true
+    }
 }
 
 pub(crate) fn point(text: &str) -> Endpoint {

@@ -5,7 +5,8 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 use director_packet::{Mac, crc32c};
 use etherparse::{
     IcmpEchoHeader, Icmpv4Slice, Icmpv4Type, IpHeaders, IpNumber, Ipv4Header, Ipv4Options, Ipv4Slice,
-    NetSlice, PacketBuilder, SlicedPacket, TcpHeader, TcpOptions, TransportSlice, UdpHeader,
+    NetSlice, PacketBuilder, SlicedPacket, TcpHeader, TcpOptionElement, TcpOptions, TcpSlice, TransportSlice,
+    UdpHeader,
 };
 
 /// The MAC address of a host of the simulated network.
@@ -37,11 +38,14 @@ pub(crate) struct Packet {
     sum: Sum,
 }
 
+/// A segment's sequence number and acknowledgment, if nobody says.
+const NUMBERS: (u32, u32) = (1000, 7);
+
 /// A TCP segment; `flags` as tcpdump has them (`S`, `SA`, `FA`, `R`, ...).
 pub(crate) fn tcp(source: &str, destination: &str, flags: &str) -> Packet {
     let (from, to) = (end(source), end(destination));
-    let mut header = TcpHeader::new(from.port(), to.port(), 1000, 512);
-    header.acknowledgment_number = 7;
+    let mut header = TcpHeader::new(from.port(), to.port(), NUMBERS.0, 512);
+    header.acknowledgment_number = NUMBERS.1;
     for flag in flags.chars() {
         match flag {
             'S' => header.syn = true,
@@ -95,6 +99,11 @@ impl Packet {
 
     pub(crate) fn ip(mut self, change: impl FnOnce(&mut Ipv4Header)) -> Self {
         change(&mut self.ip);
+        self
+    }
+
+    pub(crate) fn tcp(mut self, change: impl FnOnce(&mut TcpHeader)) -> Self {
+        change(self.tcp.as_mut().unwrap());
         self
     }
 
@@ -301,6 +310,36 @@ pub(crate) fn describe(frame: &[u8]) -> String {
     text += &note_ttl(&header);
     if !same(found, right) {
         text += " wrong checksum";
+    }
+    if let Ok(packet) = SlicedPacket::from_ethernet(frame)
+        && let Some(TransportSlice::Tcp(tcp)) = packet.transport
+    {
+        text += &describe_stream(&tcp);
+    }
+    text
+}
+
+/// What a TCP segment says of its stream: its numbers where they are not those that go without saying, a selective
+/// acknowledgment, and its data if that is text.
+fn describe_stream(tcp: &TcpSlice<'_>) -> String {
+    let mut text = String::new();
+    let (sequence, acknowledgment) = (tcp.sequence_number(), tcp.acknowledgment_number());
+    if (sequence, acknowledgment) != NUMBERS {
+        text += &format!(" seq {sequence} ack {acknowledgment}");
+    }
+    for option in tcp.options_iterator() {
+        if let Ok(TcpOptionElement::SelectiveAcknowledgement((from, to), others)) = option {
+            let others = others.into_iter().flatten();
+            let blocks: Vec<String> =
+                std::iter::once((from, to)).chain(others).map(|(from, to)| format!("{from},{to}")).collect();
+            text += &format!(" sack {}", blocks.join(","));
+        }
+    }
+    let data = tcp.payload();
+    let is_text = |byte: &u8| byte.is_ascii_graphic() || b" \r\n".contains(byte);
+    if !data.is_empty() && data.iter().all(is_text) {
+        let data = String::from_utf8_lossy(data).replace('\r', "\\r").replace('\n', "\\n");
+        text += &format!(" data {data}");
     }
     text
 }

@@ -166,6 +166,7 @@ impl Scene {
             "secure_tcp" => sysctls.secure_tcp = value == 3,
             "schedule_icmp" => sysctls.schedule_icmp = on,
             "sloppy_sctp" => sysctls.sloppy_sctp = on,
+            "ftp_loose" => sysctls.ftp_loose = on,
             _ => return Err(format!("no such sysctl: {name}")),
         }
         self.lab.control.set_sysctls(sysctls);
@@ -393,6 +394,26 @@ fn packet_of(words: &[&str]) -> Result<(Packet, Option<usize>), String> {
             "fragmentable" => packet.fragmentable(),
             "wrong-checksum" => packet.wrong(),
             "no-checksum" => packet.without_checksum(),
+            "seq" => {
+                let sequence = number(next()?)?;
+                packet.tcp(|tcp| tcp.sequence_number = sequence)
+            }
+            "ack" => {
+                let acknowledgment = number(next()?)?;
+                packet.tcp(|tcp| tcp.acknowledgment_number = acknowledgment)
+            }
+            "sack" => {
+                let blocks: Result<Vec<u32>, _> = next()?.split(',').map(number).collect();
+                let blocks = blocks?;
+                let mut option = vec![1, 1, 5, 2 + 4 * blocks.len() as u8];
+                option.extend(blocks.iter().flat_map(|edge| edge.to_be_bytes()));
+                packet.tcp_options(&option)
+            }
+            "data" => {
+                let text = options.as_slice().join(" ").replace("\\r", "\r").replace("\\n", "\n");
+                options = [].iter();
+                packet.payload(text.as_bytes())
+            }
             "cut" => {
                 cut = Some(number(next()?)?);
                 packet
