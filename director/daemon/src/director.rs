@@ -26,13 +26,17 @@ use tokio::time::timeout;
 use crate::clock::Coarse;
 use crate::counters::ThreadCounters;
 use crate::mirror::{self, Neighbour, Seen};
+use crate::nap::Nap;
 use crate::ports::PortRuntime;
 use crate::pump::Pump;
 
 /// Steps of the timers in one turn, at most.
 const BUDGET: usize = 4096;
 
-/// How long the control core sleeps when there was nothing to do. It bounds what the kernel's traffic
+/// Servers whose rates are estimated in one turn, about.
+const ESTIMATED: usize = 1000;
+
+/// How long the control core sleeps at most when there was nothing to do. It bounds what the kernel's traffic
 /// waits for its turn, so it is shorter than the event loop's own timers can be.
 const NAP: Duration = Duration::from_micros(200);
 
@@ -102,7 +106,8 @@ impl Director {
     }
 
     /// Runs the timers and moves the frames of the twins, for ever.
-    pub(crate) async fn turn_for_ever(&self, unknown: mpsc::UnboundedSender<Adjacency>) {
+    pub(crate) async fn turn_for_ever(&self, unknown: mpsc::UnboundedSender<Adjacency>) -> Result<()> {
+        let mut nap = Nap::new(NAP)?;
         let mut next_estimate = u64::from(estimator::INTERVAL) * 1000;
         let mut asked = Vec::new();
         loop {
@@ -121,8 +126,9 @@ impl Director {
                 }
                 if now >= next_estimate {
                     next_estimate += u64::from(estimator::INTERVAL) * 1000;
-                    control.catalog.estimate();
+                    control.catalog.begin_estimate();
                 }
+                control.catalog.estimate(ESTIMATED);
                 for way in pump.overdue(now) {
                     pump.failed(way, control, now);
                 }
@@ -133,9 +139,10 @@ impl Director {
                 let _ = unknown.send(way);
             }
             if moved == 0 && !behind {
-                std::thread::sleep(NAP);
+                nap.sleep().await?;
+            } else {
+                tokio::task::yield_now().await;
             }
-            tokio::task::yield_now().await;
         }
     }
 

@@ -1,9 +1,10 @@
 //! IPVS's generic netlink, as the director answers it: requests to changes of the catalog, and back.
 
 use std::net::{IpAddr, Ipv4Addr};
+use std::rc::Rc;
 
 use director_engine::Control;
-use director_engine::catalog::{CatalogError, Service as CatalogService};
+use director_engine::catalog::{CatalogError, ServerRow, Service as CatalogService};
 use director_engine::estimator::Rates;
 use director_engine::servers::Traffic;
 use director_engine::service::{
@@ -17,40 +18,62 @@ use director_ipvs::{
 };
 use director_packet::{Address, Endpoint};
 
+use crate::director::Director;
+
 /// What `ipvsadm` shows as "IP Virtual Server version 1.2.1 (size=4096)".
 const INFO: Info = Info { version: 0x01_02_01, table_size: 4096 };
 
 /// The flags of the scheduler, which are kept and shown.
 const SCHEDULER_FLAGS: u32 = ServiceFlags::SCHED1.0 | ServiceFlags::SCHED2.0 | ServiceFlags::SCHED3.0;
 
-/// Carries a request out.
-pub(crate) fn answer(control: &mut Control, request: Request) -> Answer<'static> {
+/// Carries a request out. What is listed is drawn from the director as the listing goes on, not all of it at once.
+pub(crate) fn answer(director: &Rc<Director>, request: Request) -> Answer<'static> {
+    let control = &mut director.state.borrow_mut().control;
     match request {
         Request::Nothing => Answer::Done,
         Request::GetFamily => Answer::Family,
         Request::GetInfo => Answer::Info(INFO),
         Request::GetConfig => Answer::Timeouts(timeouts(control)),
-        Request::GetServices => {
-            let services: Vec<_> =
-                control.catalog.services().filter_map(|service| show_service(control, service)).collect();
-            Answer::Services(Box::new(services.into_iter()))
-        }
+        Request::GetServices => Answer::Services(Box::new(services(director.clone()))),
         Request::GetService { service } => match find(control, &service)
             .and_then(|service| show_service(control, service).ok_or(Errno::EINVAL))
         {
             Ok(service) => Answer::Service(Box::new(service)),
             Err(errno) => Answer::Refused(errno),
         },
-        Request::GetDests { service } => {
-            let servers = find(control, &service).map(|service| show_servers(control, service));
-            Answer::Dests(Box::new(servers.unwrap_or_default().into_iter()))
-        }
+        Request::GetDests { service } => match known_key(&service) {
+            Ok(key) => Answer::Dests(Box::new(servers(director.clone(), key))),
+            Err(_) => Answer::Dests(Box::new(std::iter::empty())),
+        },
         Request::GetDaemons => Answer::Daemons(Box::new(std::iter::empty())),
         change => match carry_out(control, change) {
             Ok(()) => Answer::Done,
             Err(errno) => Answer::Refused(errno),
         },
     }
+}
+
+/// All services, each as it is when it is drawn.
+fn services(director: Rc<Director>) -> impl Iterator<Item = Service> {
+    let mut last = None;
+    std::iter::from_fn(move || {
+        let control = &director.state.borrow().control;
+        control.catalog.services_after(last).find_map(|service| {
+            last = Some(service.key);
+            show_service(control, service)
+        })
+    })
+}
+
+/// All servers of a service, likewise; none if it is no more.
+fn servers(director: Rc<Director>, key: Key) -> impl Iterator<Item = Dest> {
+    let mut last = None;
+    std::iter::from_fn(move || {
+        let control = &director.state.borrow().control;
+        let (number, row) = control.catalog.server_after(control.catalog.service(key)?, last)?;
+        last = Some(number);
+        Some(show_server(&row))
+    })
 }
 
 /// Carries out a request that changes something.
@@ -277,29 +300,26 @@ fn show_service(control: &Control, service: &CatalogService) -> Option<Service> 
     })
 }
 
-fn show_servers(control: &Control, service: &CatalogService) -> Vec<Dest> {
-    let rows = control.catalog.servers(service).map(|row| {
-        let (address, port) = address_and_port(row.address);
-        Dest {
-            key: DestKey { address, port },
-            spec: DestSpec {
-                forward: match row.spec.forward {
-                    ForwardTo::Masquerading => Forward::Masquerade,
-                    ForwardTo::DirectRouting => Forward::DirectRoute,
-                },
-                // What came in as an i32.
-                weight: i32::try_from(row.spec.weight).unwrap_or(i32::MAX),
-                upper_threshold: row.spec.upper,
-                lower_threshold: row.spec.lower,
-                tunnel: Tunnel::default(),
+fn show_server(row: &ServerRow) -> Dest {
+    let (address, port) = address_and_port(row.address);
+    Dest {
+        key: DestKey { address, port },
+        spec: DestSpec {
+            forward: match row.spec.forward {
+                ForwardTo::Masquerading => Forward::Masquerade,
+                ForwardTo::DirectRouting => Forward::DirectRoute,
             },
-            active: row.load.active,
-            inactive: row.load.inactive,
-            persistent: row.load.persistent,
-            stats: show_stats(&row.traffic, &row.rates),
-        }
-    });
-    rows.collect()
+            // What came in as an i32.
+            weight: i32::try_from(row.spec.weight).unwrap_or(i32::MAX),
+            upper_threshold: row.spec.upper,
+            lower_threshold: row.spec.lower,
+            tunnel: Tunnel::default(),
+        },
+        active: row.load.active,
+        inactive: row.load.inactive,
+        persistent: row.load.persistent,
+        stats: show_stats(&row.traffic, &row.rates),
+    }
 }
 
 fn show_stats(traffic: &Traffic, rates: &Rates) -> Stats {

@@ -29,6 +29,7 @@ mod director;
 mod guard;
 mod ipvs;
 mod mirror;
+mod nap;
 mod paths;
 mod ports;
 mod procfs;
@@ -256,7 +257,7 @@ async fn serve(director: &Rc<Director>, handle: &rtnetlink::Handle, sockets: &mu
     let (unknown, asked) = mpsc::unbounded_channel();
     tracing::info!("forwarding");
     tokio::select! {
-        () = director.turn_for_ever(unknown) => bail!("the control core's loop ended"),
+        ended = director.turn_for_ever(unknown) => ended.context("the control core's loop"),
         ended = director.mirror(handle, asked) => ended.context("following the kernel's network"),
         () = sockets.serve(director) => bail!("the sockets were closed"),
         _ = terminate.recv() => { tracing::info!("terminated"); Ok(()) }

@@ -3,8 +3,9 @@
 use std::fmt::Write;
 use std::net::Ipv6Addr;
 
+use director_engine::catalog::{ServerRow, Service};
 use director_engine::control::Connection;
-use director_engine::service::{Persistence, Protocol};
+use director_engine::service::{Persistence, Protocol, ServiceKey};
 use director_engine::{Control, Tick};
 use director_packet::Endpoint;
 
@@ -15,40 +16,62 @@ const HZ: u64 = 250;
 pub(crate) const CONNECTIONS: &str =
     "Pro FromIP   FPrt ToIP     TPrt DestIP   DPrt State       Expires PEName PEData\n";
 
-/// `/proc/net/ip_vs`.
-pub(crate) fn services(control: &Control) -> String {
-    let mut text = String::from(
-        "IP Virtual Server version 1.2.1 (size=4096)\n\
-         Prot LocalAddress:Port Scheduler Flags\n  \
-         -> RemoteAddress:Port Forward Weight ActiveConn InActConn\n",
-    );
-    for service in control.catalog.services() {
-        let protocol = name(service.key.protocol.number());
-        let scheduler = service.spec.scheduler.name();
-        let _ = match service.key.mark() {
-            Some(mark) => write!(text, "FWM  {mark:08X} {scheduler} "),
-            None => write!(text, "{protocol}  {} {scheduler} ", end(service.key.address, ':')),
-        };
-        if service.spec.one_packet {
-            text.push_str("ops ");
+/// The first lines of `ip_vs`.
+pub(crate) const SERVICES: &str = "IP Virtual Server version 1.2.1 (size=4096)\n\
+    Prot LocalAddress:Port Scheduler Flags\n  \
+    -> RemoteAddress:Port Forward Weight ActiveConn InActConn\n";
+
+/// How far a listing of `ip_vs` has come: a service, and one of its servers, are what was listed last.
+#[derive(Default)]
+pub(crate) struct Place {
+    service: Option<ServiceKey>,
+    server: Option<u64>,
+}
+
+/// The next lines of `ip_vs`, at most `most`; none are left if there is no text.
+pub(crate) fn services(control: &Control, place: &mut Place, most: usize) -> String {
+    let mut text = String::new();
+    for _ in 0..most {
+        let service = place.service.and_then(|key| control.catalog.service(key));
+        let server = service.and_then(|service| control.catalog.server_after(service, place.server));
+        if let Some((number, server)) = server {
+            server_line(&mut text, &server);
+            place.server = Some(number);
+            continue;
         }
-        if let Some(Persistence { timeout, netmask }) = service.spec.persistence {
-            let _ = write!(text, "persistent {} {netmask:08X}", u64::from(timeout) * HZ);
-        }
-        text.push('\n');
-        for server in control.catalog.servers(service) {
-            let _ = writeln!(
-                text,
-                "  -> {}      {:<7} {:<6} {:<10} {:<10}",
-                end(server.address, ':'),
-                server.spec.forward.name(),
-                server.spec.weight,
-                server.load.active,
-                server.load.inactive
-            );
-        }
+        let Some(next) = control.catalog.services_after(place.service).next() else { break };
+        service_line(&mut text, next);
+        *place = Place { service: Some(next.key), server: None };
     }
     text
+}
+
+fn service_line(text: &mut String, service: &Service) {
+    let protocol = name(service.key.protocol.number());
+    let scheduler = service.spec.scheduler.name();
+    let _ = match service.key.mark() {
+        Some(mark) => write!(text, "FWM  {mark:08X} {scheduler} "),
+        None => write!(text, "{protocol}  {} {scheduler} ", end(service.key.address, ':')),
+    };
+    if service.spec.one_packet {
+        text.push_str("ops ");
+    }
+    if let Some(Persistence { timeout, netmask }) = service.spec.persistence {
+        let _ = write!(text, "persistent {} {netmask:08X}", u64::from(timeout) * HZ);
+    }
+    text.push('\n');
+}
+
+fn server_line(text: &mut String, server: &ServerRow) {
+    let _ = writeln!(
+        text,
+        "  -> {}      {:<7} {:<6} {:<10} {:<10}",
+        end(server.address, ':'),
+        server.spec.forward.name(),
+        server.spec.weight,
+        server.load.active,
+        server.load.inactive
+    );
 }
 
 /// `/proc/net/ip_vs_stats`.

@@ -17,13 +17,13 @@ use crate::director::Director;
 use crate::{ipvs, procfs, sysctls};
 
 /// The longest netlink datagram that is taken: far more than any command of IPVS's needs.
-const LONGEST: usize = 64 * 1024;
+const LONGEST: usize = 8 * 1024;
 
 /// The longest request on the control socket, in bytes.
 const LONGEST_REQUEST: u64 = 64 * 1024;
 
-/// Places of the table that are listed before the others get their turn.
-const LISTED_AT_ONCE: u32 = 20_000;
+/// Lines, or places of the table, that are listed before the others get their turn.
+const LISTED_AT_ONCE: u32 = 1000;
 
 /// Removes a socket's file when it is dropped.
 pub(crate) struct SocketFile(PathBuf);
@@ -133,15 +133,19 @@ async fn serve_ipvs_client(client: UnixSeqpacket, director: Rc<Director>) {
                 }
             };
             let answer = match &message.request {
-                Ok(request) => ipvs::answer(&mut director.state.borrow_mut().control, request.clone()),
+                Ok(request) => ipvs::answer(&director, request.clone()),
                 Err(malformed) => {
                     tracing::warn!("a message on the IPVS socket: {malformed}");
                     director_ipvs::Answer::Refused(malformed.errno())
                 }
             };
-            for datagram in message.answer(answer) {
+            let mut datagrams = message.answer(answer).peekable();
+            while let Some(datagram) = datagrams.next() {
                 if client.send(&datagram).await.is_err() {
                     return;
+                }
+                if datagrams.peek().is_some() {
+                    tokio::task::yield_now().await;
                 }
             }
         }
@@ -154,12 +158,21 @@ async fn serve_control_client(mut client: UnixStream, director: &Director) -> io
     let mut line = String::new();
     BufReader::new(reader.take(LONGEST_REQUEST)).read_line(&mut line).await?;
     let answer = match serde_json::from_str::<Request>(&line) {
-        Ok(Request::Status) => Answer::Status(Box::new(director.status())),
+        Ok(Request::Status) => Answer::Status(Box::new(director.status().await)),
         Ok(Request::Get { name }) => sysctls::get(&director.state.borrow(), name.as_deref()),
         Ok(Request::Set { name, value }) => sysctls::set(&mut director.state.borrow_mut(), &name, &value),
         Ok(Request::Proc { file: ProcFile::IpVs }) => {
-            let text = procfs::services(&director.state.borrow().control);
-            return writer.write_all(text.as_bytes()).await;
+            writer.write_all(procfs::SERVICES.as_bytes()).await?;
+            let mut place = procfs::Place::default();
+            loop {
+                let most = LISTED_AT_ONCE as usize;
+                let text = procfs::services(&director.state.borrow().control, &mut place, most);
+                if text.is_empty() {
+                    return Ok(());
+                }
+                writer.write_all(text.as_bytes()).await?;
+                tokio::task::yield_now().await;
+            }
         }
         Ok(Request::Proc { file: ProcFile::IpVsStats }) => {
             let text = procfs::statistics(&director.state.borrow().control);
@@ -183,6 +196,7 @@ async fn serve_control_client(mut client: UnixStream, director: &Director) -> io
         }
         Err(error) => Answer::Error(format!("not a request: {error}")),
     };
-    let text = serde_json::to_string(&answer).map_err(io::Error::other)?;
+    // Of many services it takes long, so another thread does it.
+    let text = tokio::task::spawn_blocking(move || serde_json::to_string(&answer)).await??;
     writer.write_all(text.as_bytes()).await
 }

@@ -3,16 +3,44 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use director_api::{Connections, ControlCore, Status, Totals};
-use director_engine::service::flag_names;
+use director_engine::service::{ServiceKey, flag_names};
 use director_engine::{PageSize, Reason};
 
 use crate::counters::{PortCounters, ThreadCounters};
 use crate::director::{Director, State};
 use crate::ports::PortRuntime;
 
+/// Services and servers that are looked at before others have their turn.
+const SERVERS_AT_ONCE: usize = 1000;
+
 impl Director {
-    /// What `directorctl status` shows.
-    pub(crate) fn status(&self) -> Status {
+    /// What `directorctl status` shows. Services are added in pieces, between which others have their turn.
+    pub(crate) async fn status(&self) -> Status {
+        let mut status = self.status_without_services();
+        let mut last = None;
+        while self.add_services(&mut status.services, &mut last) {
+            tokio::task::yield_now().await;
+        }
+        status
+    }
+
+    /// Adds the services behind `last`, until there are enough servers for once. False: that was all.
+    fn add_services(&self, services: &mut Vec<director_api::Service>, last: &mut Option<ServiceKey>) -> bool {
+        let state = self.state.borrow();
+        let mut seen = 0;
+        for service in state.control.catalog.services_after(*last) {
+            let status = service_status(&state, service);
+            seen += 1 + status.servers.len();
+            services.push(status);
+            *last = Some(service.key);
+            if seen >= SERVERS_AT_ONCE {
+                return true;
+            }
+        }
+        false
+    }
+
+    fn status_without_services(&self) -> Status {
         let state = self.state.borrow();
         let tick = self.clock.read().0;
         let mut problems = state.problems.clone();
@@ -62,12 +90,7 @@ impl Director {
                 turn_microseconds_p99: state.turns.value_at_quantile(0.99),
                 turn_microseconds_max: state.turns.max(),
             },
-            services: state
-                .control
-                .catalog
-                .services()
-                .map(|service| service_status(&state, service))
-                .collect(),
+            services: Vec::new(),
         }
     }
 

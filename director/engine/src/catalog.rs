@@ -1,16 +1,21 @@
 //! The virtual services and their real servers, as the control core keeps them.
 
-use std::collections::BTreeMap;
+mod roster;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
 use std::sync::Arc;
 
 use director_packet::{Change, Endpoint};
 
+use crate::directory::Directory;
 use crate::estimator::{Estimator, Rates};
-use crate::scheduler::dirty::Dirty;
+use crate::scheduler::dirty::Retired;
 use crate::scheduler::hashing::{Member, Table};
 use crate::scheduler::{Scheduler, ServerView, ServiceView, Turns};
 use crate::servers::{Load, MAX_SERVERS, Servers, Traffic};
 use crate::service::{ServerSpec, ServiceKey, ServiceSpec};
+use roster::Roster;
 
 /// Why a change was refused.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
@@ -68,13 +73,10 @@ pub struct Service {
     pub key: ServiceKey,
     /// What an operator set.
     pub spec: ServiceSpec,
-    /// Newest first.
-    servers: Vec<Server>,
+    servers: Roster,
     view: Arc<ServiceView>,
     /// The state of the scheduler, if it is one that has one.
     turns: Option<Arc<Turns>>,
-    /// Whether the view is not of the servers as they are now.
-    stale: bool,
     /// What the slots that left the service had counted, less what those that came to it had.
     moved: Traffic,
     meter: Meter,
@@ -111,15 +113,33 @@ struct Trash {
 /// All services.
 pub struct Catalog {
     services: BTreeMap<ServiceKey, Service>,
+    /// The keys of services of which workers know another state, or nothing, or that are no more.
+    stale: BTreeSet<ServiceKey>,
+    /// What workers are told.
+    directory: Directory,
     /// By service and server.
     trash: BTreeMap<(ServiceKey, Endpoint), Trash>,
+    /// The keys of what came to the trash since workers were last told.
+    discarded: Vec<(ServiceKey, Endpoint)>,
+    /// Where [`Self::collect`] goes on.
+    collected: Option<(ServiceKey, Endpoint)>,
     slots: Arc<Servers>,
-    /// Marks of lists that are no more, but that a worker may still hold: dropped here, so that no worker
-    /// ever frees memory.
-    retired: Vec<Arc<Dirty>>,
+    retired: Retired,
     free: Vec<u32>,
     next: u32,
     meter: Meter,
+    /// An estimate that is under way.
+    round: Option<Round>,
+}
+
+/// How far an estimate of all rates has come: over all slots, whose sum is the rate of all services, and then from
+/// service to service.
+#[derive(Default)]
+struct Round {
+    slot: u32,
+    total: Traffic,
+    total_is_done: bool,
+    service: Option<ServiceKey>,
 }
 
 impl Service {
@@ -130,8 +150,7 @@ impl Service {
     }
 
     /// Makes the view anew. Marks that are no longer used go to `retired`.
-    fn renew(&mut self, slots: &Servers, retired: &mut Vec<Arc<Dirty>>) {
-        self.stale = false;
+    fn renew(&mut self, slots: &Servers, retired: &mut Retired) {
         let vip = self.key.address;
         let servers = self.servers.iter().map(|server| {
             // Port 0 keeps the port of the service.
@@ -145,7 +164,10 @@ impl Service {
             turns.renew(servers.clone(), slots, retired);
             Scheduler::Turns(turns.clone())
         } else {
-            self.servers.iter().for_each(|server| slots.unwatch(server.slot));
+            self.servers
+                .iter()
+                .filter_map(|server| slots.unwatch(server.slot))
+                .for_each(|marks| retired.push(marks));
             let members = self.servers.iter().map(|server| Member {
                 address: server.address,
                 weight: server.spec.weight,
@@ -159,8 +181,7 @@ impl Service {
     }
 
     /// The servers or their weights have changed.
-    fn changed(&mut self) {
-        self.stale = true;
+    fn rescale(&self) {
         if let Some(turns) = &self.turns {
             turns.rescale(self.servers.iter().map(|server| server.spec.weight));
         }
@@ -169,11 +190,7 @@ impl Service {
     /// Whether it has a server of this address and port.
     #[must_use]
     pub fn has_server(&self, address: Endpoint) -> bool {
-        self.find(address).is_some()
-    }
-
-    fn find(&self, address: Endpoint) -> Option<usize> {
-        self.servers.iter().position(|server| server.address == address)
+        self.servers.contains(address)
     }
 }
 
@@ -183,18 +200,30 @@ impl Catalog {
     pub fn new(slots: Arc<Servers>) -> Self {
         Self {
             services: BTreeMap::new(),
+            stale: BTreeSet::new(),
+            directory: Directory::default(),
             trash: BTreeMap::new(),
+            discarded: Vec::new(),
+            collected: None,
             slots,
-            retired: Vec::new(),
+            retired: Retired::default(),
             free: Vec::new(),
             next: 0,
             meter: Meter::default(),
+            round: None,
         }
     }
 
     /// The services, by protocol-independent order of their keys.
     pub fn services(&self) -> impl Iterator<Item = &Service> {
         self.services.values()
+    }
+
+    /// The services behind that of a key in the same order, whether there still is one of it or not: a listing goes on
+    /// here that was interrupted.
+    pub fn services_after(&self, key: Option<ServiceKey>) -> impl Iterator<Item = &Service> {
+        let from = key.map_or(Bound::Unbounded, Bound::Excluded);
+        self.services.range((from, Bound::Unbounded)).map(|(_, service)| service)
     }
 
     /// A service.
@@ -220,9 +249,10 @@ impl Catalog {
         for slot in self.trash_of(key) {
             moved = moved.since(self.slots.traffic(slot));
         }
-        let (servers, meter) = (Vec::new(), Meter::default());
-        let service = Service { key, spec, servers, view, turns, stale: false, moved, meter };
+        let (servers, meter) = (Roster::default(), Meter::default());
+        let service = Service { key, spec, servers, view, turns, moved, meter };
         self.services.insert(key, service);
+        self.stale.insert(key);
         Ok(())
     }
 
@@ -231,17 +261,18 @@ impl Catalog {
         let service = self.services.get_mut(&key).ok_or(CatalogError::NoService)?;
         if service.spec.scheduler != spec.scheduler {
             service.turns = Turns::of(spec.scheduler, key);
-            service.changed();
+            service.rescale();
         }
         service.spec = spec;
-        service.stale = true;
+        self.stale.insert(key);
         Ok(())
     }
 
     /// Deletes a service and its servers; their connections stay.
     pub fn delete_service(&mut self, key: ServiceKey) -> Result<(), CatalogError> {
         let service = self.services.remove(&key).ok_or(CatalogError::NoService)?;
-        for server in service.servers {
+        self.stale.insert(key);
+        for server in service.servers.into_servers() {
             self.discard(key, &server);
         }
         Ok(())
@@ -249,8 +280,9 @@ impl Catalog {
 
     /// Deletes every service.
     pub fn flush(&mut self) {
-        for service in std::mem::take(&mut self.services).into_values() {
-            for server in service.servers {
+        for (key, service) in std::mem::take(&mut self.services) {
+            self.stale.insert(key);
+            for server in service.servers.into_servers() {
                 self.discard(service.key, &server);
             }
         }
@@ -258,10 +290,10 @@ impl Catalog {
 
     fn discard(&mut self, key: ServiceKey, server: &Server) {
         self.slots.set_gone(server.slot);
-        self.trash.insert(
-            (key, server.address),
-            Trash { slot: server.slot, meter: server.meter, published: false, idle: false },
-        );
+        let place = (key, server.address);
+        let trash = Trash { slot: server.slot, meter: server.meter, published: false, idle: false };
+        self.trash.insert(place, trash);
+        self.discarded.push(place);
     }
 
     /// Adds a server to a service. One that was deleted and still has connections comes back with them.
@@ -275,7 +307,7 @@ impl Catalog {
         if spec.lower > spec.upper {
             return Err(CatalogError::Thresholds);
         }
-        if service.find(address).is_some() {
+        if service.servers.contains(address) {
             return Err(CatalogError::ServerExists);
         }
         let (slot, meter) = match self.trash.remove(&(key, address)) {
@@ -298,8 +330,9 @@ impl Catalog {
             }
         };
         self.slots.set(slot, &spec);
-        service.servers.insert(0, Server { address, spec, slot, last_weight: spec.weight, meter });
-        service.changed();
+        service.servers.add(Server { address, spec, slot, last_weight: spec.weight, meter });
+        service.rescale();
+        self.stale.insert(key);
         Ok(())
     }
 
@@ -314,67 +347,90 @@ impl Catalog {
         if spec.lower > spec.upper {
             return Err(CatalogError::Thresholds);
         }
-        let at = service.find(address).ok_or(CatalogError::NoServer)?;
-        if let Some(server) = service.servers.get_mut(at) {
-            server.spec = spec;
-            if spec.weight > 0 {
-                server.last_weight = spec.weight;
-            }
-            self.slots.set(server.slot, &spec);
+        let server = service.servers.get_mut(address).ok_or(CatalogError::NoServer)?;
+        server.spec = spec;
+        if spec.weight > 0 {
+            server.last_weight = spec.weight;
         }
-        service.changed();
+        self.slots.set(server.slot, &spec);
+        service.rescale();
+        self.stale.insert(key);
         Ok(())
     }
 
     /// Deletes a server; its connections stay.
     pub fn delete_server(&mut self, key: ServiceKey, address: Endpoint) -> Result<u32, CatalogError> {
         let service = self.services.get_mut(&key).ok_or(CatalogError::NoService)?;
-        let at = service.find(address).ok_or(CatalogError::NoServer)?;
-        let server = service.servers.remove(at);
-        let before = at.checked_sub(1).and_then(|at| service.servers.get(at)).map(|server| server.slot);
+        let (server, before) = service.servers.remove(address).ok_or(CatalogError::NoServer)?;
         // First of all nobody may take its turn any more.
         self.slots.set_gone(server.slot);
         if let Some(turns) = &service.turns {
             turns.leave(server.slot, before);
         }
-        service.changed();
+        service.rescale();
+        self.stale.insert(key);
         self.discard(key, &server);
         Ok(server.slot)
     }
 
-    /// Makes the views of services that have changed anew.
-    pub(crate) fn renew(&mut self) {
-        for service in self.services.values_mut().filter(|service| service.stale) {
-            service.renew(&self.slots, &mut self.retired);
+    /// What workers are to be told, brought up to date: so many steps as services have changed since.
+    pub(crate) fn renew(&mut self) -> &Directory {
+        for key in std::mem::take(&mut self.stale) {
+            match self.services.get_mut(&key) {
+                Some(service) => {
+                    service.renew(&self.slots, &mut self.retired);
+                    self.directory.insert(service.view.clone());
+                }
+                None => self.directory.remove(key),
+            }
         }
-        // A worker that is marking holds one for a moment.
-        self.retired.retain(|marks| Arc::strong_count(marks) > 1);
+        self.retired.sweep();
+        &self.directory
+    }
+
+    /// Whether workers are told which servers there are, of whatever service.
+    pub(crate) fn list_servers(&mut self, wanted: bool) {
+        self.directory.list_servers(wanted);
     }
 
     /// The workers were given the services as they are now.
     pub(crate) fn published(&mut self) {
-        self.trash.values_mut().for_each(|trash| trash.published = true);
-    }
-
-    /// Frees the slots of deleted servers that no connection refers to. To be called now and then, with a
-    /// grace period of the workers between two calls.
-    pub fn collect(&mut self) {
-        let (slots, free, services) = (&self.slots, &mut self.free, &mut self.services);
-        self.trash.retain(|key, trash| {
-            let was_idle = std::mem::replace(&mut trash.idle, trash.published && slots.is_idle(trash.slot));
-            if !(was_idle && trash.idle) {
-                return true;
-            }
-            if let Some(service) = services.get_mut(&key.0) {
-                service.moved = service.moved.plus(slots.traffic(trash.slot));
-                if let Some(turns) = &service.turns {
-                    turns.forget(trash.slot);
+        for key in self.discarded.drain(..) {
+            if let Some(trash) = self.trash.get_mut(&key) {
+                trash.published = true;
+                if let Some(marks) = self.slots.unwatch(trash.slot) {
+                    self.retired.push(marks);
                 }
             }
-            slots.leave(key.1.address());
-            free.push(trash.slot);
-            false
-        });
+        }
+    }
+
+    /// Frees the slots of deleted servers that no connection refers to, of `most` at a time. To be called now and then,
+    /// with a grace period of the workers between two calls.
+    pub fn collect(&mut self, most: usize) {
+        let from = self.collected.map_or(Bound::Unbounded, Bound::Excluded);
+        let due: Vec<_> =
+            self.trash.range((from, Bound::Unbounded)).map(|(key, _)| *key).take(most).collect();
+        // A pass that has reached the end begins anew with the next call.
+        self.collected = due.last().copied().filter(|_| due.len() == most);
+        for key in due {
+            let Some(trash) = self.trash.get_mut(&key) else { continue };
+            let idle = trash.published && self.slots.is_idle(trash.slot);
+            let was_idle = std::mem::replace(&mut trash.idle, idle);
+            let slot = trash.slot;
+            if !(was_idle && idle) {
+                continue;
+            }
+            self.trash.remove(&key);
+            if let Some(service) = self.services.get_mut(&key.0) {
+                service.moved = service.moved.plus(self.slots.traffic(slot));
+                if let Some(turns) = &service.turns {
+                    turns.forget(slot);
+                }
+            }
+            self.slots.leave(key.1.address());
+            self.free.push(slot);
+        }
     }
 
     /// Whether slots of deleted servers are still kept.
@@ -418,13 +474,25 @@ impl Catalog {
 
     /// The servers of a service, newest first.
     pub fn servers<'a>(&'a self, service: &'a Service) -> impl Iterator<Item = ServerRow> + 'a {
-        service.servers.iter().map(|server| ServerRow {
+        service.servers.iter().map(|server| self.row(server))
+    }
+
+    /// The next server of a service behind the one that this has given the number of, newest first: a listing goes on
+    /// here that was interrupted.
+    #[must_use]
+    pub fn server_after(&self, service: &Service, number: Option<u64>) -> Option<(u64, ServerRow)> {
+        let (number, server) = service.servers.older_than(number.unwrap_or(u64::MAX))?;
+        Some((number, self.row(server)))
+    }
+
+    fn row(&self, server: &Server) -> ServerRow {
+        ServerRow {
             address: server.address,
             spec: server.spec,
             load: self.slots.load(server.slot),
             traffic: self.slots.traffic(server.slot).since(server.meter.zero),
             rates: server.meter.estimator.rates(),
-        })
+        }
     }
 
     /// Sets the counters of a service and its servers to 0 (`-Z`).
@@ -433,7 +501,7 @@ impl Catalog {
         let sum = self.traffic_of(service);
         let Some(service) = self.services.get_mut(&key) else { return Err(CatalogError::NoService) };
         service.meter.reset(sum);
-        for server in &mut service.servers {
+        for server in service.servers.iter_mut() {
             server.meter.reset(self.slots.traffic(server.slot));
         }
         Ok(())
@@ -447,19 +515,57 @@ impl Catalog {
         }
         let total = self.total_traffic();
         self.meter.reset(total);
+        // What it has summed up is older than the counters that it would be compared with.
+        if let Some(round) = &mut self.round
+            && !round.total_is_done
+        {
+            *round = Round::default();
+        }
     }
 
-    /// An interval of [`crate::estimator::INTERVAL`] has passed: the rates are estimated anew.
-    pub fn estimate(&mut self) {
-        let sums: Vec<_> = self.services.values().map(|service| self.traffic_of(service)).collect();
-        for (service, sum) in self.services.values_mut().zip(sums) {
-            service.meter.estimator.tick(sum);
-            for server in &mut service.servers {
+    /// An interval of [`crate::estimator::INTERVAL`] has passed: the rates are to be estimated anew, by
+    /// [`Self::estimate`].
+    pub fn begin_estimate(&mut self) {
+        self.round.get_or_insert_default();
+    }
+
+    /// Goes on with estimating, for about `most` servers. False: it is done.
+    pub fn estimate(&mut self, most: usize) -> bool {
+        let Some(round) = &mut self.round else { return false };
+        let mut left = most;
+        if !round.total_is_done {
+            let end = self.next.min(round.slot.saturating_add(most.try_into().unwrap_or(u32::MAX)));
+            left = left.saturating_sub((end - round.slot) as usize);
+            for slot in round.slot..end {
+                round.total = round.total.plus(self.slots.traffic(slot));
+            }
+            round.slot = end;
+            if end < self.next {
+                return true;
+            }
+            round.total_is_done = true;
+            self.meter.estimator.tick(round.total);
+        }
+        let mut service = round.service;
+        while left > 0 {
+            let from = service.map_or(Bound::Unbounded, Bound::Excluded);
+            let Some((&key, next)) = self.services.range((from, Bound::Unbounded)).next() else {
+                self.round = None;
+                return false;
+            };
+            let sum = self.traffic_of(next);
+            let Some(next) = self.services.get_mut(&key) else { break };
+            next.meter.estimator.tick(sum);
+            for server in next.servers.iter_mut() {
                 server.meter.estimator.tick(self.slots.traffic(server.slot));
             }
+            left = left.saturating_sub(1 + next.servers.len());
+            service = Some(key);
         }
-        let total = self.total_traffic();
-        self.meter.estimator.tick(total);
+        if let Some(round) = &mut self.round {
+            round.service = service;
+        }
+        true
     }
 }
 
@@ -519,8 +625,8 @@ mod tests {
         catalog.delete_server(KEY, A).unwrap();
         assert!(slots.is_gone(slot));
         catalog.published();
-        catalog.collect();
-        catalog.collect();
+        catalog.collect(usize::MAX);
+        catalog.collect(usize::MAX);
         assert_eq!(catalog.statistics(catalog.service(KEY).unwrap()).0.connections, 1);
         catalog.add_server(KEY, A, ServerSpec::default()).unwrap();
         assert!(!slots.is_gone(slot));
@@ -529,18 +635,18 @@ mod tests {
         // server starts at 0.
         slots.unbind(slot, State::Established);
         catalog.delete_server(KEY, A).unwrap();
-        catalog.collect();
-        catalog.collect();
+        catalog.collect(usize::MAX);
+        catalog.collect(usize::MAX);
         catalog.published();
-        catalog.collect();
+        catalog.collect(usize::MAX);
         assert!(catalog.has_trash());
         // A worker that had not heard binds one more.
         slots.bind(slot, State::SynRecv);
-        catalog.collect();
+        catalog.collect(usize::MAX);
         slots.unbind(slot, State::SynRecv);
-        catalog.collect();
+        catalog.collect(usize::MAX);
         assert!(catalog.has_trash());
-        catalog.collect();
+        catalog.collect(usize::MAX);
         assert!(!catalog.has_trash());
         catalog.add_server(KEY, B, ServerSpec::default()).unwrap();
         assert_eq!(view(&mut catalog).servers[0].slot, slot);
@@ -577,6 +683,99 @@ mod tests {
         let service = catalog.service(KEY).unwrap();
         assert!(service.has_server(any) && !service.has_server(B.with_port(80)));
         assert_eq!(row(&catalog, 0).address, any);
+    }
+
+    fn numbered(number: u32) -> ServiceKey {
+        ServiceKey {
+            protocol: Protocol::Tcp,
+            address: Endpoint::v4(number / 10 + 1, (number % 10 + 1) as u16),
+        }
+    }
+
+    #[test]
+    fn a_change_copies_little_of_many_services() {
+        let mut catalog = Catalog::new(Arc::new(Servers::new(1)));
+        for number in 0..10_000 {
+            catalog.add_service(numbered(number), SPEC).unwrap();
+            for server in 0..10 {
+                let address = Endpoint::v4(1 << 24 | number, server);
+                catalog.add_server(numbered(number), address, ServerSpec::default()).unwrap();
+            }
+        }
+        catalog.renew();
+        for number in 0..100 {
+            let key = numbered(number * 97);
+            let before = catalog.directory.clone();
+            match number % 3 {
+                0 => catalog.add_server(key, A, ServerSpec::default()).unwrap(),
+                1 => catalog.add_service(numbered(10_000 + number), SPEC).unwrap(),
+                _ => catalog.delete_service(key).unwrap(),
+            }
+            assert_eq!(catalog.stale.len(), 1, "services whose views are made anew");
+            let copied = catalog.renew().own_entries(&before);
+            assert!((1..200).contains(&copied), "{copied} of 10,000 services were copied for one change");
+        }
+    }
+
+    #[test]
+    fn what_is_no_longer_used_is_freed() {
+        let (mut catalog, _) = catalog();
+        for weight in 0..100 {
+            let spec = ServerSpec { weight, ..ServerSpec::default() };
+            catalog.add_server(KEY, B, spec).unwrap();
+            catalog.renew();
+            catalog.set_server(KEY, A, spec).unwrap();
+            catalog.delete_server(KEY, B).unwrap();
+            catalog.renew();
+            catalog.published();
+            catalog.retired.sweep();
+            assert_eq!(catalog.retired.len(), 0);
+        }
+    }
+
+    #[test]
+    fn a_listing_in_pieces_is_borne_by_changes() {
+        let (mut catalog, _) = catalog();
+        let servers: Vec<_> = (0..10).map(|port| Endpoint::v4(20, port)).collect();
+        for &server in &servers {
+            catalog.add_server(KEY, server, ServerSpec::default()).unwrap();
+        }
+        let mut listed = Vec::new();
+        let mut at = None;
+        while let Some((number, row)) = catalog.server_after(catalog.service(KEY).unwrap(), at) {
+            at = Some(number);
+            listed.push(row.address);
+            if listed.len() == 3 {
+                // What was listed and goes, what comes, what goes before it was listed.
+                for gone in [servers[7], servers[2]] {
+                    catalog.delete_server(KEY, gone).unwrap();
+                }
+                catalog.add_server(KEY, B, ServerSpec::default()).unwrap();
+            }
+        }
+        let rest = [6, 5, 4, 3, 1, 0].map(|at| servers[at]);
+        assert_eq!(listed[..3], [servers[9], servers[8], servers[7]]);
+        assert_eq!((&listed[3..9], &listed[9..]), (&rest[..], &[A][..]));
+
+        let keys = [1, 2, 3].map(numbered);
+        keys.iter().for_each(|&key| catalog.add_service(key, SPEC).unwrap());
+        catalog.delete_service(keys[1]).unwrap();
+        let after: Vec<_> = catalog.services_after(Some(keys[1])).map(|service| service.key).collect();
+        assert_eq!(after[..2], [keys[2], KEY]);
+        assert_eq!(catalog.services_after(None).count(), catalog.services().count());
+    }
+
+    #[test]
+    fn counters_set_to_0_during_an_estimate() {
+        let (mut catalog, slots) = catalog();
+        catalog.add_server(KEY, B, ServerSpec::default()).unwrap();
+        slots.count(0, 0, Direction::In, 1000);
+        catalog.begin_estimate();
+        assert!(catalog.estimate(1));
+        slots.count(0, 0, Direction::In, 1000);
+        catalog.zero_all();
+        while catalog.estimate(1) {}
+        assert_eq!(catalog.total().1, Rates::default());
     }
 
     #[test]

@@ -19,7 +19,7 @@ use crate::limiter::Limiter;
 use crate::mark::MarkRule;
 use crate::reason::Reason;
 use crate::servers::Servers;
-use crate::snapshot::{PortView, Snapshot, Sysctls};
+use crate::snapshot::{Own, PortView, Snapshot, Sysctls};
 use crate::state::{State, Timeouts};
 use crate::tables::{Cycle, Kept};
 use crate::templates::{self, Sweep, Templates};
@@ -122,6 +122,7 @@ pub struct Control {
     sysctls: Sysctls,
     marks: Arc<[MarkRule]>,
     network: Network,
+    own: Arc<Own>,
     fib_epoch: u32,
     /// How many servers had been deleted when the configuration was last published.
     deletions: u32,
@@ -177,6 +178,7 @@ impl Control {
             sysctls: Sysctls::default(),
             marks: Arc::new([]),
             network: Network::default(),
+            own: Arc::default(),
             fib_epoch: entry::FIRST_EPOCH,
             deletions: 0,
             serial: 0,
@@ -228,6 +230,7 @@ impl Control {
     /// Sets the switches.
     pub fn set_sysctls(&mut self, sysctls: Sysctls) {
         self.sysctls = sysctls;
+        self.catalog.list_servers(sysctls.nat_icmp_send);
         self.publish();
     }
 
@@ -249,6 +252,7 @@ impl Control {
             self.fib_epoch = entry::next_epoch(self.fib_epoch);
         }
         self.shared.adjacencies.set_exits(network.ports.iter().map(PortView::exit).collect());
+        self.own = Arc::new(Own::new(&network.local));
         self.network = network;
         self.publish();
     }
@@ -263,15 +267,15 @@ impl Control {
             self.deletions = deletions;
             self.fib_epoch = entry::next_epoch(self.fib_epoch);
         }
-        self.catalog.renew();
-        let services = self.catalog.services().map(crate::catalog::Service::view);
+        let directory = self.catalog.renew().clone();
         let mut snapshot = Snapshot::new(
             &self.network,
+            self.own.clone(),
             self.fib_epoch,
             self.timeouts,
             self.sysctls,
             self.marks.clone(),
-            services,
+            directory,
         );
         self.serial = self.serial.wrapping_add(1);
         snapshot.serial = self.serial;
@@ -301,7 +305,7 @@ impl Control {
         self.shared.fragments.expire(now);
         templates.sweep(&mut self.sweep, now, servers);
         if self.collecting.is_none_or(|grace| self.v4.keeper.passed(grace)) {
-            self.catalog.collect();
+            self.catalog.collect(budget);
             self.collecting = self.catalog.has_trash().then(|| self.v4.keeper.grace());
         }
         progress

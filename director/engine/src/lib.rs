@@ -8,6 +8,7 @@
 pub mod adjacency;
 pub mod catalog;
 pub mod control;
+mod directory;
 mod entry;
 pub mod estimator;
 pub mod fib;
@@ -20,6 +21,7 @@ pub mod reason;
 pub mod scheduler;
 pub mod servers;
 pub mod service;
+mod shards;
 pub mod snapshot;
 pub mod state;
 mod tables;

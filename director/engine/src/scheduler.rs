@@ -30,7 +30,7 @@ use director_packet::{Address, Change, Endpoint};
 use crate::servers::{Servers, Standing, Watch};
 use crate::service::{Forward, Persistence, SchedulerKind, ServiceKey};
 use crate::state::State;
-use dirty::Dirty;
+use dirty::{Dirty, Retired};
 use hashing::Table;
 use least::Least;
 use locality::Locality;
@@ -252,14 +252,10 @@ impl Turns {
 
     /// Goes over to another list of servers. What is no longer used goes to `retired`, to be kept until no
     /// worker holds it: none is to free it.
-    pub(crate) fn renew(&self, list: Arc<[ServerView]>, servers: &Servers, retired: &mut Vec<Arc<Dirty>>) {
+    pub(crate) fn renew(&self, list: Arc<[ServerView]>, servers: &Servers, retired: &mut Retired) {
         let marks = Arc::new(Dirty::new(list.len()));
         for (server, place) in list.iter().zip(0..) {
-            let before = servers.watch(server.slot, place, &marks, self.watch());
-            // Nearly all have the same.
-            if let Some(before) = before
-                && retired.last().is_none_or(|last| !Arc::ptr_eq(last, &before))
-            {
+            if let Some(before) = servers.watch(server.slot, place, &marks, self.watch()) {
                 retired.push(before);
             }
         }

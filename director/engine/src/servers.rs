@@ -343,11 +343,12 @@ impl Servers {
         before
     }
 
-    /// Nobody wants to hear of a server's changes. For the control core.
-    pub(crate) fn unwatch(&self, slot: u32) {
-        if let Some(shared) = self.shared.get(slot) {
-            shared.watch.store(0, SeqCst);
-        }
+    /// Nobody wants to hear of a server's changes any more. For the control core; returns where they were marked
+    /// before, which a worker may still hold.
+    pub(crate) fn unwatch(&self, slot: u32) -> Option<Arc<Dirty>> {
+        let shared = self.shared.get(slot)?;
+        shared.watch.store(0, SeqCst);
+        shared.marks.swap(None)
     }
 
     /// Where in the list of its service a server stands, or stood: whoever asks must look.

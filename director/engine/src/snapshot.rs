@@ -1,17 +1,18 @@
 //! What workers know of the configuration: immutable, swapped as a whole.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use director_packet::sctp::Event;
-use director_packet::{Address, Endpoint, Mac, SCTP, TCP, UDP};
+use director_packet::{Address, Endpoint, Mac, SCTP, TCP};
 
 use crate::adjacency::Exit;
 use crate::control::Network;
+use crate::directory::Directory;
 use crate::fib::{Fib, Route};
 use crate::mark::MarkRule;
-use crate::scheduler::{ServerView, ServiceView};
-use crate::service::{EndKey, Forward, ServiceKey};
+use crate::scheduler::ServiceView;
+use crate::service::{EndKey, ServiceKey};
 use crate::state::{self, Direction, State, Timeouts};
 
 /// IPVS's sysctls (`net.ipv4.vs.*`) that the director has, with the kernel's defaults.
@@ -94,21 +95,11 @@ impl PortView {
 pub(crate) const FTP: u16 = 21;
 const FTP_DATA: u16 = 20;
 
-/// Lookups in these are by keys the operator chose, so they take a fast hash.
-type Map<K, V> = HashMap<K, V, ahash::RandomState>;
-type Set<K> = HashSet<K, ahash::RandomState>;
-
-/// The configuration of one moment.
+/// The configuration of one moment. What is large in it is shared with the moments before and after.
 #[derive(Clone, Debug)]
 pub struct Snapshot {
-    services: Map<EndKey, Arc<ServiceView>>,
-    /// Addresses of services, with port 0 and the protocol.
-    addresses: Set<EndKey>,
-    /// Every real server; filled where `nat_icmp_send` asks for it.
-    servers: Set<EndKey>,
-    local: Local,
-    /// The director's own addresses of IPv6.
-    local_v6: Set<u128>,
+    directory: Directory,
+    own: Arc<Own>,
     /// Tells this configuration from every other that a worker may have seen lately.
     pub(crate) serial: u32,
     /// The ports.
@@ -127,20 +118,13 @@ pub struct Snapshot {
     pub ip_forward_v6: bool,
     /// Which new connections have a firewall mark.
     marks: Arc<[MarkRule]>,
-    /// Whether a service has all ports.
-    any_port: bool,
-    /// By the server of a one-packet service: the service and the server's slot, if it is of one only.
-    one_packet: Map<EndKey, Option<(Endpoint, u32)>>,
 }
 
 impl Default for Snapshot {
     fn default() -> Self {
         Self {
-            services: Map::default(),
-            addresses: Set::default(),
-            servers: Set::default(),
-            local: Local::default(),
-            local_v6: Set::default(),
+            directory: Directory::default(),
+            own: Arc::default(),
             serial: 0,
             ports: Vec::new(),
             fib: Arc::default(),
@@ -150,35 +134,25 @@ impl Default for Snapshot {
             ip_forward: true,
             ip_forward_v6: true,
             marks: Arc::new([]),
-            any_port: false,
-            one_packet: Map::default(),
         }
     }
 }
 
 impl Snapshot {
     /// The configuration that these make up.
-    pub(crate) fn new<'a>(
+    pub(crate) fn new(
         network: &Network,
+        own: Arc<Own>,
         fib_epoch: u32,
         timeouts: Timeouts,
         sysctls: Sysctls,
         marks: Arc<[MarkRule]>,
-        services: impl Iterator<Item = &'a Arc<ServiceView>>,
+        directory: Directory,
     ) -> Self {
-        let mut snapshot = Self {
-            local: Local::new(network.local.iter().filter_map(|address| match address {
-                Address::V4(address) => Some(*address),
-                Address::V6(_) => None,
-            })),
-            local_v6: network
-                .local
-                .iter()
-                .filter_map(|address| match address {
-                    Address::V6(address) => Some(*address),
-                    Address::V4(_) => None,
-                })
-                .collect(),
+        Self {
+            directory,
+            own,
+            serial: 0,
             ports: network.ports.clone(),
             fib: network.fib.clone(),
             fib_epoch,
@@ -187,35 +161,7 @@ impl Snapshot {
             ip_forward: network.ip_forward,
             ip_forward_v6: network.ip_forward_v6,
             marks,
-            ..Self::default()
-        };
-        for view in services {
-            let protocol = view.key.protocol.number();
-            snapshot.services.insert(view.key.into(), view.clone());
-            if view.key.mark().is_some() {
-                if sysctls.nat_icmp_send {
-                    let servers = masqueraded(view).map(|server| server.address);
-                    let keys =
-                        servers.flat_map(|end| [TCP, UDP, SCTP].map(|protocol| EndKey::new(end, protocol)));
-                    snapshot.servers.extend(keys);
-                }
-                continue;
-            }
-            snapshot.any_port |= view.key.address.port() == 0;
-            if view.one_packet && protocol == UDP && view.key.address.port() != 0 {
-                for server in masqueraded(view) {
-                    let this = Some((view.key.address, server.slot));
-                    let of = snapshot.one_packet.entry(EndKey::new(server.address, protocol));
-                    of.and_modify(|of| *of = None).or_insert(this);
-                }
-            }
-            snapshot.addresses.insert(EndKey::new(view.key.address.with_port(0), protocol));
-            if sysctls.nat_icmp_send {
-                let servers = masqueraded(view).map(|server| EndKey::new(server.address, protocol));
-                snapshot.servers.extend(servers);
-            }
         }
-        snapshot
     }
 
     /// The state after a packet; `flags` are as in [`Segment`](director_packet::Segment).
@@ -251,7 +197,7 @@ impl Snapshot {
     #[inline]
     #[must_use]
     pub fn is_off(&self) -> bool {
-        self.services.is_empty()
+        self.directory.is_empty()
     }
 
     /// The service that a new connection from a client is for: that of its firewall mark, else that
@@ -262,43 +208,43 @@ impl Snapshot {
         let marked = |rule: &&MarkRule| rule.matches(client, address, protocol);
         let of_mark = if address.is_v6() { ServiceKey::of_mark_v6 } else { ServiceKey::of_mark };
         if let Some(rule) = self.marks.iter().find(marked)
-            && let Some(view) = self.services.get(&of_mark(rule.mark).into())
+            && let Some(view) = self.directory.service(of_mark(rule.mark).into())
         {
             return Some(view);
         }
         let of_port = |port| {
             let of = EndKey::new(address.with_port(port), protocol);
-            self.services.get(&of).filter(|view| port == address.port() || view.persistence.is_some())
+            self.directory.service(of).filter(|view| port == address.port() || view.persistence.is_some())
         };
         let may_be_ftp = protocol == TCP && (address.port() == FTP_DATA || address.port() >= 1024);
         of_port(address.port())
             .or_else(|| if may_be_ftp { of_port(FTP) } else { None })
-            .or_else(|| if self.any_port { of_port(0) } else { None })
+            .or_else(|| if self.directory.has_any_port() { of_port(0) } else { None })
     }
 
     /// The one-packet service that a server, at this address and port, is of, and its slot there: if it is one.
     #[must_use]
     pub(crate) fn one_packet_service(&self, server: Endpoint, protocol: u8) -> Option<(Endpoint, u32)> {
-        *self.one_packet.get(&EndKey::new(server, protocol))?
+        self.directory.one_packet(EndKey::new(server, protocol))
     }
 
     /// Whether a service may have this address, on any port.
     #[must_use]
     pub fn has_service_on(&self, address: Address, protocol: u8) -> bool {
-        self.addresses.contains(&EndKey::new(Endpoint::of(address, 0), protocol))
+        self.directory.has_address(address, protocol)
             || self.marks.iter().any(|rule| rule.is_for(address, protocol))
     }
 
     /// Whether this is a real server of a service, as far as `nat_icmp_send` wants to know.
     #[must_use]
     pub fn has_server(&self, address: Endpoint, protocol: u8) -> bool {
-        self.servers.contains(&EndKey::new(address, protocol))
+        self.directory.has_server(EndKey::new(address, protocol))
     }
 
     /// The director's own addresses of IPv4, to be asked for a burst.
     #[inline(always)]
     pub(crate) fn local(&self) -> &Local {
-        &self.local
+        &self.own.v4
     }
 
     /// Whether packets to an address end at the director: its own ones, and what its routing table says.
@@ -311,21 +257,37 @@ impl Snapshot {
     #[must_use]
     pub fn is_local(&self, address: Address) -> bool {
         match address {
-            Address::V4(address) => self.local.contains(address),
-            Address::V6(address) => self.local_v6.contains(&address),
+            Address::V4(address) => self.own.v4.contains(address),
+            Address::V6(address) => self.own.v6.contains(&address),
         }
     }
 }
 
-/// The servers whose packets are translated.
-fn masqueraded(view: &ServiceView) -> impl Iterator<Item = &ServerView> {
-    view.servers.iter().filter(|server| server.forward == Forward::Masquerading)
+/// The director's own addresses.
+#[derive(Debug, Default)]
+pub(crate) struct Own {
+    v4: Local,
+    v6: HashSet<u128, ahash::RandomState>,
+}
+
+impl Own {
+    pub(crate) fn new(addresses: &[Address]) -> Self {
+        let v4 = addresses.iter().filter_map(|address| match address {
+            Address::V4(address) => Some(*address),
+            Address::V6(_) => None,
+        });
+        let v6 = addresses.iter().filter_map(|address| match address {
+            Address::V6(address) => Some(*address),
+            Address::V4(_) => None,
+        });
+        Self { v4: Local::new(v4), v6: v6.collect() }
+    }
 }
 
 /// The director's own addresses of IPv4, asked about every packet.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Local {
-    all: Set<u32>,
+    all: HashSet<u32, ahash::RandomState>,
     /// By [`Local::place`]: 0 where there is none (0.0.0.0 is no host's), [`Local::SEVERAL`] where `all` knows.
     first: First,
 }

@@ -33,11 +33,11 @@ pub enum Answer<'a> {
     /// A service.
     Service(Box<Service>),
     /// Services; drawn from the iterator as datagrams are asked for.
-    Services(Box<dyn Iterator<Item = Service> + Send + 'a>),
+    Services(Box<dyn Iterator<Item = Service> + 'a>),
     /// Servers of a service, likewise.
-    Dests(Box<dyn Iterator<Item = Dest> + Send + 'a>),
+    Dests(Box<dyn Iterator<Item = Dest> + 'a>),
     /// Synchronization daemons, likewise.
-    Daemons(Box<dyn Iterator<Item = Daemon> + Send + 'a>),
+    Daemons(Box<dyn Iterator<Item = Daemon> + 'a>),
 }
 
 /// The datagrams of an answer, made one by one; each is to be sent as one.
@@ -48,7 +48,7 @@ pub struct Datagrams<'a> {
 }
 
 /// Writes the next object of a listing as a message; false at the end.
-type List<'a> = Box<dyn FnMut(&mut Writer) -> bool + Send + 'a>;
+type List<'a> = Box<dyn FnMut(&mut Writer) -> bool + 'a>;
 
 impl<'a> Datagrams<'a> {
     pub(crate) fn new(message: &Message<'_>, answer: Answer<'a>) -> Self {
@@ -91,14 +91,14 @@ impl<'a> Datagrams<'a> {
         Self { header, ready: ready.into_iter(), list: None }
     }
 
-    fn list(header: Header, next: impl FnMut(&mut Writer) -> bool + Send + 'a) -> Self {
+    fn list(header: Header, next: impl FnMut(&mut Writer) -> bool + 'a) -> Self {
         Self { header, ready: Vec::new().into_iter(), list: Some(Box::new(next)) }
     }
 
     fn objects<T: 'a>(
         header: Header,
         command: u8,
-        mut objects: Box<dyn Iterator<Item = T> + Send + 'a>,
+        mut objects: Box<dyn Iterator<Item = T> + 'a>,
         encode: fn(&T, &mut Writer),
     ) -> Self {
         let each = header.reply(FAMILY_ID, NLM_F_MULTI);

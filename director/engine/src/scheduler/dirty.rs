@@ -3,6 +3,8 @@
 //! Connections of existing entries end and change their state on any thread, and must not wait for a
 //! scheduler. They leave a mark here; the next new connection brings the scheduler's index up to date.
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 
 /// A bit for each place in the list of servers, and above them a bit for each word of bits.
@@ -60,6 +62,27 @@ impl Dirty {
         for at in 0..self.summary.len() {
             take(&self.summary, at, |word| take(&self.words, word, &mut each));
         }
+    }
+}
+
+/// Marks that are no longer used, but that a worker may hold for a moment: kept until none does, since no worker is to
+/// free memory. By address, so that the same marks are here once.
+#[derive(Debug, Default)]
+pub(crate) struct Retired(BTreeMap<usize, Arc<Dirty>>);
+
+impl Retired {
+    pub(crate) fn push(&mut self, marks: Arc<Dirty>) {
+        self.0.insert(Arc::as_ptr(&marks).addr(), marks);
+    }
+
+    /// Frees what nobody else has.
+    pub(crate) fn sweep(&mut self) {
+        self.0.retain(|_, marks| Arc::strong_count(marks) > 1);
+    }
+
+    #[cfg(test)]
+    pub(crate) fn len(&self) -> usize {
+        self.0.len()
     }
 }
 

@@ -91,7 +91,8 @@ fn rates_follow() {
         for n in 0..20 {
             lab.front(&tcp(&format!("192.168.18.10:{}", 1 + interval * 20 + n), VIP, "S"));
         }
-        lab.control.catalog.estimate();
+        lab.control.catalog.begin_estimate();
+        while lab.control.catalog.estimate(1) {}
     }
     let catalog = &lab.control.catalog;
     let service = catalog.service(tcp_key(VIP)).unwrap();
