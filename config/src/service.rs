@@ -190,6 +190,27 @@ fn flags(item: &Item<'_>, scheduler: Option<Scheduler>) -> Vec<SchedulerFlag> {
     flags
 }
 
+/// What else makes a client another for persistence (`ipvsadm --pe`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PersistenceEngine {
+    /// The Call-ID of SIP, in UDP datagrams.
+    Sip,
+}
+
+impl PersistenceEngine {
+    /// The name IPVS has for it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Sip => "sip",
+        }
+    }
+}
+
+impl Word for PersistenceEngine {
+    const WORDS: &'static [(&'static str, Result<Self, &'static str>)] = &[("sip", Ok(Self::Sip))];
+}
+
 /// How packets reach a server.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -385,6 +406,9 @@ pub struct Service {
     /// What of a client's address makes it the same client (`ipvsadm -M`); all of it if there is none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub netmask: Option<Ipv4Addr>,
+    /// What else makes a client another (`ipvsadm --pe`).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub persistence_engine: Option<PersistenceEngine>,
     /// Whether every UDP datagram is scheduled alone (`ipvsadm -o`).
     pub one_packet: bool,
     /// The servers in the order of the file, which is the order they are added in.
@@ -413,6 +437,15 @@ impl Service {
         let protocol: Option<Protocol> = needs("protocol", "\"tcp\"").and_then(|item| item.word());
         let persistent = Given::read(&section, "persistent", Item::number);
         let netmask = netmask(&section, &persistent);
+        let persistence_engine = section.get("persistence_engine").and_then(|item| {
+            if persistent.is_absent() {
+                item.error("`persistence_engine` needs `persistent`", "add, for example: persistent = 360");
+            }
+            if protocol.is_some_and(|protocol| protocol != Protocol::Udp) {
+                item.error("the engine looks at UDP datagrams only", "leave it out, or give an UDP service");
+            }
+            item.word()
+        });
         let one_packet = section.get("one_packet").is_some_and(|item| {
             let is_on = item.boolean().unwrap_or_default();
             if is_on && protocol.is_some_and(|protocol| protocol != Protocol::Udp) {
@@ -447,7 +480,8 @@ impl Service {
         section.finish();
         let (vip, _, at) = vip?;
         let (scheduler, persistent) = (scheduler?, persistent.value());
-        let service = Self { vip, scheduler, flags, persistent, netmask, one_packet, servers };
+        let service =
+            Self { vip, scheduler, flags, persistent, netmask, persistence_engine, one_packet, servers };
         Some(Located { service, at, servers_at })
     }
 }

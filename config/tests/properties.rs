@@ -221,6 +221,7 @@ impl Valid {
                     .to_owned(),
                 2 => "scheduler = 'mh'\nflags = ['mh-port']\npersistent = 1\nnetmask = '255.255.0.255'"
                     .to_owned(),
+                _ if service.udp => "scheduler = 'rr'\npersistent = 7\npersistence_engine = 'sip'".to_owned(),
                 _ => "scheduler = 'rr'\nflags = []".to_owned(),
             });
             for (number, ValidServer { host, weight, thresholds }) in

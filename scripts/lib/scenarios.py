@@ -263,7 +263,9 @@ def is_for_the_lab(case):
     waits = sum(float(words[1]) for _, words, _ in case if words[0] == "wait")
     martians = "martian" in text or "hold" in text
     hosts = set(re.findall(r"\d+\.\d+\.\d+\.\d+", text))
-    if martians or waits > LONGEST_WAIT or not hosts <= HOSTS or not {words[0] for _, words, _ in case} <= STEPS:
+    # Templates outlive a case.
+    is_persistent = any(words[0] == "ipvsadm" and "-p" in words for _, words, _ in case)
+    if is_persistent or martians or waits > LONGEST_WAIT or not hosts <= HOSTS or not {words[0] for _, words, _ in case} <= STEPS:
         return False
     try:
         for _, words, _ in case:

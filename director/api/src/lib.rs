@@ -242,6 +242,9 @@ pub struct Service {
     /// What of a client's address counts for that, where it is not all of it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub netmask: Option<String>,
+    /// Its persistence engine.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub engine: Option<String>,
     /// Its real servers, newest first, the order of scheduling.
     pub servers: Vec<Server>,
 }

@@ -178,6 +178,9 @@ fn scheduling(service: &Service) -> String {
     if let Some(netmask) = &service.netmask {
         let _ = write!(text, " mask {netmask}");
     }
+    if let Some(engine) = &service.engine {
+        let _ = write!(text, " pe {engine}");
+    }
     if !service.flags.is_empty() {
         let _ = write!(text, " ({})", service.flags.join(","));
     }
@@ -268,6 +271,7 @@ mod tests {
                 one_packet: false,
                 persistent: None,
                 netmask: None,
+                engine: None,
                 servers: vec![
                     Server { address: "192.168.2.72:9999".into(), weight: 1, active: 3, inactive: 0 },
                     Server { address: "192.168.2.71:9999".into(), weight: 100, active: 12, inactive: 7 },

@@ -8,7 +8,7 @@ use director_engine::catalog::{CatalogError, ServerRow, Service as CatalogServic
 use director_engine::estimator::Rates;
 use director_engine::servers::Traffic;
 use director_engine::service::{
-    Forward as ForwardTo, Persistence, Protocol, SchedulerKind, ServerSpec, ServiceKey as Key,
+    Engine, Forward as ForwardTo, Persistence, Protocol, SchedulerKind, ServerSpec, ServiceKey as Key,
     ServiceSpec as Spec,
 };
 use director_engine::state::{State, Timeouts as StateTimeouts};
@@ -204,9 +204,9 @@ fn has_server(control: &Control, key: Key, address: Endpoint) -> bool {
 
 fn service_spec(spec: &ServiceSpec, before: ServiceFlags) -> Result<Spec, Errno> {
     let scheduler = SchedulerKind::from_name(spec.scheduler.as_str()).ok_or(Errno::ENOENT)?;
-    if spec.persistence_engine.is_some() {
-        return Err(Errno::ENOENT);
-    }
+    let engine =
+        spec.persistence_engine.as_ref().map(|name| Engine::from_name(name.as_str()).ok_or(Errno::ENOENT));
+    let engine = engine.transpose()?;
     let flags = spec.flags.apply(before);
     let netmask = match spec.netmask {
         Netmask::Inet(mask) => mask.into(),
@@ -215,7 +215,7 @@ fn service_spec(spec: &ServiceSpec, before: ServiceFlags) -> Result<Spec, Errno>
     let persistence = Persistence { timeout: spec.timeout.min(StateTimeouts::MAX), netmask };
     let persistence = flags.contains(ServiceFlags::PERSISTENT).then_some(persistence);
     let one_packet = flags.contains(ServiceFlags::ONE_PACKET);
-    Ok(Spec { scheduler, flags: flags.0 & SCHEDULER_FLAGS, persistence, one_packet })
+    Ok(Spec { scheduler, flags: flags.0 & SCHEDULER_FLAGS, persistence, engine, one_packet })
 }
 
 /// The flags of a service, as clients set and see them.
@@ -290,7 +290,7 @@ fn show_service(control: &Control, service: &CatalogService) -> Option<Service> 
     Some(Service {
         key,
         scheduler: Name::new(service.spec.scheduler.name()).ok()?,
-        persistence_engine: None,
+        persistence_engine: service.spec.engine.and_then(|engine| Name::new(engine.name()).ok()),
         flags: flags(&service.spec) | ServiceFlags::HASHED,
         timeout: service.spec.persistence.map_or(0, |persistence| persistence.timeout),
         netmask: Netmask::Inet(Ipv4Addr::from_bits(

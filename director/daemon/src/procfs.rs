@@ -5,7 +5,7 @@ use std::net::Ipv6Addr;
 
 use director_engine::catalog::{ServerRow, Service};
 use director_engine::control::Connection;
-use director_engine::service::{Persistence, Protocol, ServiceKey};
+use director_engine::service::{Engine, Persistence, Protocol, ServiceKey};
 use director_engine::{Control, Tick};
 use director_packet::Endpoint;
 
@@ -104,7 +104,7 @@ pub(crate) fn connections(control: &Control, now: Tick, from: u32, count: u32) -
 }
 
 fn connection_line(text: &mut String, connection: &Connection) {
-    let _ = writeln!(
+    let _ = write!(
         text,
         "{} {} {} {} {:<11} {:7}",
         name(connection.protocol),
@@ -114,6 +114,10 @@ fn connection_line(text: &mut String, connection: &Connection) {
         connection.state_name(),
         connection.seconds
     );
+    if let Some(call) = &connection.call {
+        let _ = write!(text, " {} {}", Engine::Sip.name(), String::from_utf8_lossy(call.as_bytes()));
+    }
+    text.push('\n');
 }
 
 fn name(protocol: u8) -> &'static str {
@@ -142,6 +146,7 @@ fn full(address: u128) -> String {
 mod tests {
     use super::*;
     use director_engine::control::Kind;
+    use director_engine::sip::CallId;
     use director_engine::state::State;
 
     #[test]
@@ -153,10 +158,15 @@ mod tests {
             client: Endpoint::v4(0xc0a8_120b, 0x0bba),
             service: Endpoint::v4(0xc0a8_123a, 0x50),
             server: Endpoint::v4(0xc0a8_0248, 0x50),
+            call: None,
             state: State::SynRecv,
             seconds: 29,
         };
         connection_line(&mut text, &connection);
         assert_eq!(text, "TCP C0A8120B 0BBA C0A8123A 0050 C0A80248 0050 SYN_RECV         29\n");
+        text.clear();
+        let call = CallId::of(b"BYE x\r\nCall-ID: bbb@h\r\n");
+        connection_line(&mut text, &Connection { protocol: 17, call, state: State::None, ..connection });
+        assert_eq!(text, "UDP C0A8120B 0BBA C0A8123A 0050 C0A80248 0050 NONE             29 sip bbb@h\n");
     }
 }

@@ -8,7 +8,8 @@ use director_config::service::Vip;
 use director_config::{Config, Network, SchedulerFlag};
 use director_engine::mark::{self, MarkRule};
 use director_engine::service::{
-    FALLBACK, Forward, PORT, Persistence, Protocol, SchedulerKind, ServerSpec, ServiceKey, ServiceSpec,
+    Engine, FALLBACK, Forward, PORT, Persistence, Protocol, SchedulerKind, ServerSpec, ServiceKey,
+    ServiceSpec,
 };
 use director_engine::state::{State, Timeouts};
 use director_engine::{Control, Options, Pages, Worker};
@@ -50,8 +51,10 @@ pub(crate) fn control(config: &Config, workers: usize) -> Result<(Control, Vec<W
             timeout: timeout.get(),
             netmask: service.netmask.map_or(u32::MAX, u32::from),
         });
+        let engine = service.persistence_engine.and_then(|engine| Engine::from_name(engine.name()));
         let one_packet = service.one_packet;
-        control.catalog.add_service(key, ServiceSpec { scheduler, flags, persistence, one_packet })?;
+        let spec = ServiceSpec { scheduler, flags, persistence, engine, one_packet };
+        control.catalog.add_service(key, spec)?;
         for server in &service.servers {
             let spec = ServerSpec {
                 forward: forward(server.forward),

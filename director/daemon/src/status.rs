@@ -166,6 +166,7 @@ fn service_status(state: &State, service: &director_engine::catalog::Service) ->
         scheduler: service.spec.scheduler.name().into(),
         flags: flag_names(service.spec.scheduler, service.spec.flags).map(str::to_owned).collect(),
         one_packet: service.spec.one_packet,
+        engine: persistence.and(service.spec.engine).map(|engine| engine.name().into()),
         persistent: persistence.map(|persistence| persistence.timeout),
         netmask: netmask.map(|mask| std::net::Ipv4Addr::from_bits(mask).to_string()),
         servers: servers.collect(),

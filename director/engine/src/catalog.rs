@@ -130,6 +130,8 @@ pub struct Catalog {
     meter: Meter,
     /// An estimate that is under way.
     round: Option<Round>,
+    /// Whether a service was given a persistence engine since this was last asked.
+    pub(crate) has_new_engine: bool,
 }
 
 /// How far an estimate of all rates has come: over all slots, whose sum is the rate of all services, and then from
@@ -176,8 +178,9 @@ impl Service {
             let members: Vec<_> = members.collect();
             Scheduler::Table(Table::new(self.spec.scheduler, self.spec.flags, &members))
         };
-        let ServiceSpec { persistence, one_packet, .. } = self.spec;
-        self.view = Arc::new(ServiceView { key: self.key, servers, persistence, one_packet, scheduler });
+        let ServiceSpec { persistence, engine, one_packet, .. } = self.spec;
+        self.view =
+            Arc::new(ServiceView { key: self.key, servers, persistence, engine, one_packet, scheduler });
     }
 
     /// The servers or their weights have changed.
@@ -211,6 +214,7 @@ impl Catalog {
             next: 0,
             meter: Meter::default(),
             round: None,
+            has_new_engine: false,
         }
     }
 
@@ -237,13 +241,15 @@ impl Catalog {
         if self.services.contains_key(&key) {
             return Err(CatalogError::ServiceExists);
         }
+        self.has_new_engine |= spec.engine.is_some();
         let turns = Turns::of(spec.scheduler, key);
         let scheduler = match &turns {
             Some(turns) => Scheduler::Turns(turns.clone()),
             None => Scheduler::Table(Table::new(spec.scheduler, spec.flags, &[])),
         };
-        let ServiceSpec { persistence, one_packet, .. } = spec;
-        let view = Arc::new(ServiceView { key, servers: Arc::new([]), persistence, one_packet, scheduler });
+        let ServiceSpec { persistence, engine, one_packet, .. } = spec;
+        let servers = Arc::new([]);
+        let view = Arc::new(ServiceView { key, servers, persistence, engine, one_packet, scheduler });
         let mut moved = Traffic::default();
         // Connections of deleted servers of a deleted service of this key count for this one from now on.
         for slot in self.trash_of(key) {
@@ -263,6 +269,7 @@ impl Catalog {
             service.turns = Turns::of(spec.scheduler, key);
             service.rescale();
         }
+        self.has_new_engine |= spec.engine.is_some();
         service.spec = spec;
         self.stale.insert(key);
         Ok(())

@@ -19,6 +19,7 @@ use crate::limiter::Limiter;
 use crate::mark::MarkRule;
 use crate::reason::Reason;
 use crate::servers::Servers;
+use crate::sip::CallId;
 use crate::snapshot::{Own, PortView, Snapshot, Sysctls};
 use crate::state::{State, Timeouts};
 use crate::tables::{Cycle, Kept};
@@ -75,6 +76,8 @@ pub struct Connection {
     pub service: Endpoint,
     /// The real server.
     pub server: Endpoint,
+    /// Of a template, the call it is of, where a persistence engine looked for one.
+    pub call: Option<CallId>,
     /// Its state.
     pub state: State,
     /// Whole seconds until it ends if nothing comes.
@@ -106,6 +109,7 @@ fn template(row: &templates::Row) -> Connection {
         client: Endpoint::of(row.key.client, 0),
         service: service.with_port(port(service.port())),
         server: row.server.with_port(port(row.server.port())),
+        call: row.call,
         state: State::None,
         seconds: row.seconds,
     }
@@ -267,6 +271,9 @@ impl Control {
             self.deletions = deletions;
             self.fib_epoch = entry::next_epoch(self.fib_epoch);
         }
+        if std::mem::take(&mut self.catalog.has_new_engine) {
+            self.shared.templates.take_calls();
+        }
         let directory = self.catalog.renew().clone();
         let mut snapshot = Snapshot::new(
             &self.network,
@@ -386,6 +393,7 @@ impl Control {
                 client: entry.client(),
                 service: entry.service(),
                 server: entry.server(),
+                call: None,
                 state: State::of(entry.protocol(), clock.state()),
                 seconds: clock.seconds_left(now),
             });

@@ -22,6 +22,7 @@ pub mod scheduler;
 pub mod servers;
 pub mod service;
 mod shards;
+pub mod sip;
 pub mod snapshot;
 pub mod state;
 mod tables;

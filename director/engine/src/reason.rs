@@ -60,6 +60,8 @@ reasons! {
     ChainFull = "chain_full",
     /// There is no room for another persistence template.
     TemplatesFull = "templates_full",
+    /// A datagram to a service of the persistence engine `sip` that has no Call-ID.
+    NoCallId = "no_call_id",
     /// A new connection was refused by `drop_packet`.
     DropPacket = "drop_packet",
     /// There is no room for another control connection of FTP.

@@ -28,7 +28,7 @@ use director_flow::Tick;
 use director_packet::{Address, Change, Endpoint};
 
 use crate::servers::{Servers, Standing, Watch};
-use crate::service::{Forward, Persistence, SchedulerKind, ServiceKey};
+use crate::service::{Engine, Forward, Persistence, SchedulerKind, ServiceKey};
 use crate::state::State;
 use dirty::{Dirty, Retired};
 use hashing::Table;
@@ -71,6 +71,8 @@ pub struct ServiceView {
     pub servers: Arc<[ServerView]>,
     /// How connections of one client are kept together, if they are.
     pub persistence: Option<Persistence>,
+    /// And by what else.
+    pub engine: Option<Engine>,
     /// Whether every UDP datagram is scheduled alone.
     pub one_packet: bool,
     pub(crate) scheduler: Scheduler,

@@ -234,6 +234,8 @@ pub struct ServiceSpec {
     pub flags: u32,
     /// Connections of one client go to one server (`-p`).
     pub persistence: Option<Persistence>,
+    /// What else makes a client another for persistence (`--pe`); means nothing without.
+    pub engine: Option<Engine>,
     /// Every UDP datagram is scheduled alone (`-o`).
     pub one_packet: bool,
 }
@@ -242,7 +244,30 @@ impl ServiceSpec {
     /// A service with this scheduler and nothing else.
     #[must_use]
     pub const fn new(scheduler: SchedulerKind) -> Self {
-        Self { scheduler, flags: 0, persistence: None, one_packet: false }
+        Self { scheduler, flags: 0, persistence: None, engine: None, one_packet: false }
+    }
+}
+
+/// IPVS's persistence engines.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Engine {
+    /// `sip`: the Call-ID of a UDP datagram.
+    Sip,
+}
+
+impl Engine {
+    /// The engine of a name.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        (name == Self::Sip.name()).then_some(Self::Sip)
+    }
+
+    /// Its name, as ipvsadm knows it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Sip => "sip",
+        }
     }
 }
 

@@ -19,6 +19,7 @@ use director_packet::{Address, Endpoint};
 use crate::reason::Reason;
 use crate::servers::Servers;
 use crate::service::EndKey;
+use crate::sip::CallId;
 
 /// The most templates there can be.
 pub const MAX_TEMPLATES: u32 = 1 << 24;
@@ -46,6 +47,9 @@ pub(crate) struct Key {
     pub(crate) client: Address,
 }
 
+/// A key, and the call that a persistence engine tells apart from others of it.
+type Wanted<'a> = (Key, Option<&'a CallId>);
+
 /// A server that a template has.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Chosen {
@@ -66,6 +70,7 @@ pub(crate) enum Joined {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Row {
     pub(crate) key: Key,
+    pub(crate) call: Option<CallId>,
     pub(crate) server: Endpoint,
     pub(crate) is_valid: bool,
     pub(crate) is_assured: bool,
@@ -92,6 +97,8 @@ struct Template {
     connections: u32,
     life: Life,
     is_assured: bool,
+    /// Whether it is of a call: of that in its place among the shard's.
+    has_call: bool,
     /// The next of its bucket, or of the free ones: a place and 1, or 0.
     next: u32,
 }
@@ -126,6 +133,8 @@ impl Template {
 struct Shard {
     /// As many as there is room for from the start: it never grows.
     templates: Vec<Template>,
+    /// By place, the calls of templates that have one; none before [`Templates::take_calls`].
+    calls: Box<[CallId]>,
     free: u32,
     /// The first template of each bucket: a place and 1, or 0. A power of two of them.
     buckets: Box<[u32]>,
@@ -134,15 +143,20 @@ struct Shard {
 impl Shard {
     fn new(capacity: usize) -> Self {
         let buckets = vec![0; capacity.next_power_of_two()].into_boxed_slice();
-        Self { templates: Vec::with_capacity(capacity), free: 0, buckets }
+        Self { templates: Vec::with_capacity(capacity), calls: Box::default(), free: 0, buckets }
     }
 
-    fn find(&self, bucket: usize, key: Key) -> Option<usize> {
+    /// The call of a template.
+    fn call(&self, place: usize) -> Option<&CallId> {
+        if self.templates.get(place)?.has_call { self.calls.get(place) } else { None }
+    }
+
+    fn find(&self, bucket: usize, (key, call): Wanted<'_>) -> Option<usize> {
         let mut next = self.buckets[bucket];
         while next != 0 {
             let place = next as usize - 1;
             let template = self.templates.get(place)?;
-            if template.key == key {
+            if template.key == key && self.call(place) == call {
                 return Some(place);
             }
             next = template.next;
@@ -260,8 +274,8 @@ impl Templates {
         }
     }
 
-    fn place_of(&self, key: Key) -> (usize, u64) {
-        let hash = self.seed.hash_one((key.service, key.client));
+    fn place_of(&self, (key, call): Wanted<'_>) -> (usize, u64) {
+        let hash = self.seed.hash_one((key.service, key.client, call.map(CallId::as_bytes)));
         ((hash >> (64 - SHARD_BITS)) as usize, hash)
     }
 
@@ -269,7 +283,7 @@ impl Templates {
     fn release(&self, shard: &mut Shard, place: usize, servers: &Servers) {
         let Template { life, server, key, .. } = shard.templates[place];
         if life == Life::Valid {
-            let bucket = self.place_of(key).1 as usize & (shard.buckets.len() - 1);
+            let bucket = self.place_of((key, shard.call(place))).1 as usize & (shard.buckets.len() - 1);
             shard.hide(bucket, place);
         }
         shard.free(place);
@@ -277,23 +291,39 @@ impl Templates {
         self.count.fetch_sub(1, Relaxed);
     }
 
+    /// Takes memory for calls, as much as there can be templates; it is touched when it is used. For the control core,
+    /// before a service has a persistence engine.
+    pub(crate) fn take_calls(&self) {
+        for number in 0..SHARDS {
+            let (count, is_taken) = {
+                let shard = self.lock(number);
+                (shard.templates.capacity(), !shard.calls.is_empty())
+            };
+            if !is_taken {
+                let calls = crate::servers::zeroed(count);
+                self.lock(number).calls = calls;
+            }
+        }
+    }
+
     /// Has a new connection go where the client's template says, whose timer starts anew; makes one for `timeout`
     /// seconds if there is none that `is_usable`, with the server that `choose` gives. `connection` is none for a
     /// datagram that is none; an established one assures the template.
     pub(crate) fn join(
         &self,
-        key: Key,
+        wanted: Wanted<'_>,
         (now, timeout): (Tick, u32),
         connection: Option<(u32, bool)>,
         servers: &Servers,
         is_usable: impl FnOnce(u32) -> bool,
         choose: impl FnOnce() -> Option<Chosen>,
     ) -> Result<Joined, Reason> {
-        let (number, hash) = self.place_of(key);
+        let (number, hash) = self.place_of(wanted);
+        let (key, call) = wanted;
         let shard = &mut *self.lock(number);
         let bucket = hash as usize & (shard.buckets.len() - 1);
         let mut found = None;
-        if let Some(place) = shard.find(bucket, key) {
+        if let Some(place) = shard.find(bucket, wanted) {
             let template = &mut shard.templates[place];
             if !template.lives(now) {
                 self.release(shard, place, servers);
@@ -313,7 +343,8 @@ impl Templates {
             Some(place) => place,
             None => {
                 let more = |count| (count < self.capacity).then_some(count + 1);
-                let counted = shard.has_room() && self.count.fetch_update(Relaxed, Relaxed, more).is_ok();
+                let has_room = shard.has_room() && (call.is_none() || !shard.calls.is_empty());
+                let counted = has_room && self.count.fetch_update(Relaxed, Relaxed, more).is_ok();
                 if !counted {
                     return Err(Reason::TemplatesFull);
                 }
@@ -333,9 +364,14 @@ impl Templates {
                     connections: 0,
                     life: Life::Valid,
                     is_assured: false,
+                    has_call: call.is_some(),
                     next: 0,
                 };
-                shard.add(bucket, template)
+                let place = shard.add(bucket, template);
+                if let (Some(call), Some(kept)) = (call, shard.calls.get_mut(place)) {
+                    *kept = *call;
+                }
+                place
             }
         };
         let template = &mut shard.templates[place];
@@ -434,8 +470,11 @@ impl Templates {
                 self.release(shard, place, servers);
                 continue;
             }
+            let (key, call) =
+                (template.key, template.has_call.then(|| shard.calls.get(place).copied()).flatten());
             each(Row {
-                key: template.key,
+                key,
+                call,
                 server: template.server.address,
                 is_valid: template.life == Life::Valid,
                 is_assured: template.is_assured,
@@ -531,7 +570,7 @@ mod tests {
                                 let choose = || Some(chosen(thread as u32));
                                 let when = (Tick(0), 10);
                                 let joined = templates.join(
-                                    key(client as u32),
+                                    (key(client as u32), None),
                                     when,
                                     connection,
                                     servers,
@@ -555,6 +594,38 @@ mod tests {
             templates.sweep(&mut Sweep::default(), Tick(200), &servers);
             assert_eq!(templates.count(), 0);
             assert!((0..4).all(|slot| servers.load(slot).persistent == 0));
+        }
+    }
+
+    #[test]
+    fn calls_are_told_apart() {
+        let (servers, templates) = (servers(), Templates::new(CAPACITY, CAPACITY));
+        let call = |name: usize| CallId::of(format!("x\r\ni: call{name}\r\n").as_bytes());
+        let join = |name: usize, slot: u32, now: u32| {
+            let (call, choose) = (call(name), || Some(chosen(slot)));
+            templates.join((key(1), call.as_ref()), (Tick(now), 10), None, &servers, |_| true, choose)
+        };
+        assert_eq!(join(1, 1, 0), Err(Reason::TemplatesFull), "there is no memory for calls yet");
+        templates.take_calls();
+        templates.take_calls();
+        let mut sweep = Sweep::default();
+        // Places are used again, by others.
+        for round in 0..3 {
+            let (now, first) = (round * 1000, round as usize * 7);
+            for name in first..first + 20 {
+                assert_eq!(join(name, name as u32 % 4, now), Ok(Joined::Made(chosen(name as u32 % 4))));
+            }
+            for name in first..first + 20 {
+                assert_eq!(join(name, 9, now), Ok(Joined::Found(chosen(name as u32 % 4))));
+            }
+            let shown = list(&templates, Tick(now), &servers);
+            let mut shown: Vec<_> = shown.iter().filter_map(|row| row.call).collect();
+            shown.sort_by_key(|call| call.as_bytes().to_vec());
+            let mut expected: Vec<_> = (first..first + 20).filter_map(call).collect();
+            expected.sort_by_key(|call| call.as_bytes().to_vec());
+            assert_eq!(shown, expected);
+            templates.sweep(&mut sweep, Tick(now + 500), &servers);
+            assert_eq!(templates.count(), 0);
         }
     }
 
@@ -604,7 +675,7 @@ mod tests {
                         }
                         let found = model.iter().position(|t| t.valid && t.client == client);
                         let joined = templates.join(
-                            key(client),
+                            (key(client), None),
                             (Tick(now), timeout),
                             Some((indices[connection], established)),
                             &servers,

@@ -27,7 +27,8 @@ impl Core {
             destination: vip.address(),
             now: moment.now,
         };
-        let server = service.server_for(moment, vip, &request, State::Udp, None)?;
+        let call = service.call_of(&lane.segment, frames.head(lane.at));
+        let server = service.server_for(moment, vip, &request, State::Udp, None, call.as_ref())?;
         let servers = &moment.shared.servers;
         servers.count_connection(self.local.id(), server.slot);
         servers.unbind(server.slot, State::Udp);

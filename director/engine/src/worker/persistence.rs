@@ -1,18 +1,23 @@
 //! New connections of persistent services: they go where the client's template says.
 
-use director_packet::{Address, Endpoint};
+use director_packet::ethernet::HEADER;
+use director_packet::{Address, Endpoint, Segment, UDP};
 
 use super::Moment;
 use crate::reason::Reason;
 use crate::scheduler::{Request, ServerView, ServiceView};
 use crate::service::{EndKey, Persistence};
+use crate::sip::CallId;
 use crate::snapshot::FTP;
 use crate::state::State;
 use crate::templates::{Chosen, Joined, Key};
 
+/// The length of a UDP header, in bytes.
+const UDP_HEADER: usize = 8;
+
 impl ServiceView {
     /// The server of a new connection in this state from `request` to `vip`, counted as its. Of a persistent
-    /// service it is the one that the client has already; `connection` is none for a datagram that is none.
+    /// service it is the one that the client has already; `connection` is none for a datagram that is none, `call` for one without a Call-ID.
     pub(super) fn server_for(
         &self,
         moment: &Moment<'_>,
@@ -20,12 +25,16 @@ impl ServiceView {
         request: &Request,
         state: State,
         connection: Option<u32>,
+        call: Option<&CallId>,
     ) -> Result<ServerView, Reason> {
         let servers = &moment.shared.servers;
         let Some(persistence) = self.persistence else {
             let server = self.schedule(servers, request, state).ok_or(Reason::NoServer)?;
             return Ok(self.towards(servers, server.slot, server.address, vip));
         };
+        if self.engine.is_some() && call.is_none() {
+            return Err(Reason::NoCallId);
+        }
         let quiescent_expires = moment.snapshot.sysctls.expire_quiescent_template;
         let is_usable = |slot| {
             let refused = servers.is_gone(slot) || quiescent_expires && servers.weight(slot) == 0;
@@ -36,7 +45,7 @@ impl ServiceView {
             Some(Chosen { slot: server.slot, address: server.address })
         };
         let joined = moment.shared.templates.join(
-            self.template_of(persistence, vip, request.source),
+            (self.template_of(persistence, vip, request.source), call),
             (moment.now, persistence.timeout),
             connection.map(|number| (number, state == State::Established)),
             servers,
@@ -51,6 +60,16 @@ impl ServiceView {
             }
         };
         Ok(self.towards(servers, server.slot, server.address, vip))
+    }
+
+    /// The Call-ID of a segment's datagram, if the service wants to know.
+    pub(super) fn call_of(&self, segment: &Segment, frame: &[u8]) -> Option<CallId> {
+        if self.engine.is_none() || segment.protocol != UDP {
+            return None;
+        }
+        let end = HEADER + usize::from(segment.length);
+        let message = HEADER + usize::from(segment.header) + UDP_HEADER;
+        CallId::of(frame.get(message..end.min(frame.len()))?)
     }
 
     /// A service of one port has templates of that port; one of all ports has them for all, and so has one of FTP,

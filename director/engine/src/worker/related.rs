@@ -212,7 +212,7 @@ impl Core {
             return Some(Err(Reason::DropPacket));
         }
         // About an ICMP error no ICMP error is sent: where there is no server nobody is told.
-        let made = self.insert(moment, service, whose, State::None);
+        let made = self.insert(moment, service, whose, State::None, None);
         Some(made.map(|(Made::New(entry) | Made::Existing(entry))| entry))
     }
 

@@ -10,6 +10,7 @@ use crate::entry::Entry;
 use crate::reason::Reason;
 use crate::scheduler::{Request, ServerView, ServiceView};
 use crate::service::Forward;
+use crate::sip::CallId;
 use crate::snapshot::{FTP, Snapshot};
 use crate::state::{Direction, State};
 
@@ -89,7 +90,8 @@ impl Core {
             return sent.unwrap_or_else(|reason| self.refuse(moment, lane, reason, frames));
         }
         let first = first_state(snapshot, protocol, flags);
-        let entry = match self.insert(moment, service, lane.whose(), first) {
+        let call = service.call_of(&lane.segment, frames.head(lane.at));
+        let entry = match self.insert(moment, service, lane.whose(), first, call.as_ref()) {
             Ok(Made::New(entry)) => entry,
             Ok(Made::Existing(entry)) => {
                 self.advance(moment, lane, entry);
@@ -107,6 +109,7 @@ impl Core {
         service: &ServiceView,
         whose: Whose,
         state: State,
+        call: Option<&CallId>,
     ) -> Result<Made<'a>, Reason> {
         let request = Request {
             source: whose.client.address(),
@@ -120,7 +123,7 @@ impl Core {
                 // Before a server is chosen, which cannot be taken back.
                 moment.shared.ftp.open(number, !whose.client.is_v6())?;
             }
-            let server = service.server_for(moment, whose.other, &request, state, Some(number));
+            let server = service.server_for(moment, whose.other, &request, state, Some(number), call);
             if is_ftp && server.as_ref().map(|server| server.forward) != Ok(Forward::Masquerading) {
                 moment.shared.ftp.leave(number);
             }

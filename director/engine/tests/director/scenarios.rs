@@ -3,7 +3,9 @@
 use std::path::Path;
 
 use director_engine::fib::Route;
-use director_engine::service::{Forward, Protocol, SchedulerKind, ServerSpec, ServiceKey};
+use director_engine::service::{
+    Engine, Forward, Persistence, Protocol, SchedulerKind, ServerSpec, ServiceKey,
+};
 use director_engine::snapshot::Sysctls;
 use director_engine::state::State;
 use director_packet::Endpoint;
@@ -175,7 +177,8 @@ impl Scene {
 
     fn ipvsadm(&mut self, arguments: &[&str]) -> Outcome {
         match arguments {
-            ["-Lnc"] => return Ok(self.connections()),
+            ["-Lnc"] => return Ok(self.connections(false)),
+            ["-Lnc", "--persistent-conn"] => return Ok(self.connections(true)),
             ["-Ln"] => return Ok(self.services()),
             ["-C"] => {
                 self.lab.control.catalog.flush();
@@ -212,6 +215,11 @@ impl Scene {
                 "-g" => forward = Forward::DirectRouting,
                 "-s" => spec.scheduler = SchedulerKind::from_name(next()?).ok_or("no such scheduler")?,
                 "-w" => server_spec.weight = number(next()?)?,
+                "-p" => {
+                    let timeout = number(next()?)?;
+                    spec.persistence = Some(Persistence { timeout, netmask: u32::MAX });
+                }
+                "--pe" => spec.engine = Some(Engine::from_name(next()?).ok_or("no such engine")?),
                 "-x" => server_spec.upper = number(next()?)?,
                 "-y" => server_spec.lower = number(next()?)?,
                 other => return Err(format!("ipvsadm {other} is not for scenarios")),
@@ -253,18 +261,21 @@ impl Scene {
     }
 
     /// As `ipvsadm -Lnc` has it, sorted.
-    fn connections(&self) -> Vec<String> {
+    fn connections(&self, shows_calls: bool) -> Vec<String> {
         let mut lines = Vec::new();
         self.lab.each_entry(|connection| {
+            let call = connection.call.filter(|_| shows_calls);
+            let call = call.map(|call| format!(" sip {}", String::from_utf8_lossy(call.as_bytes())));
             lines.push(format!(
-                "{} {:02}:{:02} {} {} {} {}",
+                "{} {:02}:{:02} {} {} {} {}{}",
                 Protocol::from_number(connection.protocol).unwrap().name().to_uppercase(),
                 connection.seconds / 60,
                 connection.seconds % 60,
-                connection.state.name(),
+                connection.state_name(),
                 connection.client,
                 connection.service,
-                connection.server
+                connection.server,
+                call.unwrap_or_default()
             ));
         });
         lines.sort();
