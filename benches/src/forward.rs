@@ -87,6 +87,9 @@ pub struct Options {
     /// Testpmd's forwarding modes to compare with
     #[arg(long, value_delimiter = ',', value_name = "MODE", default_values = RIVALS)]
     rivals: Vec<String>,
+    /// Connections that the director has room for [default: 1,000,000, or twice the flows where that is more]
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=i64::from(flows::MOST)))]
+    capacity: Option<u32>,
     /// Where `director` and `directorctl` are [default: where this program is]
     #[arg(long, value_name = "DIRECTORY")]
     binaries: Option<PathBuf>,
@@ -151,7 +154,7 @@ pub fn run(options: &Options, interrupt: &Interrupt) -> Result<Report> {
         }
     }
     let mbufs = options.flows + LOOSE_MBUFS;
-    let capacity = DEFAULT_CAPACITY.max(options.flows.saturating_mul(2));
+    let capacity = options.capacity.unwrap_or(DEFAULT_CAPACITY.max(options.flows.saturating_mul(2)));
     let tables = u64::from(capacity) * BYTES_PER_CONNECTION + TABLE_OVERHEAD;
     let directory = tempfile::Builder::new().prefix("director-bench-").tempdir()?;
     let bench = Bench {

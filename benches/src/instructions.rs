@@ -17,7 +17,7 @@ use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
 use director_engine::{BURST, Options as TableOptions, Pages};
 use director_packet::nat::End;
-use director_packet::plain::{self, Rewrite};
+use director_packet::plain::{self, Rewrite, Wanted};
 use director_packet::{Change, Endpoint4, Mac, Verdict, parse};
 use serde::{Deserialize, Serialize};
 
@@ -113,11 +113,11 @@ pub fn count(Count { case }: &Count) -> Result<u64> {
             _ => false,
         }),
         Case::PlainRead => {
-            let mac = Mac(PORT_MAC).word();
+            let wanted = Wanted::new(Mac(PORT_MAC));
             frames(|frame| {
                 frame
                     .first_chunk()
-                    .and_then(|headers| plain::read(headers, LENGTH, mac))
+                    .and_then(|headers| plain::read(headers, LENGTH, &wanted))
                     .is_some_and(|read| read.length == 40)
             })
         }

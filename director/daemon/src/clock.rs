@@ -26,22 +26,33 @@ impl Coarse {
     }
 }
 
-/// The same for a worker, which asks for every burst: it reckons once a millisecond.
+/// How many bursts in a row a worker deals with by one look at the processor's counter, which takes as long as half a
+/// packet does; some microseconds.
+const BURSTS: u32 = 8;
+
+/// The same for a worker, which asks for every burst: it looks now and then, and reckons once a millisecond.
 pub(crate) struct Watch {
     coarse: Coarse,
     last: (Tick, u32),
     /// Until when on the processor's counter `last` is right.
     until: u64,
+    /// For how many bursts more it is not looked at.
+    rests: u32,
 }
 
 impl Watch {
     pub(crate) fn new(coarse: Coarse) -> Self {
-        Self { coarse, last: (Tick(0), 0), until: 0 }
+        Self { coarse, last: (Tick(0), 0), until: 0, rests: 0 }
     }
 
     /// As [`Coarse::read`].
     #[inline]
     pub(crate) fn read(&mut self) -> (Tick, u32) {
+        if self.rests > 0 {
+            self.rests -= 1;
+            return self.last;
+        }
+        self.rests = BURSTS - 1;
         if dpdk::clock::now() >= self.until {
             let Coarse { start, cycles_per_millisecond } = self.coarse;
             let milliseconds = self.coarse.milliseconds();
@@ -49,5 +60,11 @@ impl Watch {
             self.until = start + (milliseconds + 1) * cycles_per_millisecond;
         }
         self.last
+    }
+
+    /// To be called when nothing came: time may have passed.
+    #[inline]
+    pub(crate) fn wake(&mut self) {
+        self.rests = 0;
     }
 }

@@ -202,7 +202,7 @@ pub(crate) fn deal(ports: Vec<Queues>, names: &[String], workers: usize) -> Deal
             let share = &mut shares[(at + queue) % workers];
             share.names.push(format!("{}:{queue}", names[at]));
             // A configuration has few ports: their number fits.
-            share.inputs.push(Input { port: at as u8, queue: rx });
+            share.inputs.push(Input::new(at as u8, rx));
         }
         let mut owners: Vec<Option<usize>> = vec![None; workers];
         let mut spare = None;

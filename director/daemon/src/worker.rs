@@ -18,6 +18,9 @@ const SEND_TRIES: usize = 4;
 /// Loops without a frame before a worker that may sleep does.
 const IDLE_LOOPS: u32 = 64;
 
+/// For how many loops a receive queue that was empty is left out, as long as another is not.
+const REST: u32 = 7;
+
 /// How long it sleeps.
 const NAP: Duration = Duration::from_micros(50);
 
@@ -26,8 +29,16 @@ const RING_BUDGET: usize = 64;
 
 /// A receive queue and its port's number in the configuration.
 pub(crate) struct Input {
-    pub(crate) port: u8,
-    pub(crate) queue: RxQueue,
+    port: u8,
+    queue: RxQueue,
+    /// For how many loops more it is left out.
+    rests: u32,
+}
+
+impl Input {
+    pub(crate) fn new(port: u8, queue: RxQueue) -> Self {
+        Self { port, queue, rests: 0 }
+    }
 }
 
 /// A transmit queue, the frames that wait for it, and whether each is the director's own.
@@ -130,8 +141,14 @@ impl Loop {
             self.worker.quiescent();
             let mut received = 0;
             for at in 0..self.inputs.len() {
+                let input = &mut self.inputs[at];
+                if input.rests > 0 {
+                    input.rests -= 1;
+                    continue;
+                }
                 let count = self.receive(at, next);
                 if count == 0 {
+                    self.inputs[at].rests = REST;
                     continue;
                 }
                 received += count;
@@ -142,9 +159,15 @@ impl Loop {
                 std::mem::swap(&mut next, &mut last);
                 is_one_on_its_way = true;
             }
-            if received == 0 && is_one_on_its_way {
-                self.finish(last, &mut verdicts);
-                is_one_on_its_way = false;
+            if received == 0 {
+                if is_one_on_its_way {
+                    self.finish(last, &mut verdicts);
+                    is_one_on_its_way = false;
+                }
+                self.clock.wake();
+                for input in &mut self.inputs {
+                    input.rests = 0;
+                }
             }
             received += self.send_for_others();
             for port in 0..self.outputs.len() {

@@ -56,7 +56,7 @@ const V6: u64 = 1 << 62;
 const WRITTEN: u64 = 1 << 61;
 
 /// Set in [`Entry::rest`] when the MAC address is known.
-const KNOWN: u64 = 1 << 63;
+const KNOWN: u64 = 1 << 40;
 
 /// How far from its place an entry may lie before the table counts as full.
 const PROBES: usize = 64;
@@ -70,8 +70,8 @@ pub(crate) struct Entry {
     key: AtomicU64,
     /// The next hop's MAC address in the low 48 bits, above it the first two bytes of the port's.
     macs: AtomicU64,
-    /// The last four bytes of the port's MAC address in the low half; above it the MTU, 0 unless a frame can
-    /// be sent at once; [`KNOWN`].
+    /// The last four bytes of the port's MAC address in the low half; above it the port, [`KNOWN`], and in bits 63–48
+    /// the MTU, 0 unless a frame can be sent at once.
     rest: AtomicU64,
     /// Whether a packet was sent to it lately: 1, set by workers and cleared by the control core.
     recent: AtomicU64,
@@ -100,13 +100,13 @@ impl Hot<'_> {
     /// How long a packet may be in bytes; 0 unless it can be sent at once.
     #[inline(always)]
     pub(crate) const fn mtu(self) -> u32 {
-        (self.rest >> 32) as u16 as u32
+        (self.rest >> 48) as u32
     }
 
     /// The port it is reached by.
     #[inline(always)]
     pub(crate) const fn port(self) -> u8 {
-        (self.rest >> 48) as u8
+        (self.rest >> 32) as u8
     }
 }
 
@@ -123,11 +123,11 @@ impl Entry {
 pub(crate) struct View<'a>(&'a [Entry]);
 
 impl<'a> View<'a> {
-    /// A next hop. It is not noted that a frame is sent to it: [`Adjacencies::link`] does that, and is to be asked
+    /// The next hop of a number, if there is one. It is not noted that a frame is sent to it: [`Adjacencies::link`] does that, and is to be asked
     /// now and then.
     #[inline(always)]
-    pub(crate) fn get(self, adjacency: Adjacency) -> Option<&'a Entry> {
-        self.0.get(adjacency.0 as usize)
+    pub(crate) fn get(self, number: u64) -> Option<&'a Entry> {
+        self.0.get(number as usize)
     }
 }
 
@@ -317,7 +317,7 @@ impl Entry {
         // Who sees an MTU sees the addresses (Release, in `Entry::hot`); and a port's address is set before it is
         // used and stays, so that the two words always fit together.
         self.macs.store(mac.word() & MAC_BITS | own << 48, Ordering::Relaxed);
-        let rest = KNOWN | u64::from(port) << 48 | u64::from(exit.mtu) << 32 | (own >> 16 & 0xffff_ffff);
+        let rest = KNOWN | u64::from(port) << 32 | u64::from(exit.mtu) << 48 | (own >> 16 & 0xffff_ffff);
         self.rest.store(rest, Ordering::Release);
     }
 }
@@ -382,10 +382,10 @@ mod tests {
         let exits = |mtu| vec![Exit { mac: own, mtu: 9000 }, Exit { mac: own, mtu }];
         table.set_exits(exits(1500));
         let entry = table.entry(Hop { port: 1, address: Address::V4(7) }).unwrap();
-        assert_eq!(table.view().get(entry).unwrap().hot().mtu(), 0, "unknown");
+        assert_eq!(table.view().get(entry.number().into()).unwrap().hot().mtu(), 0, "unknown");
         table.set(entry, Some(mac));
-        let begins = |entry| {
-            let hot = table.view().get(entry).unwrap().hot();
+        let begins = |entry: Adjacency| {
+            let hot = table.view().get(entry.number().into()).unwrap().hot();
             let mut bytes = [0; 12];
             bytes[..8].copy_from_slice(&hot.first().to_le_bytes());
             bytes[8..].copy_from_slice(&hot.last().to_le_bytes());
@@ -399,7 +399,7 @@ mod tests {
         table.set_exits(exits(1280));
         assert_eq!(begins(entry), (bytes, 1280, 1));
         table.set(entry, None);
-        assert_eq!(table.view().get(entry).unwrap().hot().mtu(), 0);
+        assert_eq!(table.view().get(entry.number().into()).unwrap().hot().mtu(), 0);
     }
 
     #[test]

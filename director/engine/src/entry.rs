@@ -52,7 +52,7 @@ pub(crate) const fn next_epoch(epoch: u32) -> u32 {
 #[inline]
 #[must_use]
 pub(crate) const fn client_end(end: Endpoint4, protocol: u8) -> V4End {
-    V4End::new(end.address(), end.port(), protocol)
+    V4End::from_bits(end.word() | (protocol as u64) << 8)
 }
 
 /// Where the words of a family are, and how they hold an end.
@@ -293,8 +293,7 @@ impl Entry<'_> {
     /// The next hop of its packets that go `direction`, if it was found under this epoch of the routing table.
     #[inline]
     pub(crate) fn way(self, direction: Direction, epoch: u32) -> Option<Adjacency> {
-        let way = KeptWay(self.kept_way(direction));
-        way.is_of(epoch).then(|| way.next_hop())
+        KeptWay(self.kept_way(direction)).under(epoch)
     }
 
     /// Keeps the next hop found under an epoch, if it is an entry that keeps them.
@@ -349,23 +348,25 @@ pub(crate) struct Words<'a, const OUT: bool>(pub(crate) &'a Record<V4>);
 pub(crate) struct KeptWay(u64);
 
 impl KeptWay {
-    /// Whether it was found under this epoch.
+    /// The number of the next hop, if the way was found under this epoch; if not, a number beyond that of any.
     #[inline(always)]
-    pub(crate) const fn is_of(self, epoch: u32) -> bool {
-        self.0 >> EPOCH == epoch as u64
+    pub(crate) const fn number_under(self, epoch: u32) -> u64 {
+        (self.0 ^ (epoch as u64) << EPOCH) >> ADJACENCY
     }
 
+    /// The next hop, if it was found under this epoch.
     #[inline(always)]
-    pub(crate) const fn next_hop(self) -> Adjacency {
-        Adjacency::from_number((self.0 >> ADJACENCY) as u32 & ((1 << (EPOCH - ADJACENCY)) - 1))
+    fn under(self, epoch: u32) -> Option<Adjacency> {
+        let number = self.number_under(epoch);
+        (number < 1 << (EPOCH - ADJACENCY)).then(|| Adjacency::from_number(number as u32))
     }
 }
 
 impl<const OUT: bool> Words<'_, OUT> {
-    /// Whether `other` is the end that is not the client's.
+    /// Whether this is the word of the end that is not the client's.
     #[inline(always)]
-    pub(crate) fn other_is(self, other: Endpoint4) -> bool {
-        (self.0.word(if OUT { V4::SERVER } else { V4::SERVICE }) ^ other.word()) >> 16 == 0
+    pub(crate) fn other_is(self, other: u64) -> bool {
+        (self.0.word(if OUT { V4::SERVER } else { V4::SERVICE }) ^ other) >> 16 == 0
     }
 
     #[inline(always)]

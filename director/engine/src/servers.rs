@@ -243,7 +243,7 @@ fn add(counter: &AtomicU64, amount: u64) {
 impl Counters {
     /// Counts a packet, its length in bytes.
     #[inline(always)]
-    pub(crate) fn count(&self, direction: Direction, bytes: u16) {
+    pub(crate) fn count(&self, direction: Direction, bytes: u32) {
         add(&self.packets[direction as usize], 1);
         add(&self.bytes[direction as usize], u64::from(bytes));
     }
@@ -477,7 +477,7 @@ impl Servers {
     #[inline]
     pub(crate) fn count(&self, worker: usize, slot: u32, direction: Direction, bytes: u16) {
         if let Some(counters) = self.counters(worker).get(slot as usize) {
-            counters.count(direction, bytes);
+            counters.count(direction, bytes.into());
         }
     }
 

@@ -288,7 +288,8 @@ impl Own {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Local {
     all: HashSet<u32, ahash::RandomState>,
-    /// By [`Local::place`]: 0 where there is none (0.0.0.0 is no host's), [`Local::SEVERAL`] where `all` knows.
+    /// By [`Local::place`]: the address of this place, [`Local::SEVERAL`] where `all` knows, and where there is none
+    /// an address of another place.
     first: First,
 }
 
@@ -298,21 +299,26 @@ struct First([u32; 1 << Local::BITS]);
 
 impl Default for First {
     fn default() -> Self {
-        Self([0; 1 << Local::BITS])
+        let mut first = [0; 1 << Local::BITS];
+        // 0 is of this place itself; any other will do.
+        first[Local::place(0)] = 1;
+        Self(first)
     }
 }
 
 impl Local {
     const BITS: u32 = 6;
 
-    /// More than one address has this place. (Or the limited broadcast address, which is no host's either.)
+    /// More than one address has this place. (It is the limited broadcast address, which is no host's.)
     const SEVERAL: u32 = u32::MAX;
 
     fn new(addresses: impl Iterator<Item = u32>) -> Self {
         let mut local = Self { all: addresses.filter(|&address| address != 0).collect(), ..Self::default() };
         for &address in &local.all {
-            let first = &mut local.first.0[Self::place(address)];
-            *first = if *first == 0 { address } else { Self::SEVERAL };
+            let place = Self::place(address);
+            let first = &mut local.first.0[place];
+            let is_free = Self::place(*first) != place && *first != Self::SEVERAL;
+            *first = if is_free { address } else { Self::SEVERAL };
         }
         local
     }
@@ -325,11 +331,8 @@ impl Local {
     /// Whether an address (host order) is one of them.
     #[inline(always)]
     pub(crate) fn contains(&self, address: u32) -> bool {
-        match self.first.0[Self::place(address)] {
-            0 => false,
-            Self::SEVERAL => self.is_in_all(address),
-            found => found == address,
-        }
+        let first = self.first.0[Self::place(address)];
+        first == address && address != Self::SEVERAL || first == Self::SEVERAL && self.is_in_all(address)
     }
 
     #[inline(never)]
@@ -353,7 +356,8 @@ mod tests {
                     .all(|address| set.contains(*address) == (own.contains(address) && *address != 0))
             );
         });
-        assert!(!Local::default().contains(0));
-        assert!(!Local::default().contains(1));
+        for address in [0, 1, u32::MAX] {
+            assert!(!Local::default().contains(address));
+        }
     }
 }

@@ -8,7 +8,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV
 ///
 /// The order of the parts makes comparing two endpoints one comparison of words.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub struct Endpoint4(u64);
+pub struct Endpoint4(pub(crate) u64);
 
 impl Endpoint4 {
     /// The endpoint of an address (host order) and a port.

@@ -3,12 +3,18 @@
 //!
 //! [`crate::parse()`] says what any frame is, and [`Change::apply`](crate::Change::apply) translates any
 //! segment. What is here does the same for nearly all frames in a fraction of the instructions: a few words
-//! are read, compared under masks, and put together.
+//! are read, compared under masks, and put together; or, where the CPU has what it takes, a few vectors.
+
+#[cfg(target_arch = "x86_64")]
+mod vector;
 
 use crate::checksum::Delta;
 use crate::ethernet;
 use crate::nat::End;
-use crate::{Endpoint4, TCP};
+use crate::{Endpoint4, Mac, TCP};
+
+#[cfg(target_arch = "x86_64")]
+pub use vector::read as read_vector;
 
 /// Bytes of the headers of such a frame: Ethernet, IPv4 and TCP, each without options.
 pub const HEADERS: usize = 54;
@@ -29,6 +35,39 @@ pub struct Plain {
     pub flags: u8,
 }
 
+/// What a plain frame that comes in on a port looks like.
+#[derive(Clone, Copy, Debug)]
+pub struct Wanted {
+    /// The first 16 bytes, of which some count: the port's address, the type, version and header length.
+    start: [u8; 16],
+}
+
+impl Wanted {
+    /// Of a port with this address.
+    #[inline]
+    #[must_use]
+    pub fn new(mac: Mac) -> Self {
+        let mut start = [0; 16];
+        start[..6].copy_from_slice(&mac.0);
+        start[12..15].copy_from_slice(&[0x08, 0x00, 0x45]);
+        Self { start }
+    }
+
+    #[inline(always)]
+    fn mac(&self) -> u64 {
+        u64::from_le_bytes([
+            self.start[0],
+            self.start[1],
+            self.start[2],
+            self.start[3],
+            self.start[4],
+            self.start[5],
+            0,
+            0,
+        ])
+    }
+}
+
 #[inline(always)]
 fn u32_at<const AT: usize>(headers: &Headers) -> u32 {
     headers[AT..].first_chunk().map_or(0, |bytes| u32::from_le_bytes(*bytes))
@@ -39,13 +78,6 @@ fn u64_at<const AT: usize>(headers: &Headers) -> u64 {
     headers[AT..].first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes))
 }
 
-/// Adds with the carry brought round to the low end.
-#[inline(always)]
-const fn add_around(a: u64, b: u64) -> u64 {
-    let (sum, carry) = a.overflowing_add(b);
-    sum.wrapping_add(carry as u64)
-}
-
 /// Folds to 16 bits: the upper half of a number and its halves swapped is the sum of both halves, the carry
 /// brought round.
 #[inline(always)]
@@ -53,43 +85,64 @@ const fn fold(sum: u32) -> u16 {
     (sum.wrapping_add(sum.rotate_left(16)) >> 16) as u16
 }
 
-/// Reads a frame of `total` bytes that came in on a port with the address `mac` (as [`crate::Mac::word`] gives it).
-/// None: it is not plain; [`crate::parse()`] says what it is.
+/// Whether the sum of a header, not all of which is 0, is that of a right one; it lies in these words, in the order
+/// in which they lie.
+#[inline(always)]
+const fn is_right(first: u64, second: u64, last: u32) -> bool {
+    let (sum, carry) = first.overflowing_add(second);
+    let (sum, carry) = sum.overflowing_add(last as u64 + carry as u64);
+    // A one's complement sum of 16 bits is the remainder of a division by 65535, of which 2^16, 2^32 and 2^64 are
+    // all 1 more than a multiple: so the words may be added as they are. What is a multiple of an odd number is
+    // found by a multiplication (Granlund and Montgomery 1994, section 9).
+    sum.wrapping_add(carry as u64).wrapping_mul(INVERSE) <= u64::MAX / 0xffff
+}
+
+/// The inverse of 65535 among the numbers of 64 bits: -(2^16 + 1)(2^32 + 1), since 1 - 2^64 is a product of these.
+const INVERSE: u64 = 0x0001_0001_0001_0001_u64.wrapping_neg();
+const _: () = assert!(INVERSE.wrapping_mul(0xffff) == 1);
+
+/// Whether a packet of this length has all its headers, and is whole in a frame of `total` bytes, which has the
+/// headers at least.
+#[inline(always)]
+const fn is_whole(length: u16, total: usize) -> bool {
+    const PACKET: usize = HEADERS - ethernet::HEADER;
+    (length as usize).wrapping_sub(PACKET) <= total.wrapping_sub(HEADERS)
+}
+
+/// Reads a frame of `total` bytes, [`HEADERS`] at least. None: it is not plain; [`crate::parse()`] says what it is.
 #[inline(always)]
 #[must_use]
-pub fn read(headers: &Headers, total: usize, mac: u64) -> Option<Plain> {
+pub fn read(headers: &Headers, total: usize, wanted: &Wanted) -> Option<Plain> {
     // The destination's address; then the type, version and header length; then "more fragments" and the
     // fragment's offset.
-    if (u64_at::<0>(headers) ^ mac) << 16 != 0
+    if (u64_at::<0>(headers) ^ wanted.mac()) << 16 != 0
         || u32_at::<12>(headers) & 0x00ff_ffff != u32::from_le_bytes([0x08, 0x00, 0x45, 0])
         || u32_at::<18>(headers) & u32::from_le_bytes([0, 0, 0x3f, 0xff]) != 0
     {
         return None;
     }
-    // The IPv4 header as three words, in the order in which they lie.
     let (first, second, last) = (u64_at::<14>(headers), u64_at::<22>(headers), u32_at::<30>(headers));
     // Time to live, of which more than 1 is left, and protocol: of those above the least, as many as there are.
     if (second as u16).wrapping_sub(u16::from_le_bytes([2, TCP])) > u16::from(u8::MAX) - 2 {
         return None;
     }
-    let sum = add_around(add_around(first, second), last.into());
     let length = ((first >> 16) as u16).swap_bytes();
-    if fold((sum.wrapping_add(sum.rotate_left(32)) >> 32) as u32) != 0xffff
-        || length < 40
-        || usize::from(length) + ethernet::HEADER > total
-    {
+    if !is_right(first, second, last) || !is_whole(length, total) {
         return None;
     }
     let ports = u32_at::<34>(headers).swap_bytes();
     let source = u64::from(((second >> 32) as u32).swap_bytes()) << 32 | u64::from(ports & 0xffff_0000);
     let destination = u64::from(last.swap_bytes()) << 32 | u64::from(ports << 16);
     Some(Plain {
-        source: Endpoint4::from_word(source),
-        destination: Endpoint4::from_word(destination),
+        source: Endpoint4(source),
+        destination: Endpoint4(destination),
         length,
-        flags: headers[47],
+        flags: headers[FLAGS],
     })
 }
+
+/// Where TCP's control bits lie.
+const FLAGS: usize = 47;
 
 /// What replaces an end of a plain frame on its way.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -125,10 +178,12 @@ impl Rewrite {
             }
         }
         // RFC 1624, equation 3, as in `Delta::apply`.
-        let network = u32::from(self.network.bits()) + u32::from(Delta::TTL_DECREMENT.bits());
-        let network = !fold(u32::from(!u16::from_ne_bytes([headers[24], headers[25]])) + network);
-        let transport = u32::from(self.transport.bits());
-        let transport = !fold(u32::from(!u16::from_ne_bytes([headers[50], headers[51]])) + transport);
+        let after = |at: usize, delta: u32| {
+            !fold(u32::from(!u16::from_ne_bytes([headers[at], headers[at + 1]])) + delta)
+        };
+        let ttl = u32::from(Delta::TTL_DECREMENT.bits());
+        let network = after(24, u32::from(self.network.bits()) + ttl);
+        let transport = after(50, u32::from(self.transport.bits()));
         headers[22] = headers[22].wrapping_sub(1);
         [headers[24], headers[25]] = network.to_ne_bytes();
         [headers[50], headers[51]] = transport.to_ne_bytes();
@@ -136,6 +191,7 @@ impl Rewrite {
 }
 
 #[cfg(test)]
+#[allow(unsafe_code)]
 mod tests {
     use super::*;
     use crate::nat::{Change, set_macs};
@@ -158,7 +214,14 @@ mod tests {
     }
 
     fn plain(frame: &[u8]) -> Option<Plain> {
-        read(frame.first_chunk()?, frame.len(), MAC.word())
+        let read = read(frame.first_chunk()?, frame.len(), &Wanted::new(MAC));
+        #[cfg(target_arch = "x86_64")]
+        if is_x86_feature_detected!("sse4.1") {
+            // SAFETY: the CPU has what the function is compiled for.
+            let vector = unsafe { read_vector(frame.first_chunk()?, frame.len(), &Wanted::new(MAC)) };
+            assert_eq!(vector, read, "{frame:02x?}");
+        }
+        read
     }
 
     /// What the parser of every frame says, as far as it is a plain one.

@@ -140,10 +140,11 @@ impl Mbuf {
     /// Where the data begins, if the first segment has `N` bytes of it and nobody else sees them; null otherwise.
     #[inline(always)]
     pub(crate) fn start<const N: usize>(&mut self) -> *mut [u8; N] {
-        if usize::from(self.0.data_len()) < N || !self.0.data_is_ours() {
+        let segment = self.0;
+        if usize::from(segment.data_len()) < N || !segment.data_is_ours() {
             return std::ptr::null_mut();
         }
-        self.0.data_ptr().cast()
+        segment.data_ptr().cast()
     }
 
     /// Whether the data of any segment is shared with another mbuf.

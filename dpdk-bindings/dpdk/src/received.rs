@@ -7,7 +7,8 @@ use crate::queue::RxQueue;
 /// that those who look at the bytes several times need not.
 pub struct Received<const N: usize> {
     burst: Burst,
-    /// Of the first `known` packets: where its data begins, if `N` bytes of it lie there and nobody else sees them.
+    /// Where a packet's data begins, if `N` bytes of it lie there and nobody else sees them; null otherwise, and where
+    /// there is no packet.
     data: [*mut [u8; N]; Burst::CAPACITY],
     lengths: [u32; Burst::CAPACITY],
     known: usize,
@@ -31,15 +32,16 @@ impl<const N: usize> Received<N> {
     /// Receives a burst; what was left of the last one is freed. Returns how many packets it has and their bytes.
     #[inline]
     pub fn receive(&mut self, queue: &mut RxQueue) -> (usize, u64) {
+        self.forget();
         self.burst.clear();
         let count = queue.receive(&mut self.burst);
         self.known = count;
         let mut bytes = 0;
-        let places = self.data.iter_mut().zip(&mut self.lengths);
-        for (mbuf, (data, length)) in self.burst.iter_mut().zip(places) {
-            *data = mbuf.start();
-            *length = mbuf.len() as u32;
-            bytes += u64::from(*length);
+        for (at, mbuf) in (0..Burst::CAPACITY).zip(self.burst.iter_mut()) {
+            let (length, data) = (mbuf.len() as u32, mbuf.start());
+            self.data[at] = data;
+            self.lengths[at] = length;
+            bytes += u64::from(length);
         }
         (count, bytes)
     }
@@ -62,9 +64,6 @@ impl<const N: usize> Received<N> {
     /// is another's as well.
     #[inline(always)]
     pub fn start(&mut self, at: usize) -> Option<(&mut [u8; N], usize)> {
-        if at >= self.known {
-            return None;
-        }
         // SAFETY: the pointer is null, or what `receive` found: the first bytes of an mbuf's data, not shared. The
         // mbuf is still in the burst, as it was: `open` alone gives the burst away, and forgets the pointers; what
         // `segment` gives is the same bytes, borrowed from `self` as these are.
@@ -111,8 +110,17 @@ impl<const N: usize> Received<N> {
     /// The burst, for taking packets out or sending them. [`Self::start`] gives nothing from now on.
     #[inline]
     pub fn open(&mut self) -> &mut Burst {
-        self.known = 0;
+        self.forget();
         &mut self.burst
+    }
+
+    /// Forgets what is known of the packets.
+    #[inline]
+    fn forget(&mut self) {
+        if self.known > 0 {
+            self.known = 0;
+            self.data.fill(std::ptr::null_mut());
+        }
     }
 }
 

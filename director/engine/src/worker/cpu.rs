@@ -3,8 +3,36 @@
 #![allow(unsafe_code)]
 
 use director_flow::{Table, V4};
+use director_packet::plain::{self, Headers, Plain, Wanted};
 
 use super::{BURST, Batch, Core, Frames, Moment, Verdict};
+
+/// What differs between the levels besides what the compiler makes of the same code.
+pub(super) trait Cpu {
+    /// As [`plain::read`].
+    fn read(headers: &Headers, total: usize, wanted: &Wanted) -> Option<Plain>;
+}
+
+struct Base;
+
+impl Cpu for Base {
+    #[inline(always)]
+    fn read(headers: &Headers, total: usize, wanted: &Wanted) -> Option<Plain> {
+        plain::read(headers, total, wanted)
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+struct V3;
+
+#[cfg(target_arch = "x86_64")]
+impl Cpu for V3 {
+    #[inline(always)]
+    fn read(headers: &Headers, total: usize, wanted: &Wanted) -> Option<Plain> {
+        // SAFETY: only the functions below use this type, whose features are more than those needed here.
+        unsafe { plain::read_vector(headers, total, wanted) }
+    }
+}
 
 /// The level of this CPU.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -41,7 +69,7 @@ impl Level {
         batch: &mut Batch,
     ) {
         match self {
-            Self::Base => core.look(moment, frames, batch),
+            Self::Base => core.look::<Base>(moment, frames, batch),
             #[cfg(target_arch = "x86_64")]
             // SAFETY: `detect` found that this CPU has every feature that the function is compiled for.
             Self::V3 => unsafe { look_v3(core, moment, frames, batch) },
@@ -81,7 +109,7 @@ impl Level {
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2,bmi1,bmi2,lzcnt,movbe,popcnt")]
 fn look_v3(core: &mut Core, moment: &Moment<'_>, frames: &mut impl Frames, batch: &mut Batch) {
-    core.look(moment, frames, batch);
+    core.look::<V3>(moment, frames, batch);
 }
 
 #[cfg(target_arch = "x86_64")]

@@ -8,10 +8,11 @@
 
 use director_flow::{Clock, Hash, Lookup, Probe, Record, SEEN_LAG, Table, V4, V4End};
 use director_packet::nat::End;
-use director_packet::plain::{self, Rewrite};
+use director_packet::plain::{Rewrite, Wanted};
 use director_packet::tcp_flag::{ACK, FIN, RST, SYN};
 use director_packet::{Endpoint4, TCP};
 
+use super::cpu::Cpu;
 use super::{BURST, Core, Frames, Moment, Verdict};
 use crate::adjacency::{self, Adjacency};
 use crate::entry::{self, Words};
@@ -21,28 +22,34 @@ use crate::state::{Direction, State};
 
 /// What the first passes know of a frame. Each field is put in where it lies: a struct that is made elsewhere
 /// and copied has its fields stored one by one and read at once, for which a CPU waits.
+///
+/// 32 bytes, so that a frame's place in the burst is all there is to reckon.
 #[derive(Clone, Copy)]
 struct Glance {
     client: V4End,
-    /// The end that is not the client's: the virtual service, or the real server.
-    other: Endpoint4,
+    /// The word of the end that is not the client's: the virtual service, or the real server.
+    other: u64,
     hash: Hash,
     probe: Probe,
-    /// The length of the IPv4 packet in bytes; more than any where TCP's control bits say more than that.
+    /// The length of the IPv4 packet in bytes; more than any where TCP's control bits say more than that. And
+    /// [`Self::OUT`].
     size: u32,
-    direction: Direction,
 }
+
+const _: () = assert!(size_of::<Glance>() == 32);
 
 impl Glance {
     /// Of a frame that is not plain.
     const NOTHING: Self = Self {
         client: V4End::from_bits(u64::MAX),
-        other: Endpoint4::from_word(0),
+        other: 0,
         hash: Hash::NONE,
         probe: Probe::NONE,
-        size: u32::MAX,
-        direction: Direction::In,
+        size: !Self::OUT,
     };
+
+    /// Set in a size where the packet goes from the server to the client.
+    const OUT: u32 = 1 << 31;
 }
 
 /// What is the same for every packet of a burst.
@@ -52,7 +59,7 @@ struct Steady<'a> {
     local: &'a Local,
     next_hops: adjacency::View<'a>,
     epoch: u32,
-    mac: u64,
+    wanted: Wanted,
     /// The clock of an established entry that was seen now.
     clock: Clock,
     counters: &'a [Counters],
@@ -116,6 +123,12 @@ impl Batch {
         self.port
     }
 
+    /// How many frames there are; said so that a place below needs no check of bounds.
+    #[inline(always)]
+    fn count(&self) -> usize {
+        self.count.min(BURST)
+    }
+
     /// Forgets what was seen under another configuration.
     #[inline]
     fn keep_if(&mut self, serial: u32) {
@@ -140,7 +153,7 @@ impl<'a> Steady<'a> {
             local: moment.snapshot.local(),
             next_hops: moment.shared.adjacencies.view(),
             epoch: moment.snapshot.fib_epoch,
-            mac: moment.port.mac.word(),
+            wanted: Wanted::new(moment.port.mac),
             clock: Clock::new(moment.now, State::Established as u8, established),
             counters: moment.shared.servers.counters(worker),
         }
@@ -150,17 +163,16 @@ impl<'a> Steady<'a> {
 impl Core {
     /// The first pass.
     #[inline(always)]
-    pub(super) fn look(&mut self, moment: &Moment<'_>, frames: &mut impl Frames, batch: &mut Batch) {
+    pub(super) fn look<C: Cpu>(&mut self, moment: &Moment<'_>, frames: &mut impl Frames, batch: &mut Batch) {
         let steady = Steady::new(moment, self.local.id());
         batch.serial = moment.snapshot.serial;
-        let glances = &mut batch.glances[..batch.count];
         if moment.snapshot.is_off() || !moment.snapshot.ip_forward {
-            glances.fill(Glance::NOTHING);
+            batch.glances.fill(Glance::NOTHING);
             return;
         }
-        for (at, glance) in glances.iter_mut().enumerate() {
-            if steady.look(at, frames, glance).is_none() {
-                *glance = Glance::NOTHING;
+        for at in 0..batch.count() {
+            if steady.look::<C>(at, frames, &mut batch.glances[at]).is_none() {
+                batch.glances[at] = Glance::NOTHING;
             }
         }
     }
@@ -169,7 +181,8 @@ impl Core {
     #[inline(always)]
     pub(super) fn seek(table: &Table<V4>, batch: &mut Batch) {
         let lookup = table.lookup();
-        for glance in batch.glances.iter_mut().take(batch.count) {
+        for at in 0..batch.count() {
+            let glance = &mut batch.glances[at];
             glance.probe = lookup.probe(glance.hash);
         }
     }
@@ -186,14 +199,13 @@ impl Core {
         batch.keep_if(moment.snapshot.serial);
         let steady = Steady::new(moment, self.local.id());
         let mut common = Common::NONE_YET;
-        let glances = batch.glances.iter().take(batch.count);
-        for (at, (glance, verdict)) in glances.zip(verdicts.iter_mut()).enumerate() {
-            if let Some(port) = steady.forward(at, glance, frames) {
-                *verdict = Verdict::Send(port);
+        for at in 0..batch.count() {
+            if let Some(port) = steady.forward(at, &batch.glances[at], frames) {
+                verdicts[at] = Verdict::Send(port);
                 common.add(port.into());
             } else {
-                *verdict = self.general(moment, at, frames);
-                common.add(if let Verdict::Send(port) = *verdict { port.into() } else { Common::STAYS });
+                verdicts[at] = self.general(moment, at, frames);
+                common.add(if let Verdict::Send(port) = verdicts[at] { port.into() } else { Common::STAYS });
             }
         }
         common.port()
@@ -203,9 +215,9 @@ impl Core {
 impl Steady<'_> {
     /// The first pass. None: the frame is not plain.
     #[inline(always)]
-    fn look(&self, at: usize, frames: &mut impl Frames, glance: &mut Glance) -> Option<()> {
+    fn look<C: Cpu>(&self, at: usize, frames: &mut impl Frames, glance: &mut Glance) -> Option<()> {
         let (headers, total) = frames.headers(at)?;
-        let frame = plain::read(headers, total, self.mac)?;
+        let frame = C::read(headers, total, &self.wanted)?;
         // As in `Lane::new`.
         let is_in = self.local.contains(frame.destination.address());
         let (end, other) =
@@ -214,11 +226,11 @@ impl Steady<'_> {
         let hash = self.lookup.hash(client);
         self.lookup.prefetch(hash);
         glance.client = client;
-        glance.other = other;
+        glance.other = other.word();
         glance.hash = hash;
         let odd = (frame.flags & (SYN | FIN | RST | ACK)) ^ ACK;
-        glance.size = u32::from(frame.length) | u32::from(odd) << 16;
-        glance.direction = if is_in { Direction::In } else { Direction::Out };
+        let direction = if is_in { 0 } else { Glance::OUT };
+        glance.size = u32::from(frame.length) | u32::from(odd) << 16 | direction;
         Some(())
     }
 
@@ -227,9 +239,10 @@ impl Steady<'_> {
     /// Each direction has code of its own: packets that come in on one port mostly go one way.
     #[inline(always)]
     fn forward(&self, at: usize, glance: &Glance, frames: &mut impl Frames) -> Option<u8> {
-        match glance.direction {
-            Direction::In => self.forward_to::<false>(at, glance, frames),
-            Direction::Out => self.forward_to::<true>(at, glance, frames),
+        if glance.size & Glance::OUT == 0 {
+            self.forward_to::<false>(at, glance, frames)
+        } else {
+            self.forward_to::<true>(at, glance, frames)
         }
     }
 
@@ -240,47 +253,46 @@ impl Steady<'_> {
         glance: &Glance,
         frames: &mut impl Frames,
     ) -> Option<u8> {
+        let direction = if OUT { Direction::Out } else { Direction::In };
         let record = match self.lookup.candidate(glance.probe) {
             Some(record) => record,
-            None => self.search(glance)?,
+            None => self.search(glance, direction)?,
         };
         let words = Words::<OUT>(record);
         if record.end() != glance.client || !words.other_is(glance.other) {
             return None;
         }
-        let way = words.way();
-        if !way.is_of(self.epoch) {
-            return None;
-        }
-        let hop = self.next_hops.get(way.next_hop())?.hot();
-        if glance.size > hop.mtu() {
+        let way = words.way().number_under(self.epoch);
+        let hop = self.next_hops.get(way)?.hot();
+        let size = if OUT { glance.size & !Glance::OUT } else { glance.size };
+        if size > hop.mtu() {
             return None;
         }
         // Last, since the entry learns nothing of a packet that does not go on.
         let age = self.clock.younger_by(record.clock());
-        if age > u64::from(SEEN_LAG) && !self.refresh(record, age, way.next_hop()) {
+        if age > u64::from(SEEN_LAG) && !self.refresh(record, age, Adjacency::from_number(way as u32)) {
             return None;
         }
         let counters = self.counters.get(words.slot() as usize)?;
         let (headers, _) = frames.headers(at)?;
         let (to, network, transport) = words.change();
-        let (end, direction) =
-            if OUT { (End::Source, Direction::Out) } else { (End::Destination, Direction::In) };
+        let end = if OUT { End::Source } else { End::Destination };
         Rewrite { to, network, transport, macs: (hop.first(), hop.last()) }.apply(headers, end);
-        // No longer than an MTU.
-        counters.count(direction, glance.size as u16);
+        counters.count(direction, size);
         Some(hop.port())
     }
 
     /// The entry of a plain frame, where its tag is not the only one of its kind.
     #[inline(never)]
-    fn search(&self, glance: &Glance) -> Option<&Record<V4>> {
-        if glance.size > u32::from(u16::MAX) {
+    fn search(&self, glance: &Glance, direction: Direction) -> Option<&Record<V4>> {
+        if glance.size & !Glance::OUT > u32::from(u16::MAX) {
             return None;
         }
-        let found = self.moment.table.find(glance.hash, |record| {
-            entry::matches(record, glance.client, glance.direction, glance.other.into())
-        });
+        let other = Endpoint4::from_word(glance.other).into();
+        let found = self
+            .moment
+            .table
+            .find(glance.hash, |record| entry::matches(record, glance.client, direction, other));
         self.lookup.record(found?)
     }
 

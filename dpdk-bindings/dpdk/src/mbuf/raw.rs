@@ -141,6 +141,7 @@ impl Segment {
 
     /// An external buffer has a count of its own.
     #[cold]
+    #[inline(never)]
     fn external_buffer_is_ours(self, foreign: u64) -> bool {
         let info = self.shared_info();
         if foreign != sys::DPDK_RTE_MBUF_F_EXTERNAL || info.is_null() {
