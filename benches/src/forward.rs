@@ -42,8 +42,9 @@ const DESCRIPTORS: u16 = 1024;
 /// The mbufs of a pool besides those that hold the file: bursts, caches of the lcores.
 const LOOSE_MBUFS: u32 = 8192;
 
-/// The connections that a director which says nothing about it has room for.
-const DEFAULT_CAPACITY: u32 = 1_000_000;
+/// The connections that the director has room for, at least. Much more room than connections spreads them over more
+/// pages, which costs time on a machine whose pages are small; `--capacity` shows it.
+const LEAST_CAPACITY: u32 = 65_536;
 
 /// Bytes of table a connection is reckoned at when memory is reserved.
 const BYTES_PER_CONNECTION: u64 = 96;
@@ -87,7 +88,7 @@ pub struct Options {
     /// Testpmd's forwarding modes to compare with
     #[arg(long, value_delimiter = ',', value_name = "MODE", default_values = RIVALS)]
     rivals: Vec<String>,
-    /// Connections that the director has room for [default: 1,000,000, or twice the flows where that is more]
+    /// Connections that the director has room for [default: an eighth more than the flows, at least 65,536]
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=i64::from(flows::MOST)))]
     capacity: Option<u32>,
     /// Where `director` and `directorctl` are [default: where this program is]
@@ -154,7 +155,7 @@ pub fn run(options: &Options, interrupt: &Interrupt) -> Result<Report> {
         }
     }
     let mbufs = options.flows + LOOSE_MBUFS;
-    let capacity = options.capacity.unwrap_or(DEFAULT_CAPACITY.max(options.flows.saturating_mul(2)));
+    let capacity = options.capacity.unwrap_or(LEAST_CAPACITY.max(options.flows + options.flows / 8));
     let tables = u64::from(capacity) * BYTES_PER_CONNECTION + TABLE_OVERHEAD;
     let directory = tempfile::Builder::new().prefix("director-bench-").tempdir()?;
     let bench = Bench {

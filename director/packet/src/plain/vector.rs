@@ -15,6 +15,9 @@ fn vector_at<const AT: usize>(headers: &Headers) -> __m128i {
 }
 
 /// As [`super::read`].
+///
+/// # Safety
+/// The CPU has SSE4.1. (A caller that is itself compiled for it need not promise that.)
 #[target_feature(enable = "sse4.1")]
 #[inline]
 #[must_use]
