@@ -199,6 +199,7 @@ impl Core {
         batch.keep_if(moment.snapshot.serial);
         let steady = Steady::new(moment, self.local.id());
         let mut common = Common::NONE_YET;
+        #[expect(clippy::needless_range_loop, reason = "two iterators in step take more instructions")]
         for at in 0..batch.count() {
             if let Some(port) = steady.forward(at, &batch.glances[at], frames) {
                 verdicts[at] = Verdict::Send(port);
