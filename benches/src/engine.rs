@@ -167,6 +167,7 @@ pub fn director_of(table: &Options, clock: Clock, given: &[(State, u32)]) -> Res
     fib.insert((Address::V4(0xc613_0000), 16), Route::Gateway { port: PORT, gateway: GATEWAY.0.into() });
     let port = PortView { mac: Mac(PORT_MAC), mtu: 1500, up: true, twin: false, address: vip, address_v6: 0 };
     control.set_network(Network {
+        sources: Arc::default(),
         ports: vec![port],
         local: vec![Address::V4(vip), Address::V4(back)],
         fib: Arc::new(fib),

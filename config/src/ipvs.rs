@@ -183,6 +183,8 @@ sysctls! {
     /// FTP's data connections may lead to other hosts than those of the control connection, and to privileged ports.
     /// No sysctl of IPVS, which never looks; the name is that of `nf_conntrack_ftp`'s parameter, `loose`.
     ftp_loose: Switch = Switch::default(),
+    /// The director's packets of a tunnel must not be split where the client's must not.
+    pmtu_disc: Switch = const { Switch::new(1).unwrap() },
 }
 
 /// The value of a sysctl as it reads.
@@ -247,7 +249,6 @@ const FIXED: &[(&str, Fixed)] = &[
     // Seconds.
     ("lblc_expiration", Fixed::Number(86_400)),
     ("lblcr_expiration", Fixed::Number(86_400)),
-    ("pmtu_disc", Fixed::Number(1)),
     ("run_estimation", Fixed::Number(1)),
     ("snat_reroute", Fixed::Number(1)),
     ("sync_persist_mode", Fixed::Number(0)),

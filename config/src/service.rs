@@ -220,6 +220,8 @@ pub enum Forward {
     Masquerading,
     /// Frames go to the server's MAC address as they are (`ipvsadm -g`).
     Direct,
+    /// Packets go to the server inside of others, IPv4 in IPv4 (`ipvsadm -i`).
+    Tunnel,
 }
 
 impl Forward {
@@ -228,6 +230,7 @@ impl Forward {
         match self {
             Self::Masquerading => "masquerading",
             Self::Direct => "direct",
+            Self::Tunnel => "tunnel",
         }
     }
 }
@@ -236,7 +239,7 @@ impl Word for Forward {
     const WORDS: &'static [(&'static str, Result<Self, &'static str>)] = &[
         ("masquerading", Ok(Forward::Masquerading)),
         ("direct", Ok(Forward::Direct)),
-        ("tunnel", Err("tunnelling is not supported yet")),
+        ("tunnel", Ok(Forward::Tunnel)),
     ];
 }
 

@@ -110,6 +110,7 @@ fn what_is_left_out_has_its_default() {
         ("sloppy_sctp", 0),
         ("expire_quiescent_template", 0),
         ("ftp_loose", 0),
+        ("pmtu_disc", 1),
     ];
     assert!(config.ipvs.values().eq(expected));
 }
@@ -134,6 +135,7 @@ fn switches_are_as_in_the_kernel_too() {
         ("sloppy_sctp", 0),
         ("expire_quiescent_template", 0),
         ("ftp_loose", 0),
+        ("pmtu_disc", 1),
     ];
     assert!(config.ipvs.values().eq(expected), "{:?}", config.ipvs);
 }

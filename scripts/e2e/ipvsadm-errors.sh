@@ -100,7 +100,8 @@ for refusal in "-A -t $SERVICE -s twos" "-A -f 1 -6 -s rr" "-A -u $SERVICE -s rr
     refused ipvsadm $refusal
 done
 service tcp 1
-for refusal in "-i"; do
+for refusal in "-i --tun-type gue --tun-port 6080" "-i --tun-type gre"; do
+    # shellcheck disable=SC2086
     refused ipvsadm -a -t $SERVICE -r 192.168.2.72:8888 $refusal
 done
 same "nothing of it was kept" "1 1" "$(ipvsadm -Ln | grep -c '^TCP') $(ipvsadm -Ln | grep -c '^  -> 192')"

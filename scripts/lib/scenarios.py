@@ -17,7 +17,7 @@ import time
 
 from frames import checksum
 
-TCP, UDP, SCTP, ICMP = 6, 17, 132, 1
+TCP, UDP, SCTP, ICMP, IPIP = 6, 17, 132, 1, 4
 PROTOCOLS = {"tcp": TCP, "udp": UDP, "sctp": SCTP}
 FLAGS = [("S", 2), ("F", 1), ("R", 4), ("P", 8), ("A", 16), ("U", 32)]
 CHUNKS = (
@@ -64,6 +64,9 @@ def packet(words):
     if kind == "ip":
         kind, protocol, source, _, destination = words
         return ipv4(int(protocol), socket.inet_aton(source), socket.inet_aton(destination), bytes(24))
+    if kind == "ipip":
+        _, source, _, destination, _, *inside = words
+        return ipv4(IPIP, socket.inet_aton(source), socket.inet_aton(destination), packet(inside), ttl=63)
     if kind == "ping":
         echo = struct.pack("!BBHHH", 8, 0, 0, 1, 1)
         echo = echo[:2] + struct.pack("!H", checksum(echo)) + echo[4:]
@@ -150,6 +153,9 @@ def describe(ip):
         mtu = f" mtu {mtu}" if (kind, code) == (3, 4) else ""
         note += " wrong ICMP checksum" if checksum(body) else ""
         return f"{source} > {destination}: icmp {kind}/{code}{mtu} about {ends} ttl {inner[8]}{note}"
+    if protocol == IPIP:
+        df = " DF" if ip[6] & 0x40 else ""
+        return f"{source} > {destination} ipip{df}{note}: {describe(body)}"
     if protocol not in PROTOCOLS.values():
         return f"{source} > {destination} protocol {protocol}{note}"
     sport, dport = struct.unpack("!HH", body[:4])
@@ -261,7 +267,8 @@ def cases(path):
 def is_for_the_lab(case):
     text = " ".join(" ".join([*words, *below]) for _, words, below in case)
     waits = sum(float(words[1]) for _, words, _ in case if words[0] == "wait")
-    martians = "martian" in text or "hold" in text
+    # What is sent in parts is for simulated time too.
+    martians = "martian" in text or "hold" in text or " part " in text
     hosts = set(re.findall(r"\d+\.\d+\.\d+\.\d+", text))
     # Templates outlive a case.
     is_persistent = any(words[0] == "ipvsadm" and "-p" in words for _, words, _ in case)
@@ -357,7 +364,7 @@ def run(network, case):
     finally:
         lab("ipvsadm", "--set", "900", "120", "300")
         for name in used:
-            lab("ctl", "set", name, {"conn_reuse_mode": "1", "am_droprate": "10"}.get(name, "0"))
+            lab("ctl", "set", name, {"conn_reuse_mode": "1", "am_droprate": "10", "pmtu_disc": "1"}.get(name, "0"))
 
 
 def main(name, front, back, *paths):

@@ -14,6 +14,7 @@ use director_engine::control::Network;
 use director_engine::estimator;
 use director_engine::fib::{Fib, Hop, Route};
 use director_engine::snapshot::PortView;
+use director_engine::sources::Source;
 use director_packet::{Address, Mac};
 use futures_util::StreamExt;
 use hdrhistogram::Histogram;
@@ -414,6 +415,18 @@ impl Director {
                 fib.insert(prefix, way);
             }
         }
+        let kernels = seen.addresses.iter().filter_map(|(on, address, prefix)| {
+            let port = self.port_of(seen, *on)?;
+            Some(Source { port, address: (*address).into(), prefix: *prefix })
+        });
+        let mut sources: Vec<_> = kernels.collect();
+        for (at, port) in static_ports() {
+            sources.extend(static_addresses(port).map(|(address, prefix)| Source {
+                port: at as u8,
+                address,
+                prefix,
+            }));
+        }
         let known = self.state.borrow();
         let before = known.control.network();
         let fib = if *before.fib == fib { before.fib.clone() } else { Arc::new(fib) };
@@ -422,6 +435,7 @@ impl Director {
             ports: self.ports.iter().map(view).collect(),
             local,
             fib,
+            sources: sources.into(),
             ip_forward: !any_twin || ip_forward(),
             ip_forward_v6: !any_twin || ip_forward_v6(),
         }

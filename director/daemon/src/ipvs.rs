@@ -14,7 +14,7 @@ use director_engine::service::{
 use director_engine::state::{State, Timeouts as StateTimeouts};
 use director_ipvs::{
     Answer, Dest, DestKey, DestSpec, Errno, Family, Forward, Info, Name, Netmask, Request, Service,
-    ServiceFlags, ServiceKey, ServiceSpec, Stats, Timeouts, Tunnel,
+    ServiceFlags, ServiceKey, ServiceSpec, Stats, Timeouts, Tunnel, TunnelKind,
 };
 use director_packet::{Address, Endpoint};
 
@@ -229,8 +229,13 @@ fn server_spec(spec: &DestSpec) -> Result<ServerSpec, Errno> {
     let forward = match spec.forward {
         Forward::Masquerade => ForwardTo::Masquerading,
         Forward::DirectRoute => ForwardTo::DirectRouting,
-        Forward::Tunnel | Forward::Local | Forward::Bypass => {
-            tracing::warn!("refused: a real server by tunnelling (-i)");
+        Forward::Tunnel if spec.tunnel.kind != TunnelKind::Ipip => {
+            tracing::warn!("refused: a real server in a tunnel other than ipip, {:?}", spec.tunnel.kind);
+            return Err(Errno::EPROTONOSUPPORT);
+        }
+        Forward::Tunnel => ForwardTo::Tunnelling,
+        Forward::Local | Forward::Bypass => {
+            tracing::warn!("refused: a real server by the forwarding method {:?}", spec.forward);
             return Err(Errno::EINVAL);
         }
     };
@@ -308,6 +313,7 @@ fn show_server(row: &ServerRow) -> Dest {
             forward: match row.spec.forward {
                 ForwardTo::Masquerading => Forward::Masquerade,
                 ForwardTo::DirectRouting => Forward::DirectRoute,
+                ForwardTo::Tunnelling => Forward::Tunnel,
             },
             // What came in as an i32.
             weight: i32::try_from(row.spec.weight).unwrap_or(i32::MAX),

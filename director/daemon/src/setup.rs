@@ -95,6 +95,7 @@ fn forward(forward: director_config::Forward) -> Forward {
     match forward {
         director_config::Forward::Masquerading => Forward::Masquerading,
         director_config::Forward::Direct => Forward::DirectRouting,
+        director_config::Forward::Tunnel => Forward::Tunnelling,
     }
 }
 

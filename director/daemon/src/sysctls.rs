@@ -12,8 +12,8 @@ use crate::director::State;
 pub(crate) fn obeyed(given: &Sysctls) -> snapshot::Sysctls {
     snapshot::Sysctls {
         sloppy_tcp: given.sloppy_tcp.is_on(),
-        // Only whether it is 0 counts.
-        conn_reuse_mode: given.conn_reuse_mode.get().unsigned_abs(),
+        // Its bits count.
+        conn_reuse_mode: given.conn_reuse_mode.get().cast_unsigned(),
         expire_nodest_conn: given.expire_nodest_conn.is_on(),
         drop_packet: given.drop_packet.get().unsigned_abs(),
         // Counting down from a number below 0 the kernel is at the end at once: it drops every one.
@@ -25,6 +25,7 @@ pub(crate) fn obeyed(given: &Sysctls) -> snapshot::Sysctls {
         schedule_icmp: given.schedule_icmp.is_on(),
         sloppy_sctp: given.sloppy_sctp.is_on(),
         ftp_loose: given.ftp_loose.is_on(),
+        pmtu_disc: given.pmtu_disc.is_on(),
     }
 }
 

@@ -111,6 +111,14 @@ impl director_engine::Frames for Frames {
         }
         is_done
     }
+
+    fn prepend(&mut self, at: usize, count: usize) -> bool {
+        let is_done = self.received.prepend(at, count);
+        if is_done {
+            self.grown = self.grown.wrapping_add(count as u64);
+        }
+        is_done
+    }
 }
 
 /// A burst on its way.

@@ -7,6 +7,7 @@ use director_flow::{Grace, Options, Pages, Progress, Table, Tick, V4, V6};
 use director_packet::ethernet::HEADER;
 use director_packet::fragment;
 use director_packet::icmp::{self, MAX_ERROR};
+use director_packet::ipip;
 use director_packet::nat::{End, set_macs};
 use director_packet::{Address, Change, Endpoint, Verdict as Parsed, parse};
 
@@ -21,6 +22,7 @@ use crate::reason::Reason;
 use crate::servers::Servers;
 use crate::sip::CallId;
 use crate::snapshot::{Own, PortView, Snapshot, Sysctls};
+use crate::sources::Source;
 use crate::state::{State, Timeouts};
 use crate::tables::{Cycle, Kept};
 use crate::templates::{self, Sweep, Templates};
@@ -45,6 +47,8 @@ pub struct Network {
     pub local: Vec<Address>,
     /// The routing tables.
     pub fib: Arc<Fib>,
+    /// The director's own addresses by their ports, in the kernel's order.
+    pub sources: Arc<[Source]>,
     /// `net.ipv4.ip_forward`.
     pub ip_forward: bool,
     /// `net.ipv6.conf.all.forwarding`.
@@ -339,6 +343,7 @@ impl Control {
         service: Endpoint,
         milliseconds: u32,
     ) -> Option<(u8, Vec<u8>)> {
+        let frame = ipip::unwrapped(frame);
         let mac = director_packet::Mac(*frame.first_chunk()?);
         // Of a packet in several buffers this is the first; that is enough.
         let segment = match parse(frame, usize::MAX, mac) {

@@ -24,6 +24,7 @@ pub mod service;
 mod shards;
 pub mod sip;
 pub mod snapshot;
+pub mod sources;
 pub mod state;
 mod tables;
 pub mod templates;

@@ -80,6 +80,10 @@ reasons! {
     NeighbourTableFull = "neighbour_table_full",
     /// The time to live ended here.
     TtlExceeded = "ttl_exceeded",
+    /// There is no room for the header of a tunnel in the packet's buffer.
+    NoHeadroom = "no_headroom",
+    /// An ICMP error about a packet in a tunnel: the client was told, if it is to be.
+    TunnelError = "tunnel_error",
     /// Longer than the MTU of the way on.
     TooBig = "too_big",
     /// A server's packet, while `net.ipv4.ip_forward` is 0.

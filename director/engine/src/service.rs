@@ -304,6 +304,8 @@ pub enum Forward {
     Masquerading = 0,
     /// As they are, to the server's MAC address (`-g`). The server has the VIP too and answers by itself.
     DirectRouting = 1,
+    /// Inside of packets to the server, IPv4 in IPv4 (`-i`). The server has the VIP too and answers by itself.
+    Tunnelling = 2,
 }
 
 impl Forward {
@@ -313,6 +315,7 @@ impl Forward {
         match self {
             Self::Masquerading => "Masq",
             Self::DirectRouting => "Route",
+            Self::Tunnelling => "Tunnel",
         }
     }
 
@@ -321,6 +324,7 @@ impl Forward {
     pub(crate) const fn from_number(number: u8) -> Self {
         match number {
             1 => Self::DirectRouting,
+            2 => Self::Tunnelling,
             _ => Self::Masquerading,
         }
     }

@@ -13,6 +13,7 @@ use crate::fib::{Fib, Route};
 use crate::mark::MarkRule;
 use crate::scheduler::ServiceView;
 use crate::service::{EndKey, ServiceKey};
+use crate::sources::Source;
 use crate::state::{self, Direction, State, Timeouts};
 
 /// IPVS's sysctls (`net.ipv4.vs.*`) that the director has, with the kernel's defaults.
@@ -42,6 +43,8 @@ pub struct Sysctls {
     pub expire_quiescent_template: bool,
     /// FTP: data connections may lead to other hosts than those of the control connection, and to privileged ports.
     pub ftp_loose: bool,
+    /// What must not be split is not put into a tunnel's packet that is, either.
+    pub pmtu_disc: bool,
 }
 
 impl Default for Sysctls {
@@ -59,6 +62,7 @@ impl Default for Sysctls {
             sloppy_sctp: false,
             expire_quiescent_template: false,
             ftp_loose: false,
+            pmtu_disc: true,
         }
     }
 }
@@ -106,6 +110,8 @@ pub struct Snapshot {
     pub ports: Vec<PortView>,
     /// The routing table.
     pub fib: Arc<Fib>,
+    /// The addresses that the director's own packets come from.
+    pub(crate) sources: Arc<[Source]>,
     /// Changes with every change of the routing table; 24 bits, and not 0.
     pub fib_epoch: u32,
     /// The timeouts of the states.
@@ -128,6 +134,7 @@ impl Default for Snapshot {
             serial: 0,
             ports: Vec::new(),
             fib: Arc::default(),
+            sources: Arc::new([]),
             fib_epoch: 0,
             timeouts: Timeouts::default(),
             sysctls: Sysctls::default(),
@@ -155,6 +162,7 @@ impl Snapshot {
             serial: 0,
             ports: network.ports.clone(),
             fib: network.fib.clone(),
+            sources: network.sources.clone(),
             fib_epoch,
             timeouts,
             sysctls,

@@ -2,7 +2,8 @@
 //!
 //! Packets of established TCP connections go the short way of `steady`. This file is the general way, of
 //! every packet of an existing connection. What is rare lies apart: packets without an entry in `unknown`,
-//! ICMP errors that are sent in `refusal`, those that are translated in `related`, fragments in `reassembly`.
+//! ICMP errors that are sent in `refusal`, those that are translated in `related`, fragments in `reassembly`, and
+//! packets that reach their server as they are in `untranslated`.
 
 mod cpu;
 mod ftp;
@@ -14,6 +15,7 @@ mod related;
 mod steady;
 mod tables;
 mod unknown;
+mod untranslated;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -42,7 +44,6 @@ pub use reassembly::Part;
 use reassembly::Reassembly;
 use refusal::Refusals;
 pub use refusal::Reply;
-use refusal::decrement_ttl;
 pub use steady::Batch;
 use tables::{Locals, Whose};
 
@@ -75,6 +76,10 @@ pub trait Frames {
     /// Makes a frame that lies together longer or shorter at its end; what is new may be anything. False: it cannot
     /// be done, and the frame is as it was.
     fn resize(&mut self, _at: usize, _length: usize) -> bool {
+        false
+    }
+    /// Makes a frame longer by so many bytes at its front; what is new may be anything. False: likewise.
+    fn prepend(&mut self, _at: usize, _count: usize) -> bool {
         false
     }
 }
@@ -126,6 +131,8 @@ pub struct Shared {
     pub(crate) ftp: Ftp,
     /// New connections until `drop_packet` drops one.
     drop_in: AtomicU32,
+    /// Counts packets that are put into tunnels, for what tells their fragments apart.
+    wrapped: AtomicU32,
 }
 
 impl Shared {
@@ -145,7 +152,13 @@ impl Shared {
             fragments: Fragments::new(),
             ftp,
             drop_in: AtomicU32::new(0),
+            wrapped: AtomicU32::new(0),
         }
+    }
+
+    /// The identification of another packet of the director's own; nothing else depends on it, hence Relaxed.
+    fn next_identification(&self) -> u16 {
+        self.wrapped.fetch_add(1, Ordering::Relaxed) as u16
     }
 
     /// Whether `drop_packet` drops this new connection: every `am_droprate`-th, beginning with the first; none
@@ -555,23 +568,29 @@ impl Core {
             Ok(way) => way,
             Err(reason) => return self.refuse(moment, lane, reason, frames),
         };
+        let room = untranslated::room(load.forward, way.out.mtu);
         let end = match direction {
             Direction::In => {
-                if segment.ttl <= 1 || lane.is_too_big(way.out.mtu, frames) {
-                    return self.refuse_client(moment, lane, way.out.mtu, frames);
+                let may_be_split = load.forward == Forward::Tunnelling && !moment.snapshot.sysctls.pmtu_disc;
+                if segment.ttl <= 1 || !may_be_split && lane.is_too_big(room, frames) {
+                    return self.refuse_client(moment, lane, room, frames);
                 }
                 End::Destination
             }
             Direction::Out => End::Source,
         };
-        let head = frames.head(lane.at);
-        match load.forward {
-            Forward::Masquerading => load.change.apply(head, segment, end),
-            Forward::DirectRouting => decrement_ttl(head),
+        if load.forward == Forward::Masquerading {
+            load.change.apply(frames.head(lane.at), segment, end);
+        } else {
+            let server = load.change.to.address();
+            let prepared = untranslated::prepare(moment, load.forward, server, &way, lane.at, frames);
+            if let Err(reason) = prepared {
+                return Verdict::Drop(reason);
+            }
         }
         self.held[lane.at] = (*direction == Direction::In).then_some(load.service);
-        let verdict = way.take(head);
-        if lane.longest > way.out.mtu { verdict.split(way.out.mtu) } else { verdict }
+        let verdict = way.take(frames.head(lane.at));
+        if lane.longest > room { verdict.split(way.out.mtu) } else { verdict }
     }
 }
 

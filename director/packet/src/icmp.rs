@@ -22,6 +22,13 @@ pub enum Error {
     FragmentationNeeded(u16),
     /// Time exceeded in transit (type 11, code 0).
     TimeExceeded,
+    /// What another error says whose type and code are these, and whose type has nothing in the last two bytes.
+    As {
+        /// The type.
+        kind: u8,
+        /// The code.
+        code: u8,
+    },
 }
 
 impl Error {
@@ -32,6 +39,7 @@ impl Error {
             Self::PortUnreachable => (3, 3, 0),
             Self::FragmentationNeeded(mtu) => (3, 4, mtu),
             Self::TimeExceeded => (11, 0, 0),
+            Self::As { kind, code } => (kind, code, 0),
         }
     }
 }

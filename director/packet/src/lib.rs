@@ -12,6 +12,7 @@ pub mod ethernet;
 pub mod fragment;
 pub mod header;
 pub mod icmp;
+pub mod ipip;
 pub mod nat;
 pub mod parse;
 pub mod plain;

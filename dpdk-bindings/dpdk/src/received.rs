@@ -77,6 +77,18 @@ impl<const N: usize> Received<N> {
         self.burst.get_mut(at).and_then(|mbuf| mbuf.data_mut().ok()).unwrap_or_default()
     }
 
+    /// Makes a packet longer at its front, into its headroom; what stands there is whatever was there. False: there
+    /// is no room, or its data is another's as well. [`Self::start`] does not give this packet from now on.
+    pub fn prepend(&mut self, at: usize, count: usize) -> bool {
+        let Some(mbuf) = self.burst.get_mut(at).filter(|_| at < self.known) else { return false };
+        if mbuf.prepend(count).is_err() {
+            return false;
+        }
+        self.data[at] = std::ptr::null_mut();
+        self.lengths[at] = mbuf.len() as u32;
+        true
+    }
+
     /// Copies bytes of a packet, from a place on, wherever its segments end. False: it has not as many.
     pub fn read(&self, at: usize, from: usize, bytes: &mut [u8]) -> bool {
         self.burst.get(at).is_some_and(|mbuf| mbuf.read(from, bytes).is_ok())

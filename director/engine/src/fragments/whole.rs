@@ -2,11 +2,15 @@
 
 use director_packet::ethernet::HEADER;
 use director_packet::fragment::{self, MAX_FRAME, MAX_PACKET, UNIT, make_whole};
+use director_packet::ipip::OVERHEAD;
 
 use crate::reason::Reason;
 
 /// "Congestion experienced", of the two lowest bits of the type of service (RFC 3168).
 const EXPERIENCED: u8 = 3;
+
+/// How much longer a packet can become at its front, in bytes.
+const HEADROOM: usize = OVERHEAD;
 
 /// A fragment that was received.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -20,7 +24,9 @@ pub(crate) struct Received {
 
 /// Room for one packet; a worker has one.
 pub(crate) struct Whole {
-    frame: Box<[u8]>,
+    memory: Box<[u8]>,
+    /// Where in it the frame begins, and the length of the frame.
+    start: usize,
     length: usize,
     /// The length of its IPv4 header.
     header: usize,
@@ -43,7 +49,8 @@ pub(crate) struct Whole {
 impl Whole {
     pub(crate) fn new() -> Self {
         Self {
-            frame: vec![0; MAX_FRAME].into(),
+            memory: vec![0; HEADROOM + MAX_FRAME].into(),
+            start: HEADROOM,
             length: 0,
             header: 0,
             data: 0,
@@ -61,7 +68,31 @@ impl Whole {
 
     /// The frame.
     pub(crate) fn frame(&mut self) -> &mut [u8] {
-        self.frame.get_mut(..self.length).unwrap_or_default()
+        self.memory.get_mut(self.start..self.start + self.length).unwrap_or_default()
+    }
+
+    /// The length of the frame.
+    pub(crate) const fn length(&self) -> usize {
+        self.length
+    }
+
+    /// Makes the frame longer at its front, for another header before that of the packet. It is cut where it was cut
+    /// before: the last part has the rest. False: there is no room.
+    pub(crate) fn prepend(&mut self, bytes: usize) -> bool {
+        let Some(start) = self.start.checked_sub(bytes).filter(|_| self.length + bytes <= MAX_FRAME) else {
+            return false;
+        };
+        (self.start, self.length) = (start, self.length + bytes);
+        if let Some(last) = self.parts.last_mut() {
+            last.end += self.header;
+        }
+        self.header = bytes;
+        true
+    }
+
+    /// So much of the memory for the frame, from its front.
+    fn room(&mut self, from: usize, to: usize) -> Option<&mut [u8]> {
+        self.memory.get_mut(self.start..)?.get_mut(from..to)
     }
 
     /// Takes up a frame that is no fragment, of `length` bytes, that came in on a port. False: it cannot be read.
@@ -70,14 +101,15 @@ impl Whole {
         self.port = port;
         // Even if it cannot be read there is a part, to be dropped.
         self.add_part(0, 0, port);
-        let Some(frame) = self.frame.get_mut(..length).filter(|frame| frame.len() > HEADER + 3) else {
+        let Some(frame) = self.room(0, length).filter(|frame| frame.len() > HEADER + 3) else {
             return false;
         };
         if !read(frame) {
             return false;
         }
         let total = usize::from(u16::from_be_bytes([frame[HEADER + 2], frame[HEADER + 3]]));
-        self.header = usize::from(frame[HEADER] & 0x0f) * 4;
+        let header = usize::from(frame[HEADER] & 0x0f) * 4;
+        self.header = header;
         self.length = length.min(HEADER + total);
         let data = self.length.saturating_sub(HEADER + self.header);
         self.parts.clear();
@@ -93,7 +125,7 @@ impl Whole {
         let to = part.end.min(from + fragment::room(mtu, self.header));
         let is_first = self.sent == 0;
         (self.at, self.sent) = if to == part.end { (self.at + 1, 0) } else { (self.at, to - part.start) };
-        let frame = self.frame.get(..self.length).unwrap_or_default();
+        let frame = self.memory.get(self.start..self.start + self.length).unwrap_or_default();
         let length = fragment::cut(frame, self.header, from..to, &mut self.out);
         Some((self.out.get(..length).unwrap_or_default(), part.port, is_first))
     }
@@ -114,7 +146,7 @@ impl Whole {
     }
 
     pub(super) fn clear(&mut self) {
-        self.length = 0;
+        (self.start, self.length) = (HEADROOM, 0);
         self.parts.clear();
         self.fault = None;
         (self.at, self.sent) = (0, 0);
@@ -131,7 +163,7 @@ impl Whole {
             self.fault = Some(Reason::FragmentMalformed);
             self.data = MAX_PACKET - self.header;
         }
-        if let Some(place) = self.frame.get_mut(..opening.len()) {
+        if let Some(place) = self.room(0, opening.len()) {
             place.copy_from_slice(opening);
         }
     }
@@ -155,7 +187,7 @@ impl Whole {
     /// Puts in data, from a place on.
     pub(super) fn put(&mut self, at: usize, bytes: &[u8]) {
         let from = HEADER + self.header + at;
-        if let Some(place) = self.frame.get_mut(from..from + bytes.len()) {
+        if let Some(place) = self.room(from, from + bytes.len()) {
             place.copy_from_slice(bytes);
         }
     }
@@ -166,9 +198,10 @@ impl Whole {
         self.length = HEADER + self.header + self.data;
         // Not more than the longest packet, see `begin`.
         let length = (self.header + self.data) as u16;
-        if let Some(header) = self.frame.get_mut(HEADER..HEADER + self.header) {
-            let service = header.get(1).map_or(0, |service| service | self.congestion);
-            make_whole(header, length, self.is_unsplittable, service);
+        let (congestion, is_unsplittable) = (self.congestion, self.is_unsplittable);
+        if let Some(header) = self.room(HEADER, HEADER + self.header) {
+            let service = header.get(1).map_or(0, |service| service | congestion);
+            make_whole(header, length, is_unsplittable, service);
         }
     }
 }

@@ -60,7 +60,7 @@ impl Reassembly {
 }
 
 /// A packet that was put together, as a burst of one.
-struct One<'a>(&'a mut [u8]);
+struct One<'a>(&'a mut Whole);
 
 impl Frames for One<'_> {
     fn count(&self) -> usize {
@@ -68,11 +68,15 @@ impl Frames for One<'_> {
     }
 
     fn head(&mut self, _: usize) -> &mut [u8] {
-        self.0
+        self.0.frame()
     }
 
     fn length(&self, _: usize) -> usize {
-        self.0.len()
+        self.0.length()
+    }
+
+    fn prepend(&mut self, _: usize, count: usize) -> bool {
+        self.0.prepend(count)
     }
 }
 
@@ -110,10 +114,11 @@ impl Core {
         }
     }
 
-    /// Decides about a packet that was put together of fragments no longer than `longest`.
-    fn whole(&mut self, moment: &Moment<'_>, frame: &mut [u8], longest: u16) -> Verdict {
-        let parsed = parse(frame, frame.len(), moment.port.mac);
-        let mut frames = One(frame);
+    /// Decides about a packet that was put together.
+    fn whole(&mut self, moment: &Moment<'_>, whole: &mut Whole) -> Verdict {
+        let (length, longest) = (whole.length(), whole.longest());
+        let parsed = parse(whole.frame(), length, moment.port.mac);
+        let mut frames = One(whole);
         match parsed {
             director_packet::Verdict::Segment(segment) if !moment.snapshot.is_off() => {
                 let lane = Lane { longest, ..Lane::new(moment.snapshot, 0, segment) };
@@ -142,7 +147,7 @@ impl Worker {
             .fragments
             .take(core.reassembly.complete.get(last).copied().unwrap_or(Ticket::NONE), &mut whole);
         let snapshot = snapshot.load();
-        let (longest, port_number) = (whole.longest(), whole.port());
+        let port_number = whole.port();
         core.held[0] = None;
         let verdict = match (whole.fault(), snapshot.ports.get(usize::from(port_number))) {
             (Some(reason), _) => Verdict::Drop(reason),
@@ -150,7 +155,7 @@ impl Worker {
             (None, Some(port)) => {
                 let moment =
                     Moment { now, milliseconds, port, port_number, snapshot, table, table_v6, shared };
-                core.whole(&moment, whole.frame(), longest)
+                core.whole(&moment, &mut whole)
             }
         };
         core.reassembly.whole = Some(whole);

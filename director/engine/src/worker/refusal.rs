@@ -6,7 +6,7 @@ use director_packet::icmp::{self, MAX_ERROR};
 use director_packet::nat::set_macs;
 use director_packet::{Address, Mac};
 
-use super::{Core, Frames, Lane, Moment, Verdict};
+use super::{Core, Frames, Lane, Moment, Verdict, Way};
 use crate::limiter::Limiter;
 use crate::reason::Reason;
 use crate::state::Direction;
@@ -25,6 +25,13 @@ impl Reply {
     pub fn frame(&self) -> &[u8] {
         &self.bytes[..self.length]
     }
+}
+
+/// Where an ICMP error goes: the port, and the MAC addresses of its frame.
+struct Back {
+    port: u8,
+    to: Mac,
+    from: Mac,
 }
 
 /// The ICMP errors of a burst.
@@ -113,8 +120,27 @@ impl Core {
     /// Tells the sender of a frame of an error, from an address of the director's: back the
     /// way the frame came, as often as the rate limit allows.
     pub(super) fn reply(&mut self, moment: &Moment<'_>, error: icmp::Error, frame: &[u8], from: Address) {
-        let Refusals { limiter, replies, identification } = &mut self.refusals;
         let Some((header, packet)) = frame.split_first_chunk::<HEADER>() else { return };
+        let [.., a, b, c, d, e, f, _, _] = *header;
+        let back = Back { port: moment.port_number, to: Mac([a, b, c, d, e, f]), from: moment.port.mac };
+        self.answer(moment, error, packet, from, &back);
+    }
+
+    /// Tells the sender of an IPv4 packet of an error, likewise, by a way to it; not if its MAC address is not known.
+    pub(super) fn reply_by(
+        &mut self,
+        moment: &Moment<'_>,
+        error: icmp::Error,
+        packet: &[u8],
+        from: Address,
+        way: &Way<'_>,
+    ) {
+        let Some(to) = way.link.mac.filter(|_| way.out.up) else { return };
+        self.answer(moment, error, packet, from, &Back { port: way.link.port, to, from: way.out.mac });
+    }
+
+    fn answer(&mut self, moment: &Moment<'_>, error: icmp::Error, packet: &[u8], from: Address, back: &Back) {
+        let Refusals { limiter, replies, identification } = &mut self.refusals;
         let Some(source) = packet.get(12..16).and_then(|bytes| bytes.first_chunk::<4>()) else { return };
         let Address::V4(from) = from else { return };
         if from == 0 || replies.len() == replies.capacity() {
@@ -132,17 +158,20 @@ impl Core {
             return;
         }
         let mut bytes = [0; HEADER + MAX_ERROR];
-        let [.., a, b, c, d, e, f, _, _] = *header;
-        set_macs(&mut bytes, Mac([a, b, c, d, e, f]), moment.port.mac);
+        set_macs(&mut bytes, back.to, back.from);
         bytes[12..14].copy_from_slice(&ether_type::IPV4);
         bytes[HEADER..].copy_from_slice(&body);
-        replies.push(Reply { port: moment.port_number, length: HEADER + length, bytes });
+        replies.push(Reply { port: back.port, length: HEADER + length, bytes });
     }
 }
 
-/// Decrements the time to live of a packet that is not translated.
+/// Decrements the time to live, or the hop limit, of a packet that is not translated.
 pub(super) fn decrement_ttl(frame: &mut [u8]) {
     let Some(ip) = frame.get_mut(HEADER..).and_then(|packet| packet.first_chunk_mut::<20>()) else { return };
+    if ip[0] >> 4 == 6 {
+        ip[7] = ip[7].wrapping_sub(1);
+        return;
+    }
     ip[8] = ip[8].wrapping_sub(1);
     [ip[10], ip[11]] = Delta::TTL_DECREMENT.apply([ip[10], ip[11]]);
 }

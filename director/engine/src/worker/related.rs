@@ -9,10 +9,10 @@
 use director_packet::checksum::{Delta, Sum, checksum};
 use director_packet::ethernet::{HEADER, ether_type};
 use director_packet::header::Ipv4;
+use director_packet::ipip::IPIP;
 use director_packet::{Address, Endpoint, ICMP, SCTP, TCP, UDP};
 use zerocopy::FromBytes;
 
-use super::refusal::decrement_ttl;
 use super::tables::{Made, Whose};
 use super::unknown::may_be_a_client;
 use super::{Core, Frames, Moment, Verdict, Way};
@@ -30,20 +30,24 @@ const QUOTED_TRANSPORT: usize = 8;
 const TRANSLATED: [u8; 3] = [3, 4, 11];
 
 /// An ICMP error that quotes a TCP segment, UDP datagram or SCTP packet.
-struct Related {
+pub(super) struct Related {
     /// Where the quoting packet goes.
-    destination: Address,
+    pub(super) destination: Address,
     /// Its time to live.
-    ttl: u8,
+    pub(super) ttl: u8,
     /// Its length, in bytes.
-    length: u16,
+    pub(super) length: u16,
     /// Where, in the frame, its ICMP header begins.
-    icmp: usize,
+    pub(super) icmp: usize,
+    /// Where the quoted packet begins.
+    pub(super) quoted: usize,
+    /// The server of the tunnel, if the quoted packet was in one.
+    tunnel: Option<Address>,
     /// Where the quoted transport header begins.
     transport: usize,
-    protocol: u8,
-    quoted_source: Endpoint,
-    quoted_destination: Endpoint,
+    pub(super) protocol: u8,
+    pub(super) quoted_source: Endpoint,
+    pub(super) quoted_destination: Endpoint,
 }
 
 impl Related {
@@ -60,8 +64,15 @@ impl Related {
         if !TRANSLATED.contains(message.first()?) {
             return None;
         }
-        let quoted = message.get(ICMP_HEADER..)?;
-        let (inner, _) = Ipv4::ref_from_prefix(quoted).ok()?;
+        let mut start = ICMP_HEADER;
+        let (mut inner, _) = Ipv4::ref_from_prefix(message.get(start..)?).ok()?;
+        let mut tunnel = None;
+        if inner.protocol == IPIP && inner.fragment.get() & 0x1fff == 0 {
+            tunnel = Some(Address::V4(inner.destination.get()));
+            start += inner.header_length();
+            inner = Ipv4::ref_from_prefix(message.get(start..)?).ok()?.0;
+        }
+        let quoted = message.get(start..)?;
         let header = inner.header_length();
         let is_first = inner.fragment.get() & 0x1fff == 0;
         let is_ours = [TCP, UDP, SCTP].contains(&inner.protocol);
@@ -75,7 +86,9 @@ impl Related {
             ttl: outer.ttl,
             length: outer.length.get(),
             icmp,
-            transport: icmp + ICMP_HEADER + header,
+            quoted: icmp + start,
+            tunnel,
+            transport: icmp + start + header,
             protocol: inner.protocol,
             quoted_source: Endpoint::v4(inner.source.get(), port(0)),
             quoted_destination: Endpoint::v4(inner.destination.get(), port(2)),
@@ -88,7 +101,7 @@ impl Related {
     }
 
     /// Whether the ICMP message is all there, and its checksum right.
-    fn verify(&self, frame: &mut [u8]) -> Result<(), Reason> {
+    pub(super) fn verify(&self, frame: &mut [u8]) -> Result<(), Reason> {
         let message = self.message(frame).ok_or(Reason::ScatteredHeaders)?;
         let mut sum = Sum::default();
         sum.add(message);
@@ -105,7 +118,7 @@ impl Related {
             Direction::In => (16, 12, 0),
             Direction::Out => (12, 16, 2),
         };
-        let quoted = self.icmp + ICMP_HEADER;
+        let quoted = self.quoted;
         let old = u32_at(frame, HEADER + outer_at);
         put(frame, HEADER + outer_at, &to.address().to_be_bytes());
         if let Some(ttl) = frame.get_mut(HEADER + 8) {
@@ -166,6 +179,9 @@ impl Core {
             return None;
         }
         let related = Related::find(frame)?;
+        if let Some(server) = related.tunnel {
+            return self.tunnel_error(moment, &related, server, frame);
+        }
         // A client's error quotes what the virtual service sent it; a server's, what the client sent.
         let (direction, client, other) = if moment.snapshot.is_local(related.destination) {
             (Direction::In, related.quoted_destination, related.quoted_source)
@@ -184,6 +200,9 @@ impl Core {
             return None;
         }
         self.held[at] = None;
+        if entry.forward().is_one_sided() {
+            return Some(self.pass_related(moment, at, &related, entry, frames));
+        }
         Some(self.forward_related(moment, &related, direction, entry, frame))
     }
 
@@ -230,9 +249,6 @@ impl Core {
         if let Err(reason) = related.verify(frame) {
             return Verdict::Drop(reason);
         }
-        if entry.forward().is_one_sided() && moment.snapshot.ends_here(entry.server().address()) {
-            return Verdict::Kernel;
-        }
         let way = match Way::of(moment, entry, direction) {
             Ok(way) => way,
             Err(reason) => return Verdict::Drop(reason),
@@ -247,7 +263,6 @@ impl Core {
         moment.shared.servers.count(self.local.id(), entry.slot(), direction, related.length);
         let (service, server) = (entry.service(), entry.server());
         match direction {
-            Direction::In if entry.forward().is_one_sided() => decrement_ttl(frame),
             Direction::In => related.translate(frame, direction, service, server),
             Direction::Out => related.translate(frame, direction, server, service),
         }

@@ -14,6 +14,7 @@ use director_engine::fib::{Fib, Hop, Route};
 use director_engine::servers::{Load, Traffic};
 use director_engine::service::{Protocol, SchedulerKind, ServerSpec, ServiceKey, ServiceSpec};
 use director_engine::snapshot::{PortView, Sysctls};
+use director_engine::sources::Source;
 use director_engine::state::{State, Timeouts};
 use director_engine::{BURST, Control, Frames, Options, Reason, Tick, Verdict, Worker};
 use director_packet::{Address, Endpoint, Mac};
@@ -57,6 +58,11 @@ impl Frames for Burst {
             return false;
         }
         self.frames[at].resize(length, 0xee);
+        true
+    }
+
+    fn prepend(&mut self, at: usize, count: usize) -> bool {
+        self.frames[at].splice(..0, std::iter::repeat_n(0xee, count));
         true
     }
 }
@@ -121,6 +127,9 @@ impl Lab {
             ports: vec![port(PORT_MACS[0], "192.168.18.58"), port(PORT_MACS[1], "192.168.2.90")],
             local: vec![ip("192.168.18.58"), ip("192.168.18.59"), ip("192.168.2.90")],
             fib: Arc::new(fib),
+            sources: [(FRONT, "192.168.18.58"), (BACK, "192.168.2.90")]
+                .map(|(port, address)| Source { port, address: ip(address), prefix: 24 })
+                .into(),
             ip_forward: true,
             ip_forward_v6: true,
         };

@@ -1,6 +1,7 @@
 //! Routes, neighbours, ports and addresses, and their changes under running connections.
 
 use director_engine::fib::Route;
+use director_engine::service::{Forward, ServerSpec};
 use director_engine::{Reason, Verdict};
 use director_packet::Mac;
 
@@ -38,7 +39,14 @@ fn a_neighbour_that_is_not_known_yet() {
 
 #[test]
 fn a_neighbour_that_does_not_answer() {
+    for forward in [Forward::Masquerading, Forward::DirectRouting, Forward::Tunnelling] {
+        does_not_answer(forward);
+    }
+}
+
+fn does_not_answer(forward: Forward) {
     let mut lab = Lab::new();
+    lab.set_server(VIP, SERVERS[2], ServerSpec { forward, ..ServerSpec::default() });
     lab.set_neighbour(BACK, "192.168.2.73", false);
     for packet in [tcp(CLIENT, VIP, "S"), tcp(CLIENT, VIP, "PA").length(900)] {
         let frame = packet.frame(mac_of(*packet.source.ip()), PORT_MACS[0]);

@@ -286,6 +286,11 @@ pub(crate) fn describe(frame: &[u8]) -> String {
         let port = |at: usize| u16::from_be_bytes([data[at], data[at + 1]]);
         return ends(port(0), port(2)) + " " + &describe_sctp(data) + &note_ttl(&header);
     }
+    if header.protocol == IpNumber::IPV4 {
+        let df = if header.dont_fragment { " DF" } else { "" };
+        let inside = describe(&[&frame[..14], ip.payload().payload].concat());
+        return format!("{source} > {destination} ipip{df}{}: {inside}", note_ttl(&header));
+    }
     let (mut text, found, right) = match packet.transport.unwrap() {
         TransportSlice::Tcp(tcp) => {
             let tcp_header = tcp.to_header();

@@ -115,6 +115,10 @@ impl Frames for General {
         self.0.length(at)
     }
 
+    fn prepend(&mut self, at: usize, count: usize) -> bool {
+        self.0.prepend(at, count)
+    }
+
     fn headers(&mut self, _: usize) -> Option<(&mut director_packet::plain::Headers, usize)> {
         None
     }

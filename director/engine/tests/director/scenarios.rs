@@ -10,7 +10,7 @@ use director_engine::snapshot::Sysctls;
 use director_engine::state::State;
 use director_packet::Endpoint;
 use director_packet::fragment::{MAX_FRAME, cut};
-use etherparse::Ipv4Header;
+use etherparse::{IpNumber, Ipv4Header};
 
 use crate::lab::{BACK, FRONT, Lab, PORT_MACS, PORT_NAMES, RR, ip, key, point};
 use crate::packet::{self, Packet, mac_of, tcp, udp};
@@ -169,6 +169,7 @@ impl Scene {
             "schedule_icmp" => sysctls.schedule_icmp = on,
             "sloppy_sctp" => sysctls.sloppy_sctp = on,
             "ftp_loose" => sysctls.ftp_loose = on,
+            "pmtu_disc" => sysctls.pmtu_disc = on,
             _ => return Err(format!("no such sysctl: {name}")),
         }
         self.lab.control.set_sysctls(sysctls);
@@ -213,6 +214,7 @@ impl Scene {
                 "-r" => server = Some(point(next()?)),
                 "-m" => forward = Forward::Masquerading,
                 "-g" => forward = Forward::DirectRouting,
+                "-i" => forward = Forward::Tunnelling,
                 "-s" => spec.scheduler = SchedulerKind::from_name(next()?).ok_or("no such scheduler")?,
                 "-w" => server_spec.weight = number(next()?)?,
                 "-p" => {
@@ -371,6 +373,9 @@ fn with_length(frame: &[u8], bytes: usize) -> Vec<u8> {
 /// The IPv4 packet that a line describes, the rest cut off.
 fn whole(words: &[&str]) -> Result<Vec<u8>, String> {
     let (mut packet, cut) = match words {
+        ["ipip", source, ">", destination, "with", inside @ ..] => {
+            (wrapped(source, destination, inside)?, None)
+        }
         ["sctp", source, ">", destination, chunks] => (packet::sctp(source, destination, chunks), None),
         ["sctp", source, ">", destination, chunks, "cut", cut] => {
             (packet::sctp(source, destination, chunks), Some(number(cut)?))
@@ -382,6 +387,18 @@ fn whole(words: &[&str]) -> Result<Vec<u8>, String> {
     };
     packet.truncate(cut.map_or(usize::MAX, |cut: usize| 20 + cut));
     Ok(packet)
+}
+
+/// The IPv4 packet with another in it.
+fn wrapped(source: &str, destination: &str, inside: &[&str]) -> Result<Vec<u8>, String> {
+    let inside = whole(inside)?;
+    let address = |text: &str| text.parse::<std::net::Ipv4Addr>().map_err(|_| format!("no address: {text}"));
+    let (source, destination) = (address(source)?.octets(), address(destination)?.octets());
+    let length = inside.len() as u16;
+    let mut outer = Ipv4Header::new(length, 63, IpNumber::IPV4, source, destination)
+        .map_err(|error| error.to_string())?;
+    outer.header_checksum = outer.calc_header_checksum();
+    Ok([&outer.to_bytes()[..], &inside].concat())
 }
 
 /// A TCP segment or UDP datagram, and how many bytes after the IPv4 header it is to be cut to.

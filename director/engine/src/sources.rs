@@ -1,0 +1,69 @@
+//! The director's own addresses by their ports, for packets that it sends in its own name.
+
+use director_packet::Address;
+
+use crate::fib::Hop;
+
+/// An address of the director's.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Source {
+    /// The port it is on.
+    pub port: u8,
+    /// The address.
+    pub address: Address,
+    /// The length of its network's prefix.
+    pub prefix: u8,
+}
+
+impl Source {
+    fn is_in_network_of(&self, address: Address) -> bool {
+        let prefix = u32::from(self.prefix);
+        match (self.address, address) {
+            (Address::V4(own), Address::V4(other)) => {
+                (own ^ other) & !u32::MAX.checked_shr(prefix).unwrap_or(0) == 0
+            }
+            (Address::V6(own), Address::V6(other)) => {
+                (own ^ other) & !u128::MAX.checked_shr(prefix).unwrap_or(0) == 0
+            }
+            _ => false,
+        }
+    }
+}
+
+/// The address that packets to a next hop come from: of those of its port and family, the first in its network; else
+/// the first. Linux does so where a route names none.
+#[must_use]
+pub(crate) fn towards(sources: &[Source], hop: Hop) -> Option<Address> {
+    let is_v6 = |address| matches!(address, Address::V6(_));
+    let of_both = |source: &&Source| source.port == hop.port && is_v6(source.address) == is_v6(hop.address);
+    let mut on_port = sources.iter().filter(of_both);
+    let first = on_port.clone().next();
+    let near = on_port.find(|source| source.is_in_network_of(hop.address));
+    near.or(first).map(|source| source.address)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_address_in_the_network_of_the_next_hop() {
+        let source = |port, address, prefix| Source { port, address: Address::V4(address), prefix };
+        let all = [
+            source(0, 0xc0a8_123a, 24),
+            source(1, 0xc0a8_123b, 32),
+            source(1, 0xc0a8_025a, 24),
+            source(1, 0xc0a8_025b, 24),
+            source(1, 0x0a00_0001, 0),
+        ];
+        let to = |port, address| match towards(&all, Hop { port, address: Address::V4(address) }) {
+            Some(Address::V4(address)) => Some(address),
+            _ => None,
+        };
+        assert_eq!(to(1, 0xc0a8_0247), Some(0xc0a8_025a));
+        assert_eq!(to(1, 0x0102_0304), Some(0x0a00_0001));
+        assert_eq!(to(0, 0xc0a8_0247), Some(0xc0a8_123a));
+        assert_eq!(to(1, 0xc0a8_123b), Some(0xc0a8_123b));
+        assert_eq!(to(2, 1), None);
+    }
+}

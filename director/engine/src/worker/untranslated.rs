@@ -1,0 +1,142 @@
+//! Packets that reach their server untranslated: by direct routing as they are, by a tunnel inside of others.
+
+use director_packet::ethernet::HEADER;
+use director_packet::{Address, icmp, ipip};
+
+use super::refusal::decrement_ttl;
+use super::related::Related;
+use super::tables::Whose;
+use super::{Core, Frames, Moment, Verdict, Way};
+use crate::entry::Entry;
+use crate::reason::Reason;
+use crate::service::Forward;
+use crate::sources;
+use crate::state::Direction;
+
+/// The least room that IPv4 asks of a link, in bytes (RFC 791): a tunnel with less is none.
+const LEAST: u16 = 68;
+
+/// "Don't fragment", in the byte of the flags of IPv4.
+const DONT_FRAGMENT: u8 = 0x40;
+
+/// How long a packet may be that goes this way by this method, in bytes.
+pub(super) fn room(forward: Forward, mtu: u16) -> u16 {
+    if forward == Forward::Tunnelling { mtu.saturating_sub(ipip::OVERHEAD as u16) } else { mtu }
+}
+
+/// Makes a client's packet ready for its server.
+pub(super) fn prepare(
+    moment: &Moment<'_>,
+    forward: Forward,
+    server: Address,
+    way: &Way<'_>,
+    at: usize,
+    frames: &mut impl Frames,
+) -> Result<(), Reason> {
+    decrement_ttl(frames.head(at));
+    if forward != Forward::Tunnelling {
+        return Ok(());
+    }
+    if room(forward, way.out.mtu) < LEAST {
+        return Err(Reason::TooBig);
+    }
+    let hop = moment.shared.adjacencies.hop(way.adjacency).ok_or(Reason::NoRoute)?;
+    let source = sources::towards(&moment.snapshot.sources, hop).ok_or(Reason::NoRoute)?;
+    if !frames.prepend(at, ipip::OVERHEAD) {
+        return Err(Reason::NoHeadroom);
+    }
+    let (identification, keeps_flag) =
+        (moment.shared.next_identification(), moment.snapshot.sysctls.pmtu_disc);
+    let (Address::V4(source), Address::V4(server)) = (source, server) else {
+        return Err(Reason::NoRoute);
+    };
+    if ipip::wrap(frames.head(at), source, server, identification, keeps_flag) {
+        Ok(())
+    } else {
+        Err(Reason::TooBig)
+    }
+}
+
+impl Core {
+    /// A client's ICMP error about a packet of a connection that is not translated goes to the server as it is.
+    pub(super) fn pass_related(
+        &mut self,
+        moment: &Moment<'_>,
+        at: usize,
+        related: &Related,
+        entry: Entry<'_>,
+        frames: &mut impl Frames,
+    ) -> Verdict {
+        if let Err(reason) = related.verify(frames.head(at)) {
+            return Verdict::Drop(reason);
+        }
+        let (forward, server) = (entry.forward(), entry.server().address());
+        moment.shared.servers.count(self.local.id(), entry.slot(), Direction::In, related.length);
+        if moment.snapshot.ends_here(server) {
+            return Verdict::Kernel;
+        }
+        // About an ICMP error no ICMP error is sent (RFC 1122, section 3.2.2).
+        let way = match Way::of(moment, entry, Direction::In) {
+            Ok(way) => way,
+            Err(reason) => return Verdict::Drop(reason),
+        };
+        if related.ttl <= 1 {
+            return Verdict::Drop(Reason::TtlExceeded);
+        }
+        if related.length > room(forward, way.out.mtu) {
+            return Verdict::Drop(Reason::TooBig);
+        }
+        if let Err(reason) = prepare(moment, forward, server, &way, at, frames) {
+            return Verdict::Drop(reason);
+        }
+        way.take(frames.head(at))
+    }
+
+    /// An ICMP error about a packet in a tunnel to `server`, from a router on the way or from the server: the client
+    /// is told as if it were about its own packet, which is quoted in it. None: it is of none of our tunnels.
+    pub(super) fn tunnel_error(
+        &mut self,
+        moment: &Moment<'_>,
+        related: &Related,
+        server: Address,
+        frame: &mut [u8],
+    ) -> Option<Verdict> {
+        if !moment.snapshot.is_local(related.destination) {
+            return None;
+        }
+        let whose = Whose {
+            client: related.quoted_source,
+            other: related.quoted_destination,
+            protocol: related.protocol,
+            direction: Direction::In,
+        };
+        let entry = self.local.find(moment, whose)?;
+        if entry.forward() != Forward::Tunnelling || entry.server().address() != server {
+            return None;
+        }
+        if let Err(reason) = related.verify(frame) {
+            return Some(Verdict::Drop(reason));
+        }
+        let done = Some(Verdict::Drop(Reason::TunnelError));
+        let [kind, code, .., high, low] = *frame.get(related.icmp..)?.first_chunk::<8>()?;
+        let packet = frame.get(related.quoted..HEADER + usize::from(related.length))?;
+        let error = if (kind, code) == (3, 4) {
+            // The outer packet may be too long for a way on where the client's own is not to be told of: it was not
+            // asked for.
+            if packet.get(6).is_none_or(|flags| flags & DONT_FRAGMENT == 0) {
+                return done;
+            }
+            let mtu = u16::from_be_bytes([high, low]);
+            icmp::Error::FragmentationNeeded(room(Forward::Tunnelling, mtu).max(LEAST))
+        } else {
+            icmp::Error::As { kind, code }
+        };
+        let hop = moment.snapshot.fib.hop(related.quoted_source.address())?;
+        let way = moment.shared.adjacencies.entry(hop).ok().and_then(|way| Way::by(moment, way).ok())?;
+        // No longer than the packet it is in.
+        let length = packet.len() as u16;
+        moment.shared.servers.count(self.local.id(), entry.slot(), Direction::Out, length);
+        self.reply_by(moment, error, packet, whose.other.address(), &way);
+        done
+    }
+}
