@@ -29,7 +29,7 @@ HOSTS = {"192.168.18.10", "192.168.18.58", "192.168.2.71", "192.168.2.72", "192.
 # What can be sent and done here; everything else is for simulated time. Options of packets: whether a number follows.
 OPTIONS = {"ttl": 1, "length": 1, "cut": 1, "fragmentable": 0, "wrong-checksum": 0, "no-checksum": 0}
 # And those of a stream.
-OPTIONS |= {"seq": 1, "ack": 1}
+OPTIONS |= {"seq": 1, "ack": 1, "record-route": 1}
 NUMBERS = 1000, 7
 STEPS = {"front", "back", "ipvsadm", "set", "wait"}
 PATIENCE = 2.0
@@ -52,9 +52,10 @@ def end(text):
     return socket.inet_aton(address), int(port)
 
 
-def ipv4(protocol, source, destination, payload, ttl=64, fragment=0x4000):
-    head = struct.pack("!BBHHHBBH", 0x45, 0, 20 + len(payload), 0, fragment, ttl, protocol, 0)
-    head += source + destination
+def ipv4(protocol, source, destination, payload, ttl=64, fragment=0x4000, options=b""):
+    size = 20 + len(options)
+    head = struct.pack("!BBHHHBBH", 0x40 | size // 4, 0, size + len(payload), 0, fragment, ttl, protocol, 0)
+    head += source + destination + options
     return head[:10] + struct.pack("!H", checksum(head)) + head[12:] + payload
 
 
@@ -118,7 +119,9 @@ def packet(words):
         body = body[:at] + struct.pack("!H", sum_) + body[at + 2 :]
     body = body[: given.get("cut", len(body))]
     fragment = 0 if "fragmentable" in given else 0x4000
-    return ipv4(PROTOCOLS[kind], saddr, daddr, body, given.get("ttl", 64), fragment)
+    room = given.get("record-route", 0)
+    way = struct.pack(f"!BBB{4 * room + 1}x", 7, 3 + 4 * room, 4) if room else b""
+    return ipv4(PROTOCOLS[kind], saddr, daddr, body, given.get("ttl", 64), fragment, way)
 
 
 def quoted(words):
@@ -143,6 +146,9 @@ def describe(ip):
     source, destination = socket.inet_ntoa(ip[12:16]), socket.inet_ntoa(ip[16:20])
     protocol, ttl = ip[9], ip[8]
     note = "" if ttl == 63 else f" ttl {ttl}"
+    if size > 23 and ip[20] == 7:
+        recorded = [ip[at : at + 4] for at in range(23, 20 + ip[22] - 1, 4)]
+        note += " record-route " + ",".join(map(socket.inet_ntoa, recorded))
     if checksum(ip[:size]):
         note += " wrong IPv4 checksum"
     if protocol == ICMP:

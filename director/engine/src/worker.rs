@@ -26,7 +26,7 @@ use director_flow::{Table, Tick, V4, V6, WorkerLocal};
 use director_packet::ethernet::HEADER;
 use director_packet::nat::{End, set_macs};
 use director_packet::plain;
-use director_packet::{Change, Endpoint, Segment, UDP, parse};
+use director_packet::{Address, Change, Endpoint, Segment, UDP, options, parse};
 
 use crate::adjacency::{Adjacencies, Adjacency, Link};
 use crate::entry::Entry;
@@ -220,6 +220,17 @@ impl Lane {
         moment.snapshot.next_state(old, self.direction, protocol, flags)
     }
 
+    /// Whether its IPv4 header has options.
+    #[inline]
+    fn has_options(&self) -> bool {
+        self.segment.header > options::LEAST && !self.client.is_v6()
+    }
+
+    /// Its header, of IPv4.
+    fn header<'a>(&self, frame: &'a mut [u8]) -> &'a mut [u8] {
+        frame.get_mut(HEADER..HEADER + usize::from(self.segment.header)).unwrap_or_default()
+    }
+
     /// Whether it is too long for an MTU and must not be split.
     fn is_too_big(&self, mtu: u16, frames: &mut impl Frames) -> bool {
         self.longest > mtu
@@ -406,6 +417,9 @@ impl Core {
     /// The way of every segment.
     #[inline(always)]
     fn segment(&mut self, moment: &Moment<'_>, lane: &Lane, frames: &mut impl Frames) -> Verdict {
+        if lane.has_options() && is_source_routed(lane, frames) {
+            return Verdict::Kernel;
+        }
         match self.local.find(moment, lane.whose()) {
             Some(entry) => self.hit(moment, lane, entry, frames),
             None => self.without_entry(moment, lane, frames),
@@ -579,6 +593,9 @@ impl Core {
             }
             Direction::Out => End::Source,
         };
+        if lane.has_options() {
+            record_route(lane, load.service, way.out, frames.head(lane.at));
+        }
         if load.forward == Forward::Masquerading {
             load.change.apply(frames.head(lane.at), segment, end);
         } else {
@@ -640,6 +657,25 @@ impl<'a> Way<'a> {
             None => Verdict::Hold(self.adjacency),
         }
     }
+}
+
+/// Enters the director into the way that a packet records: as the virtual service that the client knows, and as the
+/// kernel would for a server's packet, which it takes for one that is routed.
+#[cold]
+fn record_route(lane: &Lane, service: Endpoint, out: &PortView, frame: &mut [u8]) {
+    let address = match lane.direction {
+        Direction::In => service.address(),
+        Direction::Out => out.address_for(lane.client),
+    };
+    if let Address::V4(address) = address {
+        options::record_route(lane.header(frame), address);
+    }
+}
+
+/// Whether a packet asks for a way of its own: the kernel knows whether it may.
+#[cold]
+fn is_source_routed(lane: &Lane, frames: &mut impl Frames) -> bool {
+    options::is_source_routed(lane.header(frames.head(lane.at)))
 }
 
 /// Asks the routing table, and keeps the answer with the entry.

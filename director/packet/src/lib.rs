@@ -14,6 +14,7 @@ pub mod header;
 pub mod icmp;
 pub mod ipip;
 pub mod nat;
+pub mod options;
 pub mod parse;
 pub mod plain;
 pub mod sctp;

@@ -258,9 +258,14 @@ fn tcp_flags(header: &TcpHeader) -> String {
     if flags.is_empty() { "-".into() } else { flags }
 }
 
+/// The time to live and the way that was recorded.
 fn note_ttl(header: &Ipv4Header) -> String {
     // What a packet that came with 64 leaves with goes without saying.
-    if header.time_to_live == 63 { String::new() } else { format!(" ttl {}", header.time_to_live) }
+    let ttl = if header.time_to_live == 63 { String::new() } else { format!(" ttl {}", header.time_to_live) };
+    let [7, length, free, addresses @ ..] = header.options.as_slice() else { return ttl };
+    let recorded = addresses.chunks_exact(4).take(usize::from((*length).min(free - 1)) / 4);
+    let recorded: Vec<_> = recorded.map(|a| Ipv4Addr::new(a[0], a[1], a[2], a[3]).to_string()).collect();
+    format!("{ttl} record-route {}", recorded.join(","))
 }
 
 /// A frame in words, as an independent parser sees it. A wrong IPv4 or ICMP checksum, or a length that

@@ -442,6 +442,11 @@ fn packet_of(words: &[&str]) -> Result<(Packet, Option<usize>), String> {
                 options = [].iter();
                 packet.payload(text.as_bytes())
             }
+            "record-route" => {
+                let room: u8 = number(next()?)?;
+                packet
+                    .ip_options(&[&[7, 3 + 4 * room, 4][..], &vec![0; 4 * usize::from(room)], &[0]].concat())
+            }
             "cut" => {
                 cut = Some(number(next()?)?);
                 packet
