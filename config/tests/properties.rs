@@ -30,6 +30,21 @@ fn any_text_is_read_without_a_panic() {
     check!().with_type::<String>().for_each(|text| read(text));
 }
 
+/// The target `config` of `scripts/fuzz`. What is valid is so however it is written.
+#[test]
+fn any_bytes() {
+    check!(name = "config").for_each(|bytes: &[u8]| {
+        let text = String::from_utf8_lossy(bytes);
+        read(&text);
+        if let Ok(config) = Config::parse("any", &text) {
+            let written = config.to_toml().unwrap();
+            let again =
+                Config::parse("written", &written).unwrap_or_else(|errors| panic!("{written}\n{errors}"));
+            assert_eq!(config, again);
+        }
+    });
+}
+
 /// Something done to a shipped file: a good part of what comes out is still TOML.
 #[derive(Clone, Debug, TypeGenerator)]
 enum Edit {

@@ -1,5 +1,8 @@
 //! IPVS's generic netlink, as the director answers it: requests to changes of the catalog, and back.
 
+#[cfg(test)]
+mod fuzz;
+
 use std::net::{IpAddr, Ipv4Addr};
 use std::rc::Rc;
 

@@ -3,6 +3,7 @@
 
 mod balancing;
 mod fragments;
+mod fuzz;
 mod lab;
 mod limits;
 mod marks;

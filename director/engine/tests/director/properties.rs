@@ -9,17 +9,21 @@ use director_packet::{Address, Mac};
 use crate::lab::{BACK, CLIENT, FRONT, Lab, PORT_MACS, SERVERS, VIP, key, tcp_key};
 use crate::packet::{Packet, icmp, mac_of, tcp, udp};
 
-const UDP_VIP: &str = "192.168.18.58:53";
+pub(crate) const UDP_VIP: &str = "192.168.18.58:53";
 
-fn lab() -> Lab {
+pub(crate) fn lab() -> Lab {
     let mut lab = Lab::empty(40, 2);
-    lab.serve(tcp_key(VIP), &SERVERS);
-    lab.serve(key(Protocol::Udp, UDP_VIP), &["192.168.2.71:53", "192.168.2.72:53"]);
+    serve(&mut lab);
     lab
 }
 
+pub(crate) fn serve(lab: &mut Lab) {
+    lab.serve(tcp_key(VIP), &SERVERS);
+    lab.serve(key(Protocol::Udp, UDP_VIP), &["192.168.2.71:53", "192.168.2.72:53"]);
+}
+
 /// Every connection that is listed is counted with its server, and in the table, and none else.
-fn check_counts(lab: &Lab) {
+pub(crate) fn check_counts(lab: &Lab) {
     let mut listed = 0;
     let mut counts = std::collections::HashMap::<(u8, String), (u32, u32)>::new();
     lab.each_entry(|connection| {
@@ -39,7 +43,7 @@ fn check_counts(lab: &Lab) {
 }
 
 /// After all timeouts nothing is left.
-fn check_end(lab: &mut Lab) {
+pub(crate) fn check_end(lab: &mut Lab) {
     lab.milliseconds += 901_000;
     for _ in 0..20 {
         lab.poll();
@@ -51,7 +55,7 @@ fn check_end(lab: &mut Lab) {
 
 /// A frame to make others of.
 #[derive(Debug, TypeGenerator)]
-enum Seed {
+pub(crate) enum Seed {
     Syn,
     Segment,
     Reply,
@@ -81,34 +85,47 @@ fn seed(seed: &Seed) -> Vec<u8> {
     }
 }
 
+/// A frame that is good but for a few bytes, or is not.
+#[derive(Debug, TypeGenerator)]
+pub(crate) struct Damaged {
+    kind: Seed,
+    changes: Vec<(u8, u8)>,
+    tail: Vec<u8>,
+    cut: Option<u8>,
+    /// Whether the IPv4 checksum is of what is there now.
+    fixed: bool,
+}
+
+impl Damaged {
+    pub(crate) fn frame(&self) -> Vec<u8> {
+        let mut frame = seed(&self.kind);
+        for (at, value) in &self.changes {
+            if let Some(byte) = frame.get_mut(usize::from(*at)) {
+                *byte = *value;
+            }
+        }
+        frame.extend(&self.tail);
+        if let Some(cut) = self.cut {
+            frame.truncate(cut.into());
+        }
+        if self.fixed && frame.len() >= 34 {
+            frame[24..26].fill(0);
+            let end = (14 + usize::from(frame[14] & 0xf) * 4).clamp(34, frame.len());
+            let sum = director_packet::checksum::checksum(&frame[14..end]);
+            frame[24..26].copy_from_slice(&sum);
+        }
+        frame
+    }
+}
+
 /// Whatever the bytes, at either port: a verdict, no panic, and no count goes wrong.
 #[test]
 fn any_bytes_get_a_verdict() {
-    type Frame = (Seed, Vec<(u8, u8)>, Vec<u8>, u8, bool, bool);
-    bolero::check!().with_type::<Vec<Frame>>().for_each(|frames| {
+    bolero::check!().with_type::<Vec<Damaged>>().for_each(|frames| {
         let mut lab = lab();
         for chunk in frames.chunks(32) {
             for port in [FRONT, BACK] {
-                let burst = chunk.iter().map(|(kind, changes, tail, cut, fixed, keep)| {
-                    let mut frame = seed(kind);
-                    for (at, value) in changes {
-                        if let Some(byte) = frame.get_mut(usize::from(*at)) {
-                            *byte = *value;
-                        }
-                    }
-                    frame.extend(tail);
-                    if !keep {
-                        frame.truncate(usize::from(*cut));
-                    }
-                    if *fixed && frame.len() >= 34 {
-                        frame[24..26].fill(0);
-                        let end = (14 + usize::from(frame[14] & 0xf) * 4).clamp(34, frame.len().max(34));
-                        let sum = director_packet::checksum::checksum(&frame[14..end.min(frame.len())]);
-                        frame[24..26].copy_from_slice(&sum);
-                    }
-                    frame
-                });
-                lab.process(0, port, burst.collect());
+                lab.process(0, port, chunk.iter().map(Damaged::frame).collect());
             }
         }
         check_counts(&lab);
@@ -117,7 +134,7 @@ fn any_bytes_get_a_verdict() {
 
 /// A step of a simulation.
 #[derive(Debug, TypeGenerator)]
-enum Step {
+pub(crate) enum Step {
     Client { port: u8, flags: u8, ttl: u8, wrong: bool, length: u8 },
     Server { server: u8, port: u8, flags: u8, ttl: u8, wrong: bool, length: u8 },
     Ask { port: u8, plain: bool, length: u8 },
@@ -143,7 +160,7 @@ fn flags(bits: u8) -> String {
     all.iter().filter(|(bit, _)| bits & bit != 0).map(|(_, name)| *name).collect()
 }
 
-fn take(lab: &mut Lab, step: &Step) {
+pub(crate) fn take(lab: &mut Lab, step: &Step) {
     let client = |port: u8| format!("192.168.18.10:{}", port % 12 + 1);
     let dress = |packet: Packet, wrong: bool, ttl: u8, length: u8| {
         let packet = packet.ttl(ttl | 2).payload(&vec![0xa5; length.into()]);
@@ -194,6 +211,16 @@ fn take(lab: &mut Lab, step: &Step) {
     }
 }
 
+/// Brings deleted servers back: their connections are counted, but not with a server that is listed.
+pub(crate) fn restore(lab: &mut Lab) {
+    for server in SERVERS {
+        let _ =
+            lab.control.catalog.add_server(tcp_key(VIP), crate::lab::point(server), crate::lab::weight(1));
+    }
+    lab.control.publish();
+    lab.poll();
+}
+
 /// Whatever happens in whatever order: translated packets have the checksum they had, the counts are exact,
 /// and in the end nothing is left over.
 #[test]
@@ -203,16 +230,7 @@ fn any_history_ends_clean() {
         for step in steps {
             take(&mut lab, step);
         }
-        // Those of deleted servers are counted, but not with a server that is listed.
-        for server in SERVERS {
-            let _ = lab.control.catalog.add_server(
-                tcp_key(VIP),
-                crate::lab::point(server),
-                crate::lab::weight(1),
-            );
-        }
-        lab.control.publish();
-        lab.poll();
+        restore(&mut lab);
         check_counts(&lab);
         check_end(&mut lab);
     });

@@ -1,0 +1,84 @@
+#!/usr/bin/env bash
+# A worker that polls makes no system call for packets of existing connections, nor while there are none.
+source "$(dirname "$0")/../lib/e2e.sh"
+
+# The MAC address of the first net_pcap port of a process, which the driver makes up.
+PORT_MAC=02:70:63:61:70:00
+CONNECTIONS=64
+
+# Segments of that many connections: the first of each begins it (sloppy_tcp), and net_pcap repeats them for ever.
+frames() {
+    PYTHONPATH=$SCRIPTS/lib PYTHONDONTWRITEBYTECODE=1 /usr/bin/python3 - "$1" <<END
+import struct, sys
+from frames import *
+with open(sys.argv[1], "wb") as file:
+    file.write(struct.pack("<IHHIIII", 0xA1B2C3D4, 2, 4, 0, 0, 65535, 1))
+    for port in range($CONNECTIONS):
+        side = Side("client")
+        side.sport += port
+        frame = bytes.fromhex("${PORT_MAC//:/}" + "020000000a01" + "0800") + side.ip(TCP, side.tcp(ACK))
+        frame = frame.ljust(60, b"\0")
+        file.write(struct.pack("<IIII", 0, 0, len(frame), len(frame)) + frame)
+END
+}
+
+# configuration DEVICE: the lab's, but without twins, with this device in front, and with a worker that polls.
+configuration() {
+    lab config | sed -n '1,/^capacity/p' | sed 's/^idle = .*/idle = "poll"/'
+    cat <<END
+[ipvs]
+sloppy_tcp = true
+
+[[port]]
+name = "front"
+device = "$1"
+addresses = ["$VIP/24"]
+twin = false
+
+[[port]]
+name = "back"
+device = "net_null0,no-rx=1"
+addresses = ["$BACK/24"]
+twin = false
+
+[[neighbor]]
+address = "192.168.2.71"
+mac = "02:00:00:00:0d:01"
+
+[[service]]
+protocol = "tcp"
+address = "$SERVICE"
+scheduler = "rr"
+
+[[service.server]]
+address = "192.168.2.71:9999"
+END
+}
+
+# calls THREAD: the system calls that a thread of the director's makes in two seconds.
+calls() {
+    timeout --signal=INT 2 strace --quiet=all --output="$WORK/calls" --attach="$1" 2>"$WORK/strace" || true
+    [ ! -s "$WORK/strace" ] || fail "strace: $(cat "$WORK/strace")"
+    cat "$WORK/calls"
+}
+
+control() { cat "$STATE/director.pid"; }
+worker() { grep -lE '^(rte-worker-|dpdk-worker)' "/proc/$(control)/task/"*/comm | cut -d/ -f5; }
+sent() { status '.workers[0].tx_packets'; }
+all_are_there() { [ "$(status .connections.active)" = "$CONNECTIONS" ]; }
+
+frames "$WORK/frames.pcap"
+configuration "net_pcap0,rx_pcap=$WORK/frames.pcap,infinite_rx=1" >"$WORK/director.toml"
+up --config "$WORK/director.toml"
+wait_until 5 all_are_there || fail "connections: $(status .connections)"
+before=$(sent)
+same "system calls of a worker that forwards" "" "$(calls "$(worker)")"
+packets=$(($(sent) - before))
+[ "$packets" -gt 100000 ] || fail "it sent only $packets packets meanwhile"
+all_are_there || fail "connections: $(status .connections)"
+[ -n "$(calls "$(control)")" ] || fail "of the control core strace should have seen some"
+
+lab stop director
+configuration net_null1,no-rx=1 >"$STATE/director.toml"
+lab start director
+same "system calls of a worker that waits" "" "$(calls "$(worker)")"
