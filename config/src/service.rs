@@ -13,6 +13,9 @@ use crate::problem::Span;
 use crate::reader::{Given, Item, Section, Seen};
 use crate::timeouts::Seconds;
 
+/// FTP's control connections.
+const FTP: u16 = 21;
+
 /// The transport protocol of a service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -414,6 +417,9 @@ pub struct Service {
     pub persistence_engine: Option<PersistenceEngine>,
     /// Whether every UDP datagram is scheduled alone (`ipvsadm -o`).
     pub one_packet: bool,
+    /// Whether servers see clients of their own network as an address of the director's, so that these connections
+    /// work, too. IPVS has no such thing.
+    pub hairpin_snat: bool,
     /// The servers in the order of the file, which is the order they are added in.
     #[serde(rename = "server", skip_serializing_if = "Vec::is_empty")]
     pub servers: Vec<Server>,
@@ -471,6 +477,15 @@ impl Service {
         if let Some((vip, _, at)) = &vip {
             seen.note(vip.to_string(), at, section.log, || format!("there are two services {vip}"));
         }
+        let hairpin_snat = section.get("hairpin_snat").is_some_and(|item| {
+            let is_on = item.boolean().unwrap_or_default();
+            let is_ftp = matches!(&vip, Some((Vip::Address { protocol: Protocol::Tcp, .. }, FTP, _)));
+            if is_on && (one_packet || is_ftp) {
+                let what = if one_packet { "one-packet services" } else { "FTP (port 21)" };
+                item.error(format!("`hairpin_snat` is not for {what}"), "leave it out");
+            }
+            is_on
+        });
         let scheduler = section.require("scheduler", "\"rr\"").and_then(|item| item.word());
         let flags = section.get("flags").map(|item| flags(&item, scheduler)).unwrap_or_default();
         let mut addresses = Seen::default();
@@ -483,8 +498,17 @@ impl Service {
         section.finish();
         let (vip, _, at) = vip?;
         let (scheduler, persistent) = (scheduler?, persistent.value());
-        let service =
-            Self { vip, scheduler, flags, persistent, netmask, persistence_engine, one_packet, servers };
+        let service = Self {
+            vip,
+            scheduler,
+            flags,
+            persistent,
+            netmask,
+            persistence_engine,
+            one_packet,
+            hairpin_snat,
+            servers,
+        };
         Some(Located { service, at, servers_at })
     }
 }
@@ -586,6 +610,16 @@ mod tests {
         let one =
             "address = '192.168.18.58:80'\npersistent = 360\n[[service.server]]\naddress = '192.168.2.71:0'";
         assert!(read(one).unwrap_err().contains("a server needs a port other than 0"));
+    }
+
+    #[test]
+    fn where_a_hairpin_cannot_be() {
+        let with = |rest: &str| read(&format!("{rest}\nhairpin_snat = true"));
+        let config = with("address = '192.168.18.58:80'").unwrap();
+        assert!(config.services[0].hairpin_snat);
+        assert_eq!(Config::parse("again", &config.to_toml().unwrap()).unwrap(), config);
+        let wrong = with("address = '192.168.18.58:21'").unwrap_err();
+        assert!(wrong.contains("`hairpin_snat` is not for FTP (port 21)"), "{wrong}");
     }
 
     #[test]

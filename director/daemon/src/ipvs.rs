@@ -92,8 +92,10 @@ fn carry_out(control: &mut Control, request: Request) -> Result<(), Errno> {
         }
         Request::SetService { service, spec } => {
             let key = known_key(&service)?;
-            let before = flags(&control.catalog.service(key).ok_or(Errno::ESRCH)?.spec);
-            control.catalog.set_service(key, service_spec(&spec, before)?).map_err(errno)?;
+            let before = control.catalog.service(key).ok_or(Errno::ESRCH)?.spec;
+            // LVS tools know nothing of the last: it stays.
+            let new = Spec { hairpin_snat: before.hairpin_snat, ..service_spec(&spec, flags(&before))? };
+            control.catalog.set_service(key, new).map_err(errno)?;
             control.publish();
         }
         Request::DelService { service } => {
@@ -218,7 +220,8 @@ fn service_spec(spec: &ServiceSpec, before: ServiceFlags) -> Result<Spec, Errno>
     let persistence = Persistence { timeout: spec.timeout.min(StateTimeouts::MAX), netmask };
     let persistence = flags.contains(ServiceFlags::PERSISTENT).then_some(persistence);
     let one_packet = flags.contains(ServiceFlags::ONE_PACKET);
-    Ok(Spec { scheduler, flags: flags.0 & SCHEDULER_FLAGS, persistence, engine, one_packet })
+    let hairpin_snat = false;
+    Ok(Spec { scheduler, flags: flags.0 & SCHEDULER_FLAGS, persistence, engine, one_packet, hairpin_snat })
 }
 
 /// The flags of a service, as clients set and see them.

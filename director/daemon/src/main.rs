@@ -28,6 +28,7 @@ mod counters;
 mod director;
 mod guard;
 mod ipvs;
+mod local_ports;
 mod mirror;
 mod nap;
 mod paths;
@@ -177,6 +178,7 @@ fn forward(
         ports::bring_up(eal, config, &pool, lcores.len() as u16)?.into_iter().unzip();
     let names: Vec<_> = config.ports.iter().map(|port| port.name.as_str().to_owned()).collect();
     let Dealt { workers: shares, control: control_tx, senders } = ports::deal(queues, &names, lcores.len());
+    local_ports::check(config)?;
     let (control, workers) = setup::control(config, lcores.len())?;
     let clock = Coarse::new(eal.tsc_hz());
     let twins = ports.iter().map(|port| port.configuration.twin);

@@ -52,8 +52,8 @@ pub(crate) fn control(config: &Config, workers: usize) -> Result<(Control, Vec<W
             netmask: service.netmask.map_or(u32::MAX, u32::from),
         });
         let engine = service.persistence_engine.and_then(|engine| Engine::from_name(engine.name()));
-        let one_packet = service.one_packet;
-        let spec = ServiceSpec { scheduler, flags, persistence, engine, one_packet };
+        let (one_packet, hairpin_snat) = (service.one_packet, service.hairpin_snat);
+        let spec = ServiceSpec { scheduler, flags, persistence, engine, one_packet, hairpin_snat };
         control.catalog.add_service(key, spec)?;
         for server in &service.servers {
             let spec = ServerSpec {

@@ -178,9 +178,7 @@ impl Service {
             let members: Vec<_> = members.collect();
             Scheduler::Table(Table::new(self.spec.scheduler, self.spec.flags, &members))
         };
-        let ServiceSpec { persistence, engine, one_packet, .. } = self.spec;
-        self.view =
-            Arc::new(ServiceView { key: self.key, servers, persistence, engine, one_packet, scheduler });
+        self.view = Arc::new(view(self.key, &self.spec, servers, scheduler));
     }
 
     /// The servers or their weights have changed.
@@ -195,6 +193,17 @@ impl Service {
     pub fn has_server(&self, address: Endpoint) -> bool {
         self.servers.contains(address)
     }
+}
+
+/// A service as workers see it.
+fn view(
+    key: ServiceKey,
+    spec: &ServiceSpec,
+    servers: Arc<[ServerView]>,
+    scheduler: Scheduler,
+) -> ServiceView {
+    let ServiceSpec { persistence, engine, one_packet, hairpin_snat, .. } = *spec;
+    ServiceView { key, servers, persistence, engine, one_packet, hairpin_snat, scheduler }
 }
 
 impl Catalog {
@@ -247,9 +256,10 @@ impl Catalog {
             Some(turns) => Scheduler::Turns(turns.clone()),
             None => Scheduler::Table(Table::new(spec.scheduler, spec.flags, &[])),
         };
-        let ServiceSpec { persistence, engine, one_packet, .. } = spec;
-        let servers = Arc::new([]);
-        let view = Arc::new(ServiceView { key, servers, persistence, engine, one_packet, scheduler });
+        let view = Arc::new(view(key, &spec, Arc::new([]), scheduler));
+        if spec.hairpin_snat {
+            self.slots.set_hairpins();
+        }
         let mut moved = Traffic::default();
         // Connections of deleted servers of a deleted service of this key count for this one from now on.
         for slot in self.trash_of(key) {
@@ -272,6 +282,9 @@ impl Catalog {
         self.has_new_engine |= spec.engine.is_some();
         service.spec = spec;
         self.stale.insert(key);
+        if spec.hairpin_snat {
+            self.slots.set_hairpins();
+        }
         Ok(())
     }
 

@@ -1,7 +1,7 @@
 //! What the engine keeps in a connection's record.
 //!
-//! The table owns the client end and the clock; word 0 is its own when an entry has a second key. The
-//! others are, of IPv4:
+//! The table owns the client end and the clock. Word 0 (of IPv6: 0 to 2) is what stands for the client towards the
+//! server, where something does (`hairpin`): the entry's second key. The others are, of IPv4:
 //!
 //! | word | bits 63–32 | 31–16 | 15–0 |
 //! |---|---|---|---|
@@ -13,10 +13,10 @@
 //! | 3 | way to the server: epoch | adjacency | slot of the server |
 //! | 4 | way to the client: epoch | adjacency | how packets reach the server |
 //!
-//! Of IPv6 each address has two words before that of its port: the service words 1 to 3, the server 4 to 6;
-//! the ways are words 7 and 8.
+//! Of IPv6 each address has two words before that of its port: the service words 3 to 5, the server 6 to 8;
+//! the ways are words 9 and 10.
 //!
-//! Only entries that are masqueraded keep ways, but not those of FTP's control connections, so that packets of all
+//! Only entries that are masqueraded and nothing else keep ways, but not those of FTP's control connections, so that packets of all
 //! others go the general way. Of the words only the ways change. Every value a worker stores there is right for its epoch, so
 //! whichever of two stores comes last, plain stores do.
 //!
@@ -37,6 +37,10 @@ const ADJACENCY: u32 = 20;
 const EPOCH: u32 = 40;
 const SLOT_MASK: u64 = (1 << ADJACENCY) - 1;
 const _: () = assert!(MAX_SERVERS <= 1 << ADJACENCY && Adjacencies::MAX <= 1 << (EPOCH - ADJACENCY));
+
+/// Of how packets reach the server: the number of the [`Forward`], and whether something stands for the client.
+const METHOD: u64 = 0xf;
+const STANDS_IN: u64 = 0x10;
 
 /// The first epoch of the routing table: 0 is that of a way never found.
 pub(crate) const FIRST_EPOCH: u32 = 1;
@@ -106,10 +110,10 @@ impl Layout for V4 {
 }
 
 impl Layout for V6 {
-    const SERVICE: usize = 1;
-    const SERVER: usize = 4;
-    const TO_SERVER: usize = 7;
-    const TO_CLIENT: usize = 8;
+    const SERVICE: usize = 3;
+    const SERVER: usize = 6;
+    const TO_SERVER: usize = 9;
+    const TO_CLIENT: usize = 10;
 
     fn key(client: Endpoint, protocol: u8) -> V6End {
         match client.address() {
@@ -159,7 +163,7 @@ pub(crate) fn matches<F: Layout>(
 ) -> bool {
     let (at, is_possible) = match direction {
         Direction::In => (F::SERVICE, true),
-        Direction::Out => (F::SERVER, !forward(record).is_one_sided()),
+        Direction::Out => (F::SERVER, is_plain(record)),
     };
     record.end() == client && F::end_at(record, at).0 == other && is_possible
 }
@@ -168,7 +172,31 @@ pub(crate) fn matches<F: Layout>(
 #[inline]
 #[must_use]
 fn forward<F: Layout>(record: &Record<F>) -> Forward {
-    Forward::from_number(record.word(F::TO_CLIENT) as u8)
+    Forward::from_number((record.word(F::TO_CLIENT) & METHOD) as u8)
+}
+
+/// Whether an entry is masqueraded, and nothing else.
+#[inline]
+fn is_plain<F: Layout>(record: &Record<F>) -> bool {
+    record.word(F::TO_CLIENT) & (METHOD | STANDS_IN) == Forward::Masquerading as u64
+}
+
+/// Has an end stand for the client of a new entry, after [`fill`].
+pub(crate) fn put_stand_in<F: Layout>(record: &Record<F>, end: F::End) {
+    record.store_alias_end(end);
+    record.set_word(F::TO_CLIENT, record.word(F::TO_CLIENT) | STANDS_IN);
+}
+
+/// Whether an entry is the one of a packet from a server to what stands for a client.
+#[must_use]
+pub(crate) fn matches_stand_in<F: Layout>(record: &Record<F>, end: F::End, server: Endpoint) -> bool {
+    let is_any = record.word(F::TO_CLIENT) & STANDS_IN != 0;
+    is_any && record.alias_end() == end && F::end_at(record, F::SERVER).0 == server
+}
+
+fn stand_in<F: Layout>(record: &Record<F>) -> Option<Endpoint> {
+    let is_any = record.word(F::TO_CLIENT) & STANDS_IN != 0;
+    is_any.then(|| F::client(record.alias_end()).0)
 }
 
 /// The slot of an entry's real server.
@@ -253,6 +281,12 @@ impl Entry<'_> {
         of_either!(self, record => forward(record))
     }
 
+    /// What stands for the client towards the server, if anything does.
+    #[inline]
+    pub(crate) fn stand_in(self) -> Option<Endpoint> {
+        of_either!(self, record => stand_in(record))
+    }
+
     /// Its state.
     #[inline]
     pub(crate) fn state(self) -> State {
@@ -298,7 +332,7 @@ impl Entry<'_> {
 
     /// Keeps the next hop found under an epoch, if it is an entry that keeps them.
     pub(crate) fn set_way(self, direction: Direction, epoch: u32, adjacency: Adjacency) {
-        if self.forward() != Forward::Masquerading || self.is_ftp_control() {
+        if !of_either!(self, record => is_plain(record)) || self.is_ftp_control() {
             return;
         }
         let slot = self.kept_way(direction) & SLOT_MASK;
@@ -439,6 +473,15 @@ mod tests {
         assert_eq!(entry.change(Direction::Out), change.opposite(vip));
         assert!(matches(record, key, Direction::In, vip) && matches(record, key, Direction::Out, address));
         assert!(!matches(record, key, Direction::Out, vip));
+        assert_eq!((entry.stand_in(), matches_stand_in(record, key, address)), (None, false));
+        let own = vip.with_port(61_000);
+        put_stand_in(record, F::key(own, 6));
+        assert_eq!((entry.stand_in(), entry.service(), entry.server()), (Some(own), vip, address));
+        assert!(
+            matches_stand_in(record, F::key(own, 6), address) && matches(record, key, Direction::In, vip)
+        );
+        assert!(!matches(record, key, Direction::Out, address), "its answers come to the director");
+        assert_eq!((entry.slot(), entry.way(Direction::Out, far).unwrap().number()), (server.slot, 7));
     }
 
     #[test]

@@ -73,6 +73,29 @@ impl Fib {
         }
     }
 
+    /// Whether two addresses are on one link, in one network: each reaches the other without the director.
+    #[must_use]
+    pub fn share_a_link(&self, one: Address, other: Address) -> bool {
+        let (first, second) = match (one, other) {
+            (Address::V4(one), Address::V4(other)) => {
+                let network = |address| {
+                    let ((address, length), route) = self.v4.get_lpm(&(address, 32))?;
+                    Some((u128::from(address), length, *route))
+                };
+                (network(one), network(other))
+            }
+            (Address::V6(one), Address::V6(other)) => {
+                let network = |address| {
+                    let ((address, length), route) = self.v6.get_lpm(&(address, 128))?;
+                    Some((address, length, *route))
+                };
+                (network(one), network(other))
+            }
+            _ => return false,
+        };
+        matches!(first, Some((_, _, Route::Link { .. }))) && first == second
+    }
+
     /// How many routes there are.
     #[must_use]
     pub fn len(&self) -> usize {
@@ -112,6 +135,20 @@ mod tests {
         assert_eq!(fib.hop(v4(0x0a00_0005)), None);
         assert_eq!(fib.hop(v4(0x0a01_0203)), None);
         assert_eq!(fib.hop(v4(0x0b00_0000)), Some(Hop { port: 1, address: v4(0xc0a8_0201) }));
+    }
+
+    #[test]
+    fn who_shares_a_link() {
+        let mut fib = Fib::default();
+        let v4 = Address::V4;
+        fib.insert((v4(0), 0), Route::Gateway { port: 1, gateway: v4(0xc0a8_0201) });
+        fib.insert((v4(0xc0a8_0200), 24), Route::Link { port: 1 });
+        fib.insert((v4(0xc0a8_1200), 24), Route::Link { port: 1 });
+        assert!(fib.share_a_link(v4(0xc0a8_0247), v4(0xc0a8_0248)));
+        assert!(fib.share_a_link(v4(0xc0a8_0247), v4(0xc0a8_0247)));
+        assert!(!fib.share_a_link(v4(0xc0a8_0247), v4(0xc0a8_120a)), "another network of that link");
+        assert!(!fib.share_a_link(v4(0x0101_0101), v4(0x0101_0102)), "behind one gateway");
+        assert!(!fib.share_a_link(v4(0xc0a8_0247), Address::V6(1)));
     }
 
     #[test]

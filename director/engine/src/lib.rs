@@ -33,4 +33,4 @@ pub mod worker;
 pub use control::Control;
 pub use director_flow::{Options, PageSize, Pages, Tick};
 pub use reason::Reason;
-pub use worker::{BURST, Batch, Frames, Part, Reply, Verdict, Worker};
+pub use worker::{BURST, Batch, Frames, HAIRPIN_PORTS, Part, Reply, Verdict, Worker};

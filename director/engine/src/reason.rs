@@ -58,6 +58,8 @@ reasons! {
     TableFull = "table_full",
     /// Too many connections share one place of the table.
     ChainFull = "chain_full",
+    /// Every port that could stand for a client on the server's own link is in use towards this server.
+    HairpinPortsFull = "hairpin_ports_full",
     /// There is no room for another persistence template.
     TemplatesFull = "templates_full",
     /// A datagram to a service of the persistence engine `sip` that has no Call-ID.

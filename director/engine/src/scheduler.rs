@@ -75,6 +75,8 @@ pub struct ServiceView {
     pub engine: Option<Engine>,
     /// Whether every UDP datagram is scheduled alone.
     pub one_packet: bool,
+    /// Whether something stands for clients on a server's own link.
+    pub hairpin_snat: bool,
     pub(crate) scheduler: Scheduler,
 }
 

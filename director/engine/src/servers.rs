@@ -4,7 +4,7 @@
 //! to it any more, so a record keeps the number of the slot.
 
 use std::sync::atomic::{
-    AtomicU32, AtomicU64,
+    AtomicBool, AtomicU32, AtomicU64,
     Ordering::{Relaxed, SeqCst},
 };
 use std::sync::{Arc, OnceLock};
@@ -261,6 +261,8 @@ pub struct Servers {
     counters: Box<[Box<[Counters]>]>,
     /// How often a server was deleted.
     deletions: AtomicU32,
+    /// Whether there has been a service with `hairpin_snat`.
+    hairpins: AtomicBool,
     /// By [`Self::place_of`] of an address: how many slots' servers have one of this place. Only the control core
     /// writes, and a slot is entered before any worker hears of it; hence Relaxed.
     addresses: Box<[AtomicU32]>,
@@ -282,12 +284,33 @@ impl Servers {
     #[must_use]
     pub fn new(workers: usize) -> Self {
         let counters = std::iter::repeat_with(|| zeroed(MAX_SERVERS)).take(workers).collect();
-        Self { shared: Chunks::new(), counters, deletions: AtomicU32::new(0), addresses: zeroed(PLACES) }
+        Self {
+            shared: Chunks::new(),
+            counters,
+            deletions: AtomicU32::new(0),
+            hairpins: AtomicBool::new(false),
+            addresses: zeroed(PLACES),
+        }
     }
 
     /// Makes a slot usable. For the control core, before any worker hears of the slot.
     pub(crate) fn ensure(&self, slot: u32) {
         self.shared.ensure(slot);
+    }
+
+    /// For how many workers they are.
+    pub(crate) fn workers(&self) -> usize {
+        self.counters.len()
+    }
+
+    /// There is a service with `hairpin_snat`. For the control core, before any worker hears of it; hence Relaxed.
+    pub(crate) fn set_hairpins(&self) {
+        self.hairpins.store(true, Relaxed);
+    }
+
+    /// Whether there can be connections of such a service: never wrong if it says no.
+    pub(crate) fn may_have_hairpins(&self) -> bool {
+        self.hairpins.load(Relaxed)
     }
 
     const fn place_of(address: Address) -> usize {

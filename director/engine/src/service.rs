@@ -238,13 +238,16 @@ pub struct ServiceSpec {
     pub engine: Option<Engine>,
     /// Every UDP datagram is scheduled alone (`-o`).
     pub one_packet: bool,
+    /// Clients on a server's own link are shown to it with an address of the director's, so that its answers come
+    /// back this way. IPVS has no such thing.
+    pub hairpin_snat: bool,
 }
 
 impl ServiceSpec {
     /// A service with this scheduler and nothing else.
     #[must_use]
     pub const fn new(scheduler: SchedulerKind) -> Self {
-        Self { scheduler, flags: 0, persistence: None, engine: None, one_packet: false }
+        Self { scheduler, flags: 0, persistence: None, engine: None, one_packet: false, hairpin_snat: false }
     }
 }
 

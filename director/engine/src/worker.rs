@@ -7,6 +7,7 @@
 
 mod cpu;
 mod ftp;
+mod hairpin;
 mod one_packet;
 mod persistence;
 mod reassembly;
@@ -40,6 +41,7 @@ use crate::state::{Direction, State};
 use crate::templates::Templates;
 
 use cpu::Level;
+pub use hairpin::HAIRPIN_PORTS;
 pub use reassembly::Part;
 use reassembly::Reassembly;
 use refusal::Refusals;
@@ -267,6 +269,7 @@ struct Core {
     reassembly: Reassembly,
     /// For whom each frame that waits was.
     held: [Option<Endpoint>; BURST],
+    hairpin_ports: hairpin::Ports,
 }
 
 impl Worker {
@@ -278,7 +281,9 @@ impl Worker {
         let local = Locals::new(v4, v6);
         // As many ICMP errors again for the packets that fragments of a burst complete.
         let refusals = Refusals::new(2 * BURST);
-        let core = Core { local, refusals, reassembly: Reassembly::new(), held: [None; BURST] };
+        let hairpin_ports = hairpin::Ports::new(local.id(), shared.servers.workers());
+        let core =
+            Core { local, refusals, reassembly: Reassembly::new(), held: [None; BURST], hairpin_ports };
         Self { table, table_v6, shared, snapshot, core, level: Level::detect() }
     }
 
@@ -550,6 +555,7 @@ impl Core {
             change: entry.change(lane.direction),
             service: entry.service(),
             forward: entry.forward(),
+            stand_in: entry.stand_in(),
         };
         if entry.is_ftp_control()
             && let Ok(way) = &way
@@ -598,6 +604,9 @@ impl Core {
         }
         if load.forward == Forward::Masquerading {
             load.change.apply(frames.head(lane.at), segment, end);
+            if let Some(stand_in) = load.stand_in {
+                hairpin::replace(lane, stand_in, frames.head(lane.at));
+            }
         } else {
             let server = load.change.to.address();
             let prepared = untranslated::prepare(moment, load.forward, server, &way, lane.at, frames);
@@ -605,19 +614,23 @@ impl Core {
                 return Verdict::Drop(reason);
             }
         }
-        self.held[lane.at] = (*direction == Direction::In).then_some(load.service);
+        // A client that something stands for cannot be told: what waits does not say who it is.
+        let may_be_told = *direction == Direction::In && load.stand_in.is_none();
+        self.held[lane.at] = may_be_told.then_some(load.service);
         let verdict = way.take(frames.head(lane.at));
         if lane.longest > room { verdict.split(way.out.mtu) } else { verdict }
     }
 }
 
-/// A packet's server, its translation, the virtual service that it is for or from, and how it goes to the server.
+/// A packet's server, its translation, the virtual service that it is for or from, how it goes to the server, and what
+/// stands for its client there.
 #[derive(Clone, Copy)]
 struct Load {
     slot: u32,
     change: Change,
     service: Endpoint,
     forward: Forward,
+    stand_in: Option<Endpoint>,
 }
 
 /// Where an entry's packets go next.

@@ -172,12 +172,15 @@ impl<F: Family> Record<F> {
         self.swap_clock(old, old.aliased())
     }
 
-    /// Where an alias's end stands: the first of the caller's words.
-    pub(crate) fn store_alias_end(&self, end: F::End) {
+    /// Stores an alias's end where it stands, in the first of the caller's words: for a caller that wants it to be
+    /// there from the beginning, before [`crate::WorkerLocal::insert_alias`] stores it.
+    pub fn store_alias_end(&self, end: F::End) {
         F::store(end, self.user());
     }
 
-    pub(crate) fn alias_end(&self) -> F::End {
+    /// The alias's end, of an entry that has one.
+    #[must_use]
+    pub fn alias_end(&self) -> F::End {
         F::load(self.user())
     }
 

@@ -8,7 +8,7 @@ use director_packet::tcp_flag::SYN;
 use director_packet::{Address, Change, Endpoint, TCP, tcp};
 use zerocopy::FromBytes;
 
-use super::tables::{Locals, Made, Whose};
+use super::tables::{Locals, Made, New, Whose};
 use super::{Core, Frames, Lane, Moment};
 use crate::entry::Entry;
 use crate::ftp::control::{Expected, Segment, Sent, Text};
@@ -149,7 +149,8 @@ fn listen<'a>(
         moment.shared.servers.bind(server.slot, State::Listen);
         made(number);
         let timeout = moment.snapshot.timeouts.of(State::Listen);
-        Ok((*server, Clock::new(moment.now, State::Listen.kept(), timeout)))
+        let clock = Clock::new(moment.now, State::Listen.kept(), timeout);
+        Ok(New { server: *server, clock, stand_in: None })
     })
 }
 

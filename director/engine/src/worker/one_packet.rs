@@ -32,7 +32,13 @@ impl Core {
         let servers = &moment.shared.servers;
         servers.count_connection(self.local.id(), server.slot);
         servers.unbind(server.slot, State::Udp);
-        let load = Load { slot: server.slot, change: server.change, service: vip, forward: server.forward };
+        let load = Load {
+            slot: server.slot,
+            change: server.change,
+            service: vip,
+            forward: server.forward,
+            stand_in: None,
+        };
         Ok(self.carry(moment, lane, load, way_to(moment, server.address), frames))
     }
 
@@ -50,7 +56,7 @@ impl Core {
             return Some(verdict);
         }
         let change = Change::between(lane.segment.source, service);
-        let load = Load { slot, change, service, forward: Forward::Masquerading };
+        let load = Load { slot, change, service, forward: Forward::Masquerading, stand_in: None };
         Some(self.carry(moment, lane, load, way, frames))
     }
 }

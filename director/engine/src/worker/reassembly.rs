@@ -91,6 +91,7 @@ impl Core {
         let (source, destination) = (Address::V4(fragment.source), Address::V4(fragment.destination));
         let is_ours = if snapshot.is_local(destination) {
             snapshot.has_service_on(destination, fragment.protocol)
+                || moment.shared.servers.may_have_hairpins() && moment.shared.servers.may_have(source)
         } else {
             moment.shared.servers.may_have(source)
         };

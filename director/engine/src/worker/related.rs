@@ -199,6 +199,9 @@ impl Core {
         if direction == Direction::Out && related.destination != client.address() {
             return None;
         }
+        if entry.stand_in().is_some() {
+            return None;
+        }
         self.held[at] = None;
         if entry.forward().is_one_sided() {
             return Some(self.pass_related(moment, at, &related, entry, frames));

@@ -1,6 +1,6 @@
 //! The connection tables of both families, as a worker uses them.
 
-use director_flow::{Clock, Index, InsertError, Inserted, Record, Table, V4, V6, WorkerLocal};
+use director_flow::{AliasError, Clock, Index, InsertError, Inserted, Record, Table, V4, V6, WorkerLocal};
 use director_packet::Endpoint;
 
 use super::Moment;
@@ -17,6 +17,13 @@ pub(super) struct Whose {
     pub(super) other: Endpoint,
     pub(super) protocol: u8,
     pub(super) direction: Direction,
+}
+
+/// What a new entry begins with.
+pub(super) struct New {
+    pub(super) server: ServerView,
+    pub(super) clock: Clock,
+    pub(super) stand_in: Option<Endpoint>,
 }
 
 /// What an insertion came to.
@@ -72,23 +79,41 @@ impl Locals {
         Some(Entry::V4(index, moment.table.record(index)))
     }
 
-    #[inline(never)]
-    fn find_v6<'a>(&mut self, moment: &Moment<'a>, whose: Whose) -> Option<Entry<'a>> {
+    fn begin_v6(&mut self) {
         if !self.is_v6_online {
             self.v6.online();
             self.is_v6_online = true;
         }
+    }
+
+    #[inline(never)]
+    fn find_v6<'a>(&mut self, moment: &Moment<'a>, whose: Whose) -> Option<Entry<'a>> {
+        self.begin_v6();
         let index = find(moment.table_v6, whose)?;
         Some(Entry::V6(index, moment.table_v6.record(index)))
     }
 
+    /// The entry of a packet from a server to what stands for a client.
+    pub(super) fn find_stand_in<'a>(
+        &mut self,
+        moment: &Moment<'a>,
+        end: Endpoint,
+        server: Endpoint,
+        protocol: u8,
+    ) -> Option<Entry<'a>> {
+        if end.is_v6() {
+            self.begin_v6();
+        }
+        find_stand_in(moment, end, server, protocol)
+    }
+
     /// Makes the entry of a new connection, of which [`Self::find`] found none: `make` is given its number and says
-    /// its server and its first clock.
+    /// its server, its first clock, and what stands for the client, if anything does.
     pub(super) fn insert<'a>(
         &mut self,
         moment: &Moment<'a>,
         whose: Whose,
-        make: impl FnOnce(u32) -> Result<(ServerView, Clock), Reason>,
+        make: impl FnOnce(u32) -> Result<New, Reason>,
     ) -> Result<Made<'a>, Reason> {
         let of_v4 = |index| Entry::V4(index, moment.table.record(index));
         let of_v6 = |index| Entry::V6(index, moment.table_v6.record(index));
@@ -125,20 +150,60 @@ fn find<F: Layout>(table: &Table<F>, whose: Whose) -> Option<Index> {
 fn insert<F: Layout>(
     local: &mut WorkerLocal<F>,
     whose: Whose,
-    make: impl FnOnce(Index) -> Result<(ServerView, Clock), Reason>,
+    make: impl FnOnce(Index) -> Result<New, Reason>,
 ) -> Result<Inserted, Reason> {
     let (key, vip) = (F::key(whose.client, whose.protocol), whose.other);
+    let mut second_key = None;
     let same = |record: &Record<F>| entry::matches(record, key, Direction::In, vip);
     let make = |index: Index, record: &Record<F>| {
-        let (server, clock) = make(index)?;
+        let New { server, clock, stand_in } = make(index)?;
         entry::fill(record, vip, &server);
+        second_key = stand_in.map(|end| F::key(end, whose.protocol));
+        if let Some(end) = second_key {
+            entry::put_stand_in(record, end);
+        }
         Ok(clock)
     };
-    local.insert(key, same, make).map_err(|error| match error {
+    let made = local.insert(key, same, make).map_err(|error| match error {
         InsertError::TableFull => Reason::TableFull,
         InsertError::ChainFull => Reason::ChainFull,
         InsertError::Refused(reason) => reason,
-    })
+    })?;
+    if let (Inserted::New(index), Some(end)) = (made, second_key) {
+        match local.insert_alias(index, end) {
+            // Another worker has ended it already: the next packet finds that.
+            Ok(()) | Err(AliasError::Dead) => {}
+            Err(error) => {
+                local.kill(index);
+                return Err(if error == AliasError::ChainFull {
+                    Reason::ChainFull
+                } else {
+                    Reason::TableFull
+                });
+            }
+        }
+    }
+    Ok(made)
+}
+
+/// See [`Locals::find_stand_in`]; a worker that asks about IPv6 must be online there.
+pub(super) fn find_stand_in<'a>(
+    moment: &Moment<'a>,
+    end: Endpoint,
+    server: Endpoint,
+    protocol: u8,
+) -> Option<Entry<'a>> {
+    if end.is_v6() {
+        let index = find_second(moment.table_v6, end, server, protocol)?;
+        return Some(Entry::V6(index, moment.table_v6.record(index)));
+    }
+    let index = find_second(moment.table, end, server, protocol)?;
+    Some(Entry::V4(index, moment.table.record(index)))
+}
+
+fn find_second<F: Layout>(table: &Table<F>, end: Endpoint, server: Endpoint, protocol: u8) -> Option<Index> {
+    let key = F::key(end, protocol);
+    table.find(table.hash(key), |record| entry::matches_stand_in(record, key, server))
 }
 
 fn made_as<'a>(made: Inserted, entry: impl FnOnce(Index) -> Entry<'a>) -> Made<'a> {

@@ -4,7 +4,8 @@ use director_flow::Clock;
 use director_packet::tcp_flag::SYN;
 use director_packet::{Address, Malformed, SCTP, Segment, TCP, UDP, icmp};
 
-use super::tables::{Made, Whose};
+use super::hairpin;
+use super::tables::{Made, New, Whose};
 use super::{Core, Frames, Lane, Moment, Verdict, Way};
 use crate::entry::Entry;
 use crate::reason::Reason;
@@ -23,11 +24,16 @@ impl Core {
         frames: &mut impl Frames,
     ) -> Verdict {
         match lane.direction {
-            Direction::In => match self.expected_by_ftp(moment, lane) {
-                Some(Ok(entry)) => self.hit(moment, lane, entry, frames),
-                Some(Err(reason)) => self.refuse(moment, lane, reason, frames),
-                None => self.schedule(moment, lane, frames),
-            },
+            Direction::In => {
+                if let Some(verdict) = self.hairpin_reply(moment, lane, frames) {
+                    return verdict;
+                }
+                match self.expected_by_ftp(moment, lane) {
+                    Some(Ok(entry)) => self.hit(moment, lane, entry, frames),
+                    Some(Err(reason)) => self.refuse(moment, lane, reason, frames),
+                    None => self.schedule(moment, lane, frames),
+                }
+            }
             Direction::Out => self.not_ours(moment, lane, frames),
         }
     }
@@ -117,6 +123,7 @@ impl Core {
             destination: whose.other.address(),
             now: moment.now,
         };
+        let ports = &mut self.hairpin_ports;
         let made = self.local.insert(moment, whose, |number| {
             let is_ftp = whose.other.port() == FTP && whose.protocol == TCP;
             if is_ftp {
@@ -129,7 +136,18 @@ impl Core {
             }
             let server = server?;
             let state = settle(moment, &server, state);
-            Ok((server, Clock::new(moment.now, state.kept(), moment.snapshot.timeouts.of(state))))
+            let clock = Clock::new(moment.now, state.kept(), moment.snapshot.timeouts.of(state));
+            if is_ftp {
+                return Ok(New { server, clock, stand_in: None });
+            }
+            match hairpin::stand_in(ports, moment, service, &server, whose) {
+                Ok(stand_in) => Ok(New { server, clock, stand_in }),
+                Err(reason) => {
+                    moment.shared.servers.unbind(server.slot, state);
+                    moment.shared.templates.leave(number, moment.now);
+                    Err(reason)
+                }
+            }
         })?;
         if let Made::New(entry) = made {
             moment.shared.servers.count_connection(self.local.id(), entry.slot());

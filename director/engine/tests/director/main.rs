@@ -4,6 +4,7 @@
 mod balancing;
 mod fragments;
 mod fuzz;
+mod hairpin;
 mod lab;
 mod limits;
 mod marks;

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use director_engine::fib::Route;
 use director_engine::service::{
-    Engine, Forward, Persistence, Protocol, SchedulerKind, ServerSpec, ServiceKey,
+    Engine, Forward, Persistence, Protocol, SchedulerKind, ServerSpec, ServiceKey, ServiceSpec,
 };
 use director_engine::snapshot::Sysctls;
 use director_engine::state::State;
@@ -142,6 +142,14 @@ impl Scene {
             ["route", prefix, "none"] => {
                 let (address, length) = prefix.split_once('/').ok_or("a prefix is ADDRESS/LENGTH")?;
                 self.lab.set_route(address, number(length)?, Route::Elsewhere);
+            }
+            // A key of the configuration file.
+            ["hairpin_snat", protocol @ ("-t" | "-u"), vip] => {
+                let protocol = if *protocol == "-t" { Protocol::Tcp } else { Protocol::Udp };
+                let spec = ServiceSpec { hairpin_snat: true, ..RR };
+                let catalog = &mut self.lab.control.catalog;
+                catalog.set_service(key(protocol, vip), spec).map_err(|error| error.to_string())?;
+                self.commit();
             }
             ["ipvsadm", arguments @ ..] => return self.ipvsadm(arguments),
             [port @ ("front" | "back"), frame @ ..] => {
