@@ -56,6 +56,9 @@ fn service_line(text: &mut String, service: &Service) {
     if service.spec.one_packet {
         text.push_str("ops ");
     }
+    if service.key.mark().is_none() {
+        text.push(' ');
+    }
     if let Some(Persistence { timeout, netmask }) = service.spec.persistence {
         let _ = write!(text, "persistent {} {netmask:08X}", u64::from(timeout) * HZ);
     }

@@ -302,6 +302,7 @@ impl Control {
         if self.sysctls.expire_nodest_conn {
             self.v4.purge();
             self.v6.purge();
+            self.sweep.purge();
         }
     }
 
@@ -314,6 +315,10 @@ impl Control {
         let mut progress = self.v4.poll(&cycle);
         progress.behind |= self.v6.poll(&cycle).behind;
         self.shared.fragments.expire(now);
+        if self.v4.is_purging() || self.v6.is_purging() {
+            // Templates go when their connections have gone.
+            self.sweep.purge();
+        }
         templates.sweep(&mut self.sweep, now, servers);
         if self.collecting.is_none_or(|grace| self.v4.keeper.passed(grace)) {
             self.catalog.collect(budget);

@@ -144,7 +144,8 @@ impl Shared {
     fn is_released(&self) -> bool {
         let (upper, lower) = (self.upper.load(Relaxed), self.lower.load(Relaxed));
         let total = self.total();
-        if lower > 0 { total < lower } else { u64::from(total) * 4 < u64::from(upper) * 3 || upper == 0 }
+        let is_below = if lower > 0 { total < lower } else { u64::from(total) * 4 < u64::from(upper) * 3 };
+        upper == 0 || is_below
     }
 
     /// After a connection came: the server may have all it may have.
@@ -337,16 +338,19 @@ impl Servers {
         self.addresses.get(Self::place_of(address)).is_some_and(|count| count.load(Relaxed) != 0)
     }
 
-    /// Sets what an operator may change. A larger upper threshold, or none, ends an overload; a smaller one
-    /// counts from the next connection.
+    /// Sets what an operator may change. New thresholds count at once, by the connections that there are: with as
+    /// many as the upper one the server is overloaded, below the lower one no longer, and between them as before.
     pub(crate) fn set(&self, slot: u32, spec: &ServerSpec) {
         let Some(shared) = self.shared.get(slot) else { return };
-        let before = shared.upper.swap(spec.upper, Relaxed);
+        shared.upper.store(spec.upper, Relaxed);
         shared.lower.store(spec.lower, Relaxed);
         shared.forward.store(spec.forward as u32, Relaxed);
         shared.weight.store(spec.weight, SeqCst);
-        let eased = spec.upper == 0 || spec.upper > before;
-        shared.flags.fetch_and(if eased { !(GONE | OVERLOADED) } else { !GONE }, SeqCst);
+        shared.flags.fetch_and(!GONE, SeqCst);
+        shared.fill();
+        if shared.is_released() {
+            shared.flags.fetch_and(!OVERLOADED, SeqCst);
+        }
         shared.mark(Watch::Usable);
     }
 
@@ -556,22 +560,26 @@ mod tests {
             servers.unbind(5000, State::Udp);
             assert_eq!(servers.is_usable(5000), usable);
         }
-        // A larger x releases, be there never so little room.
-        (0..3).for_each(|_| servers.bind(5000, State::Udp));
-        assert!(!servers.is_usable(5000));
-        servers.set(5000, &ServerSpec { upper: 5, lower: 2, ..ServerSpec::default() });
-        assert!(servers.is_usable(5000));
-        servers.bind(5000, State::Udp);
-        assert!(!servers.is_usable(5000));
-        servers.set(5000, &ServerSpec::default());
-        assert!(servers.is_usable(5000));
-        // A smaller one counts from the next connection.
-        servers.bind(5000, State::Udp);
-        servers.set(5000, &ServerSpec { upper: 20, ..ServerSpec::default() });
-        servers.set(5000, &ServerSpec { upper: 2, ..ServerSpec::default() });
-        assert!(servers.is_usable(5000));
-        servers.bind(5000, State::Udp);
-        assert!(!servers.is_usable(5000));
+    }
+
+    /// As Linux 6.1.192 does it.
+    #[test]
+    fn new_thresholds_count_at_once() {
+        let servers = server(ServerSpec { upper: 3, ..ServerSpec::default() });
+        (0..3).for_each(|_| servers.bind(5000, State::SynRecv));
+        let set = |upper, lower| {
+            servers.set(5000, &ServerSpec { upper, lower, ..ServerSpec::default() });
+            servers.is_usable(5000)
+        };
+        // Three of four: not below three quarters.
+        assert!(!set(4, 0));
+        assert!(set(5, 0));
+        assert!(!set(3, 0), "as many as it may have");
+        assert!(!set(8, 3), "not below the lower one");
+        assert!(set(8, 4));
+        assert!(set(4, 3), "between the two it stays what it was");
+        assert!(!set(3, 3));
+        assert!(set(0, 0));
     }
 
     #[test]

@@ -318,7 +318,8 @@ impl Default for Timeouts {
     fn default() -> Self {
         let mut timeouts = Self([1; NUMBERS]);
         for (state, seconds) in [
-            (State::None, 2),
+            // Of entries that an ICMP error made: the kernel's table says 2, and nothing ever sets it.
+            (State::None, 3),
             (State::Established, 900),
             (State::SynSent, 120),
             (State::SynRecv, 60),

@@ -69,6 +69,11 @@ impl<F: Layout> Kept<F> {
         self.purging = Some(0);
     }
 
+    /// Whether there may be some left of those that [`Self::purge`] is about.
+    pub(crate) fn is_purging(&self) -> bool {
+        self.purging.is_some()
+    }
+
     /// Runs the timers and gives back what is over.
     pub(crate) fn poll(&mut self, cycle: &Cycle<'_>) -> Progress {
         let Self { table, keeper, first, purging, pressure } = self;

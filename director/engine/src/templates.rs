@@ -27,6 +27,10 @@ pub const MAX_TEMPLATES: u32 = 1 << 24;
 /// How long a template goes on that has connections, in seconds.
 const EXTENSION: u32 = 60;
 
+/// Ticks that a connection may be listed after its time is up. A template whose connections end with it ends too, as in
+/// the kernel: whether it goes on is asked this much later.
+const LEEWAY: u32 = 8;
+
 const SHARD_BITS: u32 = 6;
 const SHARDS: usize = 1 << SHARD_BITS;
 /// Of a template's number those of its place in its shard, which can have more than its share.
@@ -116,8 +120,11 @@ impl Template {
         if late == 0 {
             return true;
         }
+        if late <= LEEWAY {
+            return self.connections > 0;
+        }
         let minute = EXTENSION * TICKS_PER_SECOND;
-        self.started = end.plus((late - 1) / minute * minute);
+        self.started = end.plus((late - LEEWAY - 1) / minute * minute);
         self.timeout = EXTENSION;
         self.connections > 0
     }
@@ -231,6 +238,15 @@ pub struct Templates {
 pub(crate) struct Sweep {
     shard: usize,
     last: Tick,
+    /// So many shards are still to be rid of the templates of deleted servers.
+    purging: usize,
+}
+
+impl Sweep {
+    /// Has the templates of deleted servers end that have no connections.
+    pub(crate) fn purge(&mut self) {
+        self.purging = SHARDS;
+    }
 }
 
 impl Templates {
@@ -442,21 +458,27 @@ impl Templates {
         for _ in 0..shards.min(SHARDS) {
             let number = sweep.shard;
             sweep.shard = (number + 1) % SHARDS;
+            let purge = sweep.purging > 0;
+            sweep.purging = sweep.purging.saturating_sub(1);
+            let is_over = |template: &Template| {
+                purge && template.connections == 0 && servers.is_gone(template.server.slot)
+            };
             let mut from = 0;
-            while let Some(next) = self.pass(number, from, now, servers, |_| {}) {
+            while let Some(next) = self.pass(number, from, now, servers, is_over, |_| {}) {
                 from = next;
             }
         }
     }
 
-    /// Goes through some templates of a shard from a place on: frees what is over, shows the others. Returns
-    /// where to go on.
+    /// Goes through some templates of a shard from a place on: frees what is over, by its time or for another reason,
+    /// shows the others. Returns where to go on.
     fn pass(
         &self,
         number: usize,
         from: usize,
         now: Tick,
         servers: &Servers,
+        is_over: impl Fn(&Template) -> bool,
         mut each: impl FnMut(Row),
     ) -> Option<usize> {
         let shard = &mut *self.lock(number);
@@ -466,7 +488,7 @@ impl Templates {
             if template.life == Life::Free {
                 continue;
             }
-            if !template.lives(now) {
+            if !template.lives(now) || is_over(template) {
                 self.release(shard, place, servers);
                 continue;
             }
@@ -498,7 +520,7 @@ impl Templates {
         }
         let (mut number, mut place) = split(from);
         for _ in 0..(count as usize).div_ceil(STRIDE).max(1) {
-            match self.pass(number, place, now, servers, &mut each) {
+            match self.pass(number, place, now, servers, |_| false, &mut each) {
                 Some(next) => place = next,
                 None => (number, place) = (number + 1, 0),
             }
@@ -717,6 +739,7 @@ mod tests {
                         let connection = live.swap_remove(usize::from(which) % live.len());
                         templates.leave(indices[connection], Tick(now));
                         model.iter_mut().for_each(|t| t.connections.retain(|&c| c != connection));
+                        model.retain(|t| now <= t.started + t.timeout * 10 || !t.connections.is_empty());
                         free.push(connection);
                     }
                     Step::Assure(which) if !live.is_empty() => {
@@ -736,9 +759,11 @@ mod tests {
                         for _ in 0..ticks {
                             now += 1;
                             for template in &mut model {
-                                if now > template.started + template.timeout * 10 {
-                                    template.started += template.timeout * 10;
-                                    template.timeout = if template.connections.is_empty() { 0 } else { 60 };
+                                let end = template.started + template.timeout * 10;
+                                if now > end && template.connections.is_empty() {
+                                    template.timeout = 0;
+                                } else if now > end + LEEWAY {
+                                    (template.started, template.timeout) = (end, 60);
                                 }
                             }
                             model.retain(|t| t.timeout > 0);

@@ -481,7 +481,7 @@ impl Core {
         }
         let mtu = match way {
             Ok(way) => way.out.mtu,
-            Err(reason) => return Some(Verdict::Drop(*reason)),
+            Err(reason) => return Some(self.no_way_out(moment, lane, *reason, frames)),
         };
         if lane.segment.ttl <= 1 || lane.is_too_big(mtu, frames) {
             return Some(self.refuse_server(moment, lane, mtu, frames));

@@ -13,6 +13,8 @@ pub const MAX_ERROR: usize = 576;
 /// Why a packet cannot go on.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Error {
+    /// Destination unreachable, network (type 3, code 0).
+    NetworkUnreachable,
     /// Destination unreachable, host (type 3, code 1).
     HostUnreachable,
     /// Destination unreachable, port (type 3, code 3).
@@ -35,6 +37,7 @@ impl Error {
     /// Type, code and the last two bytes of the ICMP header.
     const fn fields(self) -> (u8, u8, u16) {
         match self {
+            Self::NetworkUnreachable => (3, 0, 0),
             Self::HostUnreachable => (3, 1, 0),
             Self::PortUnreachable => (3, 3, 0),
             Self::FragmentationNeeded(mtu) => (3, 4, mtu),

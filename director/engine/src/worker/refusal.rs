@@ -117,6 +117,26 @@ impl Core {
         Verdict::Drop(reason)
     }
 
+    /// A server's packet without a way to the client. Where there is no route the server is told so: by the
+    /// network's being unreachable, or the host's, if it is a route that says it.
+    #[cold]
+    pub(super) fn no_way_out(
+        &mut self,
+        moment: &Moment<'_>,
+        lane: &Lane,
+        reason: Reason,
+        frames: &mut impl Frames,
+    ) -> Verdict {
+        if reason == Reason::NoRoute {
+            let error = match moment.snapshot.fib.route(lane.segment.destination.address()) {
+                None => icmp::Error::NetworkUnreachable,
+                Some(_) => icmp::Error::HostUnreachable,
+            };
+            self.reply(moment, error, frames.head(lane.at), moment.port.address_for(lane.client));
+        }
+        Verdict::Drop(reason)
+    }
+
     /// Tells the sender of a frame of an error, from an address of the director's: back the
     /// way the frame came, as often as the rate limit allows.
     pub(super) fn reply(&mut self, moment: &Moment<'_>, error: icmp::Error, frame: &[u8], from: Address) {

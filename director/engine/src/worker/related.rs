@@ -23,8 +23,8 @@ use crate::state::{Direction, State};
 /// The length of an ICMP header, in bytes.
 const ICMP_HEADER: usize = 8;
 
-/// Of the transport header as many bytes as every ICMP error quotes (RFC 792).
-const QUOTED_TRANSPORT: usize = 8;
+/// Of the transport header the two ports; RFC 792 has every ICMP error quote 8 bytes of it, the kernel asks for 4.
+const QUOTED_TRANSPORT: usize = 4;
 
 /// ICMP types that are translated: destination unreachable, source quench, time exceeded.
 const TRANSLATED: [u8; 3] = [3, 4, 11];

@@ -5,6 +5,7 @@ use director_packet::tcp_flag::SYN;
 use director_packet::{Address, Malformed, SCTP, Segment, TCP, UDP, icmp};
 
 use super::hairpin;
+use super::refusal::decrement_ttl;
 use super::tables::{Made, New, Whose};
 use super::{Core, Frames, Lane, Moment, Verdict, Way};
 use crate::entry::Entry;
@@ -61,16 +62,14 @@ impl Core {
         }
         let Segment { source, protocol, .. } = lane.segment;
         let snapshot = moment.snapshot;
-        let asked = snapshot.sysctls.nat_icmp_send && snapshot.forwards(lane.client);
+        // What is not forwarded the kernel's IPVS does not see.
+        let asked = snapshot.sysctls.nat_icmp_send && snapshot.forwards(lane.client) && lane.segment.ttl > 1;
         if !asked || lane.segment.resets() || !snapshot.has_server(source, protocol) {
             return Verdict::Kernel;
         }
-        self.reply(
-            moment,
-            icmp::Error::PortUnreachable,
-            frames.head(lane.at),
-            moment.port.address_for(lane.client),
-        );
+        let head = frames.head(lane.at);
+        decrement_ttl(head);
+        self.reply(moment, icmp::Error::PortUnreachable, head, moment.port.address_for(lane.client));
         Verdict::Drop(Reason::NoConnection)
     }
 

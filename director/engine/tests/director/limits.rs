@@ -137,7 +137,7 @@ fn nat_icmp_send() {
     assert_eq!(
         lab.back(&stray),
         "drop no_connection; back 192.168.2.90 > 192.168.2.72: icmp 3/3 about \
-         192.168.2.72:80 > 192.168.18.10:7 ttl 64 ttl 64"
+         192.168.2.72:80 > 192.168.18.10:7 ttl 63 ttl 64"
     );
     assert!(lab.back(&udp("192.168.2.71:53", "192.168.18.10:7")).starts_with("drop no_connection; "));
     assert_eq!(lab.back(&tcp(SERVERS[1], "192.168.18.10:7", "R")), "kernel");
@@ -150,6 +150,9 @@ fn nat_icmp_send() {
     lab.network.ip_forward = false;
     lab.renew_network();
     assert_eq!(lab.back(&stray), "kernel");
+    lab.network.ip_forward = true;
+    lab.renew_network();
+    assert_eq!(lab.back(&stray.clone().ttl(1)), "kernel");
     // To the director itself: the answers to its health checks.
     assert_eq!(lab.back(&tcp(SERVERS[1], "192.168.2.90:5555", "SA")), "kernel");
 }

@@ -154,7 +154,16 @@ fn no_route() {
     // To the client: the packet learns that before the entry learns of the packet.
     lab.set_route("192.168.18.0", 24, Route::Elsewhere);
     let before = lab.entries();
-    assert_eq!(lab.back(&tcp(SERVERS[2], CLIENT, "FA")), "drop no_route");
+    let told = |code| {
+        format!(
+            "drop no_route; back 192.168.2.90 > 192.168.2.73: icmp 3/{code} about \
+             192.168.2.73:80 > 192.168.18.10:2001 ttl 64 ttl 64"
+        )
+    };
+    assert_eq!(lab.back(&tcp(SERVERS[2], CLIENT, "FA")), told(1));
+    lab.network.fib = std::sync::Arc::default();
+    lab.renew_network();
+    assert_eq!(lab.back(&tcp(SERVERS[2], CLIENT, "FA")), told(0), "and no default route either");
     assert_eq!(lab.entries(), before);
 }
 

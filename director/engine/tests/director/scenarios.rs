@@ -1,10 +1,14 @@
 //! Scenarios as data: the files in `tests/scenarios`, each run in simulated time. Their README has the format.
 
+use std::net::Ipv4Addr;
 use std::path::Path;
 
+use director_engine::catalog::ServerRow;
 use director_engine::fib::Route;
+use director_engine::mark::{MarkRule, Network};
 use director_engine::service::{
-    Engine, Forward, Persistence, Protocol, SchedulerKind, ServerSpec, ServiceKey, ServiceSpec,
+    Engine, FALLBACK, Forward, PORT, Persistence, Protocol, SchedulerKind, ServerSpec, ServiceKey,
+    ServiceSpec, flag_names,
 };
 use director_engine::snapshot::Sysctls;
 use director_engine::state::State;
@@ -102,9 +106,14 @@ fn run(text: &str) -> Result<(), (usize, String)> {
 
 struct Scene {
     lab: Lab,
+    marks: Vec<MarkRule>,
 }
 
 type Outcome = Result<Vec<String>, String>;
+
+fn v4(address: &str) -> u32 {
+    address.parse().map_or(0, |address: Ipv4Addr| address.into())
+}
 
 fn number<T: std::str::FromStr>(word: &str) -> Result<T, String> {
     word.parse().map_err(|_| format!("no number: {word}"))
@@ -112,7 +121,7 @@ fn number<T: std::str::FromStr>(word: &str) -> Result<T, String> {
 
 impl Scene {
     fn new() -> Self {
-        Self { lab: Lab::empty(1000, 1) }
+        Self { lab: Lab::empty(1000, 1), marks: Vec::new() }
     }
 
     /// What becomes visible by a step, line by line.
@@ -143,6 +152,7 @@ impl Scene {
                 let (address, length) = prefix.split_once('/').ok_or("a prefix is ADDRESS/LENGTH")?;
                 self.lab.set_route(address, number(length)?, Route::Elsewhere);
             }
+            ["mark", mark, protocol, destination, ports] => self.mark(mark, protocol, destination, ports)?,
             // A key of the configuration file.
             ["hairpin_snat", protocol @ ("-t" | "-u"), vip] => {
                 let protocol = if *protocol == "-t" { Protocol::Tcp } else { Protocol::Udp };
@@ -178,17 +188,54 @@ impl Scene {
             "sloppy_sctp" => sysctls.sloppy_sctp = on,
             "ftp_loose" => sysctls.ftp_loose = on,
             "pmtu_disc" => sysctls.pmtu_disc = on,
+            "expire_quiescent_template" => sysctls.expire_quiescent_template = on,
             _ => return Err(format!("no such sysctl: {name}")),
         }
         self.lab.control.set_sysctls(sysctls);
         Ok(())
     }
 
+    /// A rule that gives new connections to these ports (`80`, `80-443`) of an address a firewall mark.
+    fn mark(&mut self, mark: &str, protocol: &str, destination: &str, ports: &str) -> Result<(), String> {
+        let (first, last) = ports.split_once('-').unwrap_or((ports, ports));
+        let known = [Protocol::Tcp, Protocol::Udp, Protocol::Sctp];
+        let protocol = known.into_iter().find(|known| known.name() == protocol).ok_or("no such protocol")?;
+        self.marks.push(MarkRule {
+            protocol: Some(protocol.number()),
+            source: None,
+            destination: Some(Network::V4(v4(destination), u32::MAX)),
+            ports: (number(first)?, number(last)?),
+            mark: number(mark)?,
+        });
+        self.lab.control.set_marks(self.marks.clone());
+        Ok(())
+    }
+
     fn ipvsadm(&mut self, arguments: &[&str]) -> Outcome {
+        // What workers ended is no longer counted.
+        self.lab.poll();
         match arguments {
             ["-Lnc"] => return Ok(self.connections(false)),
             ["-Lnc", "--persistent-conn"] => return Ok(self.connections(true)),
-            ["-Ln"] => return Ok(self.services()),
+            ["-Ln"] => {
+                return Ok(self.services(|row| {
+                    let (load, forward) = (row.load, row.spec.forward.name());
+                    format!("{forward} {} {} {}", row.spec.weight, load.active, load.inactive)
+                }));
+            }
+            ["-Ln", "--persistent-conn"] => {
+                return Ok(self.services(|row| {
+                    let load = row.load;
+                    format!("{} {} {} {}", row.spec.weight, load.persistent, load.active, load.inactive)
+                }));
+            }
+            ["-Ln", "--stats"] => {
+                return Ok(self.services(|row| {
+                    let of = row.traffic;
+                    let (packets, bytes) = ((of.in_packets, of.out_packets), (of.in_bytes, of.out_bytes));
+                    format!("{} {} {} {} {}", of.connections, packets.0, packets.1, bytes.0, bytes.1)
+                }));
+            }
             ["-C"] => {
                 self.lab.control.catalog.flush();
                 self.commit();
@@ -211,6 +258,7 @@ impl Scene {
         let (mut service, mut server) = (None, None);
         let (mut spec, mut server_spec) = (RR, ServerSpec::default());
         let mut forward = Forward::DirectRouting;
+        let (mut timeout, mut netmask) = (None, u32::MAX);
         let mut words = arguments.iter();
         while let Some(word) = words.next() {
             let mut next = || words.next().copied().ok_or_else(|| format!("{word} of what?"));
@@ -219,30 +267,38 @@ impl Scene {
                 "-t" => service = Some(key(Protocol::Tcp, next()?)),
                 "-u" => service = Some(key(Protocol::Udp, next()?)),
                 "--sctp-service" => service = Some(key(Protocol::Sctp, next()?)),
+                "-f" => service = Some(ServiceKey::of_mark(number(next()?)?)),
+                "-p" => timeout = Some(number(next()?)?),
+                "-M" => netmask = v4(next()?),
+                "-o" => spec.one_packet = true,
+                "-b" => {
+                    for flag in next()?.split(',') {
+                        spec.flags |= match flag {
+                            "sh-fallback" | "mh-fallback" => FALLBACK,
+                            "sh-port" | "mh-port" => PORT,
+                            _ => return Err(format!("no such flag: {flag}")),
+                        };
+                    }
+                }
                 "-r" => server = Some(point(next()?)),
                 "-m" => forward = Forward::Masquerading,
                 "-g" => forward = Forward::DirectRouting,
                 "-i" => forward = Forward::Tunnelling,
                 "-s" => spec.scheduler = SchedulerKind::from_name(next()?).ok_or("no such scheduler")?,
                 "-w" => server_spec.weight = number(next()?)?,
-                "-p" => {
-                    let timeout = number(next()?)?;
-                    spec.persistence = Some(Persistence { timeout, netmask: u32::MAX });
-                }
                 "--pe" => spec.engine = Some(Engine::from_name(next()?).ok_or("no such engine")?),
                 "-x" => server_spec.upper = number(next()?)?,
                 "-y" => server_spec.lower = number(next()?)?,
                 other => return Err(format!("ipvsadm {other} is not for scenarios")),
             }
         }
+        spec.persistence = timeout.map(|timeout| Persistence { timeout, netmask });
         let service: ServiceKey = service.ok_or("which service?")?;
         let catalog = &mut self.lab.control.catalog;
         server_spec.forward = forward;
-        // As ipvsadm does it: a port that is not translated is the service's.
-        let port = |server: Endpoint| match forward {
-            Forward::Masquerading => server,
-            _ => server.with_port(service.address.port()),
-        };
+        // As ipvsadm does it with -a and -e: a port that is not translated is the service's.
+        let is_own = forward == Forward::Masquerading || command == "-d" || service.mark().is_some();
+        let port = |server: Endpoint| if is_own { server } else { server.with_port(service.address.port()) };
         let server = || server.map(port).ok_or_else(|| "which server?".to_owned());
         let told = |error: &dyn std::error::Error| error.to_string();
         match command {
@@ -278,7 +334,7 @@ impl Scene {
             let call = call.map(|call| format!(" sip {}", String::from_utf8_lossy(call.as_bytes())));
             lines.push(format!(
                 "{} {:02}:{:02} {} {} {} {}{}",
-                Protocol::from_number(connection.protocol).unwrap().name().to_uppercase(),
+                Protocol::from_number(connection.protocol).map_or("IP", Protocol::name).to_uppercase(),
                 connection.seconds / 60,
                 connection.seconds % 60,
                 connection.state_name(),
@@ -292,21 +348,34 @@ impl Scene {
         lines
     }
 
-    /// As `ipvsadm -Ln` has it, each service's servers in the order they were added.
-    fn services(&self) -> Vec<String> {
+    /// As `ipvsadm -Ln` has it, each service's servers, newest first, with what is to be shown of them.
+    fn services(&self, shown: impl Fn(&ServerRow) -> String) -> Vec<String> {
         let catalog = &self.lab.control.catalog;
         let mut services: Vec<_> = catalog.services().collect();
         services.sort_by_key(|service| service.key.to_string());
         let mut lines = Vec::new();
         for service in services {
-            let ServiceKey { protocol, address } = service.key;
-            let scheduler = service.spec.scheduler.name();
-            lines.push(format!("{} {address} {scheduler}", protocol.name().to_uppercase()));
-            for row in catalog.servers(service) {
-                let (load, weight, forward) = (row.load, row.spec.weight, row.spec.forward.name());
-                lines
-                    .push(format!("-> {} {forward} {weight} {} {}", row.address, load.active, load.inactive));
+            let mut line = format!("{} {}", service.key, service.spec.scheduler.name());
+            // The protocol's name.
+            line[..4].make_ascii_uppercase();
+            let flags: Vec<_> = flag_names(service.spec.scheduler, service.spec.flags).collect();
+            if !flags.is_empty() {
+                line += &format!(" ({})", flags.join(","));
             }
+            if let Some(Persistence { timeout, netmask }) = service.spec.persistence {
+                line += &format!(" persistent {timeout}");
+                if netmask != u32::MAX {
+                    line += &format!(" mask {}", Ipv4Addr::from(netmask));
+                }
+            }
+            if service.spec.one_packet {
+                line += " ops";
+            }
+            if let Some(engine) = service.spec.engine {
+                line += &format!(" pe {}", engine.name());
+            }
+            lines.push(line);
+            lines.extend(catalog.servers(service).map(|row| format!("-> {} {}", row.address, shown(&row))));
         }
         lines
     }

@@ -45,7 +45,7 @@ impl Server {
     fn after_end(&mut self) {
         let ServerSpec { upper, lower, .. } = self.spec;
         let released = if lower > 0 { self.total() < lower } else { self.total() * 4 < upper * 3 };
-        if upper > 0 && released {
+        if upper == 0 || released {
             self.overloaded = false;
         }
     }
@@ -375,10 +375,9 @@ impl Model {
 
     fn set(&mut self, number: u32, spec: ServerSpec) {
         let server = self.server(number);
-        if spec.upper == 0 || spec.upper > server.spec.upper {
-            server.overloaded = false;
-        }
         server.spec = spec;
+        server.after_bind();
+        server.after_end();
         if spec.weight > 0 {
             server.last_weight = spec.weight;
         }
