@@ -1,12 +1,12 @@
 //! What holds for whatever comes.
 
 use bolero::TypeGenerator;
-use director_engine::service::Protocol;
+use director_engine::service::{Forward, Protocol, ServerSpec, ServiceSpec};
 use director_engine::state::State;
 use director_engine::{Reason, Verdict};
 use director_packet::{Address, Mac};
 
-use crate::lab::{BACK, CLIENT, FRONT, Lab, PORT_MACS, SERVERS, VIP, key, tcp_key};
+use crate::lab::{BACK, CLIENT, FRONT, Lab, PORT_MACS, RR, SERVERS, VIP, key, point, tcp_key};
 use crate::packet::{Packet, icmp, mac_of, tcp, udp};
 
 pub(crate) const UDP_VIP: &str = "192.168.18.58:53";
@@ -62,6 +62,11 @@ pub(crate) enum Seed {
     Datagram,
     Error,
     ErrorBack,
+    /// About a packet in a tunnel.
+    TunnelError,
+    /// From the servers' own network, and back.
+    NearSyn,
+    NearReply,
     Nothing,
 }
 
@@ -81,6 +86,14 @@ fn seed(seed: &Seed) -> Vec<u8> {
             let quoted = udp(UDP_VIP, CLIENT).bytes();
             icmp("192.168.18.10", "192.168.18.58", 11, 0, [0; 4], &quoted, PORT_MACS[0])
         }
+        Seed::TunnelError => {
+            let inside = tcp(CLIENT, VIP, "A").bytes();
+            let outer = [0x45, 0, 0, 20 + inside.len() as u8, 0, 0, 0x40, 0, 63, 4, 0, 0];
+            let quoted = [&outer[..], &[192, 168, 2, 90, 192, 168, 2, 73], &inside].concat();
+            icmp("192.168.2.1", "192.168.2.90", 3, 4, [0, 0, 5, 0], &quoted, PORT_MACS[1])
+        }
+        Seed::NearSyn => frame(tcp("192.168.2.74:2001", VIP, "S"), BACK),
+        Seed::NearReply => frame(tcp(SERVERS[2], "192.168.2.90:61000", "SA"), BACK),
         Seed::Nothing => Vec::new(),
     }
 }
@@ -129,6 +142,29 @@ fn any_bytes_get_a_verdict() {
             }
         }
         check_counts(&lab);
+    });
+}
+
+/// The same where each server of a service has another method, or something stands for clients.
+#[test]
+fn any_bytes_by_every_method() {
+    let methods = [Forward::Masquerading, Forward::DirectRouting, Forward::Tunnelling];
+    bolero::check!().with_type::<(u8, Vec<Damaged>)>().for_each(|(first, frames)| {
+        let mut lab = lab();
+        let catalog = &mut lab.control.catalog;
+        catalog.set_service(tcp_key(VIP), ServiceSpec { hairpin_snat: true, ..RR }).unwrap();
+        for (server, at) in SERVERS.iter().zip(usize::from(*first)..) {
+            let spec = ServerSpec { forward: methods[at % 3], ..ServerSpec::default() };
+            catalog.set_server(tcp_key(VIP), point(server), spec).unwrap();
+        }
+        lab.control.publish();
+        for chunk in frames.chunks(32) {
+            for port in [FRONT, BACK] {
+                lab.process(0, port, chunk.iter().map(Damaged::frame).collect());
+            }
+        }
+        check_counts(&lab);
+        check_end(&mut lab);
     });
 }
 
