@@ -47,6 +47,9 @@ impl Word for Pages {
 pub struct Connections {
     /// How many connections it holds.
     pub capacity: Capacity,
+    /// How many the table of IPv6 holds; as many as that of IPv4 if not given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub capacity_ipv6: Option<Capacity>,
     /// The memory it is made of.
     pub pages: Pages,
     /// How many persistence templates there can be beside them.
@@ -57,6 +60,7 @@ impl Connections {
     pub(crate) fn read(section: Section<'_>) -> Self {
         let read = Self {
             capacity: section.number_or_default("capacity"),
+            capacity_ipv6: section.get("capacity_ipv6").and_then(|item| item.number()),
             pages: section.word_or_default("pages"),
             templates: section.number_or_default("templates"),
         };

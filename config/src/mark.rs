@@ -1,14 +1,13 @@
 //! `[[mark]]`: which new connections have a firewall mark, for the services of marks.
 
 use std::fmt;
-use std::net::IpAddr;
 use std::str::FromStr;
 
 use serde::Serialize;
 
 use crate::address::Network;
 use crate::invalid::{Invalid, bounded, serialize_as_text};
-use crate::reader::{Item, Section};
+use crate::reader::Section;
 use crate::service::Protocol;
 
 bounded! {
@@ -93,21 +92,21 @@ impl Mark {
     fn read(section: Section<'_>) -> Option<Self> {
         let mark = section.require("mark", "1").and_then(|item| item.number());
         let protocol = section.get("protocol").and_then(|item| item.word());
-        let source = section.get("source").and_then(|item| network(&item));
-        let destination = section.get("destination").and_then(|item| network(&item));
+        let source: Option<Network> = section.get("source").and_then(|item| item.parse());
+        let destination = section.get("destination").and_then(|item| {
+            let network: Network = item.parse()?;
+            let of_v6 = |network: &Network| network.address().is_ipv6();
+            if source.as_ref().is_some_and(|source| of_v6(source) != of_v6(&network)) {
+                item.error(
+                    "`source` and `destination` are of two families: no packet matches",
+                    "make a rule for each family",
+                );
+            }
+            Some(network)
+        });
         let ports = section.get("ports").and_then(|item| item.parse());
         section.finish();
         Some(Self { mark: mark?, protocol, source, destination, ports })
-    }
-}
-
-fn network(item: &Item<'_>) -> Option<Network> {
-    let network: Network = item.parse()?;
-    match network.address() {
-        IpAddr::V4(_) => Some(network),
-        IpAddr::V6(_) => {
-            item.checked(Err(Invalid::new("IPv6 services are not supported yet", "give an IPv4 network")))
-        }
     }
 }
 

@@ -1,7 +1,7 @@
 //! `[[service]]`: virtual services and the real servers behind them.
 
 use std::fmt;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::str::FromStr;
 
 use serde::Serialize;
@@ -310,7 +310,6 @@ fn endpoint(text: &str, example: &str) -> Result<SocketAddr, Invalid> {
         Invalid::new(format!("`{shown}` is no address with a port"), help)
     })?;
     host(address.ip())?;
-    supported_family(address)?;
     Ok(address)
 }
 
@@ -319,15 +318,78 @@ fn zero_port(reason: &str, example: &str) -> Invalid {
     Invalid::new(reason, format!("give a port from 1 to 65535, for example \"{example}\""))
 }
 
-/// IPv6 stops here, and nowhere else.
-fn supported_family(address: SocketAddr) -> Result<(), Invalid> {
-    if address.is_ipv6() {
-        return Err(Invalid::new(
-            format!("{address}: IPv6 services are not supported yet"),
-            "give an IPv4 address",
-        ));
+/// A family of addresses.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Family {
+    /// IPv4.
+    #[default]
+    Ipv4,
+    /// IPv6.
+    Ipv6,
+}
+
+impl Family {
+    /// That of an address.
+    pub fn of(address: IpAddr) -> Self {
+        if address.is_ipv6() { Self::Ipv6 } else { Self::Ipv4 }
     }
-    Ok(())
+
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+impl fmt::Display for Family {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if *self == Self::Ipv6 { "IPv6" } else { "IPv4" })
+    }
+}
+
+impl Word for Family {
+    const WORDS: &'static [(&'static str, Result<Self, &'static str>)] =
+        &[("ipv4", Ok(Family::Ipv4)), ("ipv6", Ok(Family::Ipv6))];
+}
+
+bounded! {
+    /// The length of a prefix of IPv6 addresses.
+    PrefixLength(u8) in 1..=128, "bits"
+}
+
+/// What of a client's address makes it the same client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Netmask {
+    /// A mask of any bits, as IPVS takes them.
+    V4(Ipv4Addr),
+    /// The length of a prefix.
+    V6(PrefixLength),
+}
+
+serialize_as_text!(Netmask);
+
+impl fmt::Display for Netmask {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::V4(mask) => mask.fmt(f),
+            Self::V6(length) => length.fmt(f),
+        }
+    }
+}
+
+impl Netmask {
+    fn parse(text: &str, family: Family) -> Result<Self, Invalid> {
+        let (mask, wanted) = match family {
+            Family::Ipv4 => {
+                (text.parse().ok().map(Self::V4), "an IPv4 netmask, for example \"255.255.255.0\"")
+            }
+            Family::Ipv6 => {
+                let length = text.parse().ok().and_then(PrefixLength::new);
+                (length.map(Self::V6), "the length of an IPv6 prefix, for example \"64\"")
+            }
+        };
+        let shown = text.escape_debug();
+        mask.ok_or_else(|| Invalid::new(format!("`{shown}` is no netmask of an {family} service"), wanted))
+    }
 }
 
 /// Between which numbers of connections a server is taken out and comes back (`ipvsadm -x`, `-y`).
@@ -383,14 +445,28 @@ pub enum Vip {
     Mark {
         /// The mark.
         mark: mark::Number,
+        /// The family of what has it.
+        #[serde(skip_serializing_if = "Family::is_default")]
+        family: Family,
     },
+}
+
+impl Vip {
+    /// The family of what it is to.
+    pub fn family(&self) -> Family {
+        match self {
+            Self::Address { address, .. } => Family::of(address.get().ip()),
+            Self::Mark { family, .. } => *family,
+        }
+    }
 }
 
 impl fmt::Display for Vip {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Address { protocol, address } => write!(f, "{protocol} {address}"),
-            Self::Mark { mark } => write!(f, "of the mark {mark}"),
+            Self::Mark { mark, family: Family::Ipv4 } => write!(f, "of the mark {mark}"),
+            Self::Mark { mark, family: Family::Ipv6 } => write!(f, "of the mark {mark} for IPv6"),
         }
     }
 }
@@ -411,7 +487,7 @@ pub struct Service {
     pub persistent: Option<Seconds>,
     /// What of a client's address makes it the same client (`ipvsadm -M`); all of it if there is none.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub netmask: Option<Ipv4Addr>,
+    pub netmask: Option<Netmask>,
     /// What else makes a client another (`ipvsadm --pe`).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub persistence_engine: Option<PersistenceEngine>,
@@ -445,7 +521,6 @@ impl Service {
         let needs = |key, example| if mark.is_some() { None } else { section.require(key, example) };
         let protocol: Option<Protocol> = needs("protocol", "\"tcp\"").and_then(|item| item.word());
         let persistent = Given::read(&section, "persistent", Item::number);
-        let netmask = netmask(&section, &persistent);
         let persistence_engine = section.get("persistence_engine").and_then(|item| {
             if persistent.is_absent() {
                 item.error("`persistence_engine` needs `persistent`", "add, for example: persistent = 360");
@@ -471,7 +546,10 @@ impl Service {
             Some((Vip::Address { protocol: protocol?, address }, address.get().port(), item.span()))
         });
         let vip = match mark {
-            Some(item) => item.number().map(|mark| (Vip::Mark { mark }, 0, item.span())),
+            Some(item) => {
+                let family = section.word_or_default("family");
+                item.number().map(|mark| (Vip::Mark { mark, family }, 0, item.span()))
+            }
             None => address,
         };
         if let Some((vip, _, at)) = &vip {
@@ -486,6 +564,8 @@ impl Service {
             }
             is_on
         });
+        let family = vip.as_ref().map(|(vip, _, _)| vip.family());
+        let netmask = netmask(&section, &persistent, family.unwrap_or_default());
         let scheduler = section.require("scheduler", "\"rr\"").and_then(|item| item.word());
         let flags = section.get("flags").map(|item| flags(&item, scheduler)).unwrap_or_default();
         let mut addresses = Seen::default();
@@ -493,7 +573,7 @@ impl Service {
         let (servers, servers_at) = section
             .tables("server", "[[service.server]]")
             .into_iter()
-            .filter_map(|server| Server::read(server, port, &mut addresses))
+            .filter_map(|server| Server::read(server, (family, port), &mut addresses))
             .unzip();
         section.finish();
         let (vip, _, at) = vip?;
@@ -513,23 +593,19 @@ impl Service {
     }
 }
 
-/// A mask of any bits, as IPVS takes them.
-fn netmask(section: &Section<'_>, persistent: &Given<Seconds>) -> Option<Ipv4Addr> {
+fn netmask(section: &Section<'_>, persistent: &Given<Seconds>, family: Family) -> Option<Netmask> {
     let item = section.get("netmask")?;
     if persistent.is_absent() {
         item.error("`netmask` needs `persistent`", "add, for example: persistent = 360");
     }
     let text = item.string()?;
-    item.checked(text.parse().map_err(|_| {
-        let reason = format!("`{}` is no IPv4 netmask", text.escape_debug());
-        Invalid::new(reason, "for example \"255.255.255.0\"")
-    }))
+    item.checked(Netmask::parse(text, family))
 }
 
 impl Server {
     fn read(
         section: Section<'_>,
-        service_port: Option<u16>,
+        (family, service_port): (Option<Family>, Option<u16>),
         seen: &mut Seen<ServerAddress>,
     ) -> Option<(Self, Span)> {
         let address = section.require("address", "\"192.168.2.71:9999\"").and_then(|item| {
@@ -538,12 +614,29 @@ impl Server {
                 let reason = "a server needs a port other than 0";
                 item.checked::<()>(Err(zero_port(reason, "192.168.2.71:9999")))?;
             }
+            let own = Family::of(address.get().ip());
+            if let Some(family) = family.filter(|&family| family != own) {
+                item.error(
+                    format!("the service is of {family}, and this server of {own}"),
+                    "nothing is translated from one to the other: give a server of the same family",
+                );
+            }
             seen.note(address, &item.span(), section.log, || {
                 format!("the service has two servers {address}")
             });
             Some((address, item.span()))
         });
         let forward: Forward = section.word_or_default("forward");
+        if let Some((address, at)) = &address
+            && forward == Forward::Tunnel
+            && address.get().is_ipv6()
+        {
+            section.log.error(
+                at,
+                "there are no tunnels of IPv6 yet",
+                "leave `forward` out, or say \"direct\"",
+            );
+        }
         if let (Some((address, at)), Some(port)) = (&address, service_port)
             && forward != Forward::Masquerading
             && address.get().port() != port
@@ -623,6 +716,24 @@ mod tests {
     }
 
     #[test]
+    fn a_service_of_ipv6() {
+        let good = "address = '[2001:db8::58]:80'\npersistent = 360\nnetmask = '64'\n[[service.server]]\naddress = '[2001:db8:2::71]:8080'";
+        let config = read(good).unwrap();
+        assert_eq!(config.services[0].vip.to_string(), "tcp [2001:db8::58]:80");
+        assert_eq!(config.services[0].netmask.unwrap().to_string(), "64");
+        assert_eq!(Config::parse("again", &config.to_toml().unwrap()).unwrap(), config);
+        for mask in ["0", "129", "255.255.255.0", ""] {
+            let wrong = read(&good.replace("'64'", &format!("'{mask}'"))).unwrap_err();
+            assert!(wrong.contains("is no netmask of an IPv6 service"), "{wrong}");
+        }
+        let tunnel = read(&good.replace("71]:8080'", "71]:80'\nforward = 'tunnel'")).unwrap_err();
+        assert!(tunnel.contains("no tunnels of IPv6"), "{tunnel}");
+        let mixed = read(&good.replace("[2001:db8:2::71]", "192.168.2.71")).unwrap_err();
+        assert!(mixed.contains("the service is of IPv6, and this server of IPv4"), "{mixed}");
+        assert!(read("address = '[::ffff:192.168.18.58]:80'").is_err());
+    }
+
+    #[test]
     fn what_is_not_translated_keeps_its_port() {
         let with = |server: &str| {
             read(&format!(
@@ -649,6 +760,13 @@ mod tests {
         assert_eq!(config.services[0].vip.to_string(), "of the mark 7");
         assert_eq!(config.marks[0].ports.as_ref().unwrap().ranges(), [(80, 80), (90, 99)]);
         assert_eq!(Config::parse("again", &config.to_toml().unwrap()).unwrap(), config);
+        let six =
+            service.replace("mark = 7", "mark = 7\nfamily = 'ipv6'").replace("192.168.2.71", "[2001:db8::7]");
+        let both = text(&format!("{rule}\n{service}\n{six}")).unwrap();
+        assert_eq!(both.services[1].vip.to_string(), "of the mark 7 for IPv6");
+        assert_eq!(Config::parse("again", &both.to_toml().unwrap()).unwrap(), both);
+        let apart = "[[mark]]\nmark = 7\nsource = '2001:db8::/32'\ndestination = '10.0.0.0/8'";
+        assert!(text(apart).unwrap_err().to_string().contains("of two families"));
         let twice = text(&format!("{service}\n{service}")).unwrap_err().to_string();
         assert!(twice.contains("there are two services of the mark 7"), "{twice}");
         assert!(text("[[service]]\nmark = 7\nprotocol = 'tcp'\nscheduler = 'rr'").is_err());

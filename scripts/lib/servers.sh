@@ -37,6 +37,7 @@ http {
     sendfile on;
     server {
         listen $SERVER_PORT backlog=4096;
+        listen [::]:$SERVER_PORT ipv6only=on backlog=4096;
         location / { return 200 "This is $address.\n"; }
         location /files/ { alias $FILES/; }
         location /uploads/ { alias $directory/uploads/; dav_methods PUT; }

@@ -4,7 +4,7 @@ import socket
 import sys
 
 address, port = sys.argv[1], int(sys.argv[2])
-server = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+server = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_DGRAM)
 server.bind((address, port))
 while True:
     data, client = server.recvfrom(65535)

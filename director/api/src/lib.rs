@@ -180,13 +180,19 @@ pub struct Worker {
 /// The connection table.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Connections {
-    /// Entries in use, without persistence templates.
+    /// Entries of connections over IPv4 in use, without persistence templates.
     pub active: u64,
     /// Persistence templates in use, or over within the last second.
     #[serde(default)]
     pub templates: u64,
     /// Entries there is room for.
     pub capacity: u64,
+    /// Likewise over IPv6, which has a table of its own.
+    #[serde(default)]
+    pub active_ipv6: u64,
+    /// Its room.
+    #[serde(default)]
+    pub capacity_ipv6: u64,
     /// Memory of an entry all in: index, record and timer, at full capacity.
     pub bytes_per_connection: f64,
     /// The pages the table lies on, in bytes (4096, 2 MiB or 1 GiB).

@@ -105,8 +105,12 @@ fn connections(connections: &Connections) -> String {
         0 => String::new(),
         templates => format!("; {templates} persistence templates"),
     };
+    let v6 = match connections.active_ipv6 {
+        0 => String::new(),
+        active => format!("; {active} of {} over IPv6", connections.capacity_ipv6),
+    };
     format!(
-        "Connections  {} of {}, {:.1} bytes each, on pages of {}{templates}\n",
+        "Connections  {} of {}, {:.1} bytes each, on pages of {}{v6}{templates}\n",
         connections.active,
         connections.capacity,
         connections.bytes_per_connection,
@@ -252,6 +256,8 @@ mod tests {
                 active: 42,
                 templates: 3,
                 capacity: 1_000_000,
+                active_ipv6: 3,
+                capacity_ipv6: 1_000,
                 bytes_per_connection: 81.25,
                 page_size: 2 << 20,
             },

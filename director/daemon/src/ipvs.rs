@@ -106,7 +106,7 @@ fn carry_out(control: &mut Control, request: Request) -> Result<(), Errno> {
         Request::NewDest { service, dest, spec } => {
             let key = existing(control, &service)?;
             spec.check(&service, &dest)?;
-            let address = server_address(&dest)?;
+            let address = server_address(&dest);
             let known = has_server(control, key, address);
             if !known && !may_be_server(address) {
                 return Err(Errno::EINVAL);
@@ -114,22 +114,22 @@ fn carry_out(control: &mut Control, request: Request) -> Result<(), Errno> {
             if known {
                 return Err(Errno::EEXIST);
             }
-            control.catalog.add_server(key, address, server_spec(&spec)?).map_err(errno)?;
+            control.catalog.add_server(key, address, server_spec(&spec, &service, &dest)?).map_err(errno)?;
             control.publish();
         }
         Request::SetDest { service, dest, spec } => {
             let key = existing(control, &service)?;
             spec.check(&service, &dest)?;
-            let address = server_address(&dest)?;
+            let address = server_address(&dest);
             if !has_server(control, key, address) {
                 return Err(Errno::ENOENT);
             }
-            control.catalog.set_server(key, address, server_spec(&spec)?).map_err(errno)?;
+            control.catalog.set_server(key, address, server_spec(&spec, &service, &dest)?).map_err(errno)?;
             control.publish();
         }
         Request::DelDest { service, dest } => {
             let key = existing(control, &service)?;
-            let address = server_address(&dest).map_err(|_| Errno::ENOENT)?;
+            let address = server_address(&dest);
             control.catalog.delete_server(key, address).map_err(errno)?;
             control.publish();
             control.purge();
@@ -163,35 +163,28 @@ fn carry_out(control: &mut Control, request: Request) -> Result<(), Errno> {
 
 /// The key of a service that may come to be; what cannot be one yet is refused by name.
 fn new_key(key: &ServiceKey) -> Result<Key, Errno> {
-    match *key {
-        ServiceKey::Address { protocol, address, port } => {
-            let IpAddr::V4(address) = address else {
-                tracing::warn!("refused: a virtual service of IPv6, {address}");
-                return Err(Errno::EAFNOSUPPORT);
-            };
-            let protocol = u8::try_from(protocol).ok().and_then(Protocol::from_number).ok_or_else(|| {
-                tracing::warn!("refused: a virtual service of IP protocol {protocol}");
-                Errno::EPROTONOSUPPORT
-            })?;
-            Ok(Key { protocol, address: Endpoint::of(address.into(), port) })
-        }
-        ServiceKey::Mark { family: Family::Inet, mark } => Ok(Key::of_mark(mark)),
-        ServiceKey::Mark { family: Family::Inet6, mark } => {
-            tracing::warn!("refused: a virtual service of IPv6, firewall mark {mark}");
-            Err(Errno::EAFNOSUPPORT)
-        }
+    if let ServiceKey::Address { protocol, .. } = key
+        && protocol_of(*protocol).is_none()
+    {
+        tracing::warn!("refused: a virtual service of IP protocol {protocol}");
+        return Err(Errno::EPROTONOSUPPORT);
     }
+    known_key(key)
+}
+
+fn protocol_of(number: u16) -> Option<Protocol> {
+    Protocol::from_number(u8::try_from(number).ok()?)
 }
 
 /// The key of a service that may exist: what cannot, does not.
 fn known_key(key: &ServiceKey) -> Result<Key, Errno> {
     match *key {
-        ServiceKey::Address { protocol, address: IpAddr::V4(address), port } => {
-            let protocol = u8::try_from(protocol).ok().and_then(Protocol::from_number).ok_or(Errno::ESRCH)?;
+        ServiceKey::Address { protocol, address, port } => {
+            let protocol = protocol_of(protocol).ok_or(Errno::ESRCH)?;
             Ok(Key { protocol, address: Endpoint::of(address.into(), port) })
         }
         ServiceKey::Mark { family: Family::Inet, mark } => Ok(Key::of_mark(mark)),
-        _ => Err(Errno::ESRCH),
+        ServiceKey::Mark { family: Family::Inet6, mark } => Ok(Key::of_mark_v6(mark)),
     }
 }
 
@@ -215,7 +208,9 @@ fn service_spec(spec: &ServiceSpec, before: ServiceFlags) -> Result<Spec, Errno>
     let flags = spec.flags.apply(before);
     let netmask = match spec.netmask {
         Netmask::Inet(mask) => mask.into(),
-        Netmask::Inet6(_) => u32::MAX,
+        // As the kernel has it.
+        Netmask::Inet6(length @ 1..=u128::BITS) => length,
+        Netmask::Inet6(_) => return Err(Errno::EINVAL),
     };
     let persistence = Persistence { timeout: spec.timeout.min(StateTimeouts::MAX), netmask };
     let persistence = flags.contains(ServiceFlags::PERSISTENT).then_some(persistence);
@@ -231,13 +226,17 @@ fn flags(spec: &Spec) -> ServiceFlags {
     ServiceFlags(spec.flags | persistent | one_packet)
 }
 
-fn server_spec(spec: &DestSpec) -> Result<ServerSpec, Errno> {
+fn server_spec(spec: &DestSpec, service: &ServiceKey, dest: &DestKey) -> Result<ServerSpec, Errno> {
     let forward = match spec.forward {
         Forward::Masquerade => ForwardTo::Masquerading,
         Forward::DirectRoute => ForwardTo::DirectRouting,
         Forward::Tunnel if spec.tunnel.kind != TunnelKind::Ipip => {
             tracing::warn!("refused: a real server in a tunnel other than ipip, {:?}", spec.tunnel.kind);
             return Err(Errno::EPROTONOSUPPORT);
+        }
+        Forward::Tunnel if service.family() == Family::Inet6 || dest.address.is_ipv6() => {
+            tracing::warn!("refused: a real server in a tunnel of IPv6, {}", dest.address);
+            return Err(Errno::EAFNOSUPPORT);
         }
         Forward::Tunnel => ForwardTo::Tunnelling,
         Forward::Local | Forward::Bypass => {
@@ -253,19 +252,18 @@ fn server_spec(spec: &DestSpec) -> Result<ServerSpec, Errno> {
     })
 }
 
-fn server_address(key: &DestKey) -> Result<Endpoint, Errno> {
-    match key.address {
-        IpAddr::V4(address) => Ok(Endpoint::of(address.into(), key.port)),
-        IpAddr::V6(_) => Err(Errno::EAFNOSUPPORT),
-    }
+fn server_address(key: &DestKey) -> Endpoint {
+    Endpoint::of(key.address.into(), key.port)
 }
 
-/// The kernel takes what is a unicast address to it.
+/// The kernel takes what is a unicast address to it, of IPv6 none of a link alone.
 fn may_be_server(address: Endpoint) -> bool {
     match address.address() {
         Address::V4(address) => (1..224).contains(&(address >> 24)),
-        // ipv6_addr_type() & IPV6_ADDR_UNICAST
-        Address::V6(address) => address != 0 && address >> 120 != 0xff,
+        Address::V6(address) => {
+            let is_mapped = address >> 32 == 0xffff;
+            address != 0 && address >> 120 != 0xff && address >> 118 != 0xfe80 >> 6 && !is_mapped
+        }
     }
 }
 
@@ -291,22 +289,26 @@ fn address_and_port(end: Endpoint) -> (IpAddr, u16) {
 /// None only if a scheduler's name were no name.
 fn show_service(control: &Control, service: &CatalogService) -> Option<Service> {
     let key = match service.key.mark() {
-        Some(mark) => ServiceKey::Mark { family: Family::Inet, mark },
+        Some(mark) => ServiceKey::Mark { family: Family::of(service.key.address.address().into()), mark },
         None => {
             let (address, port) = address_and_port(service.key.address);
             ServiceKey::Address { protocol: service.key.protocol.number().into(), address, port }
         }
     };
     let (traffic, rates) = control.catalog.statistics(service);
+    let whole = service.key.whole_netmask();
+    let netmask = service.spec.persistence.map_or(whole, |persistence| persistence.netmask);
     Some(Service {
         key,
         scheduler: Name::new(service.spec.scheduler.name()).ok()?,
         persistence_engine: service.spec.engine.and_then(|engine| Name::new(engine.name()).ok()),
         flags: flags(&service.spec) | ServiceFlags::HASHED,
         timeout: service.spec.persistence.map_or(0, |persistence| persistence.timeout),
-        netmask: Netmask::Inet(Ipv4Addr::from_bits(
-            service.spec.persistence.map_or(u32::MAX, |persistence| persistence.netmask),
-        )),
+        netmask: if service.key.address.is_v6() {
+            Netmask::Inet6(netmask)
+        } else {
+            Netmask::Inet(Ipv4Addr::from_bits(netmask))
+        },
         stats: show_stats(&traffic, &rates),
     })
 }

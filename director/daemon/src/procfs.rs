@@ -60,6 +60,8 @@ fn service_line(text: &mut String, service: &Service) {
         text.push(' ');
     }
     if let Some(Persistence { timeout, netmask }) = service.spec.persistence {
+        // The kernel takes the length of a prefix for a mask in network order.
+        let netmask = if service.key.address.is_v6() { netmask.swap_bytes() } else { netmask };
         let _ = write!(text, "persistent {} {netmask:08X}", u64::from(timeout) * HZ);
     }
     text.push('\n');
@@ -135,7 +137,8 @@ fn name(protocol: u8) -> &'static str {
 fn end(end: Endpoint, separator: char) -> String {
     match end {
         Endpoint::V4(end) => format!("{:08X}{separator}{:04X}", end.address(), end.port()),
-        Endpoint::V6(end) => format!("[{}]{separator}{:04X}", full(end.address()), end.port()),
+        Endpoint::V6(end) if separator == ':' => format!("[{}]:{:04X}", full(end.address()), end.port()),
+        Endpoint::V6(end) => format!("{}{separator}{:04X}", full(end.address()), end.port()),
     }
 }
 
@@ -171,5 +174,24 @@ mod tests {
         let call = CallId::of(b"BYE x\r\nCall-ID: bbb@h\r\n");
         connection_line(&mut text, &Connection { protocol: 17, call, state: State::None, ..connection });
         assert_eq!(text, "UDP C0A8120B 0BBA C0A8123A 0050 C0A80248 0050 NONE             29 sip bbb@h\n");
+        let end = |low: u128, port| Endpoint::v6(0x2001_0db8 << 96 | low, port);
+        let connection = Connection {
+            client: end(10, 0x0bba),
+            service: end(0x58, 0x50),
+            server: end(2 << 64 | 0x71, 0x50),
+            ..connection
+        };
+        text.clear();
+        connection_line(&mut text, &connection);
+        let [client, service, server] =
+            ["0000:0000:0000:000a", "0000:0000:0000:0058", "0002:0000:0000:0000:0071"];
+        assert_eq!(
+            text,
+            format!(
+                "TCP 2001:0db8:0000:0000:{client} 0BBA 2001:0db8:0000:0000:{service} 0050 \
+                 2001:0db8:0000:{server} 0050 SYN_RECV         29\n"
+            )
+        );
+        assert_eq!(super::end(end(1, 80), ':'), "[2001:0db8:0000:0000:0000:0000:0000:0001]:0050");
     }
 }

@@ -1,10 +1,10 @@
 //! The configuration file's services, timeouts and switches, brought into the control core.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::num::NonZeroU32;
 
-use anyhow::{Context, Result, bail};
-use director_config::service::Vip;
+use anyhow::{Context, Result};
+use director_config::service::{Family, Netmask, Vip};
 use director_config::{Config, Network, SchedulerFlag};
 use director_engine::mark::{self, MarkRule};
 use director_engine::service::{
@@ -13,7 +13,6 @@ use director_engine::service::{
 };
 use director_engine::state::{State, Timeouts};
 use director_engine::{Control, Options, Pages, Worker};
-use director_packet::Endpoint;
 
 use crate::sysctls;
 
@@ -26,9 +25,17 @@ pub(crate) fn control(config: &Config, workers: usize) -> Result<(Control, Vec<W
         director_config::Pages::Size2M => Pages::Huge2M,
         director_config::Pages::Size1G => Pages::Huge1G,
     };
-    let (mut control, workers) = Control::with_templates(&options, config.connections.templates.get())
+    // Reserved pages are taken for IPv6 only where somebody asks for it: others cost nothing until they are used.
+    let v6 = match config.connections.capacity_ipv6 {
+        Some(capacity) => Options { capacity: capacity.get(), ..options.clone() },
+        None => Options { pages: Pages::Base, ..options.clone() },
+    };
+    let (mut control, workers) = Control::with_v6(&options, &v6, config.connections.templates.get())
         .with_context(|| {
-            format!("no memory for {} connections ([connections] capacity)", options.capacity)
+            format!(
+                "no memory for {} connections over IPv4 and {} over IPv6 ([connections] capacity, capacity_ipv6)",
+                options.capacity, v6.capacity
+            )
         })?;
     control.set_timeouts(timeouts(config));
     control.set_sysctls(sysctls::obeyed(&config.ipvs));
@@ -37,9 +44,12 @@ pub(crate) fn control(config: &Config, workers: usize) -> Result<(Control, Vec<W
         let key = match service.vip {
             Vip::Address { protocol, address } => ServiceKey {
                 protocol: Protocol::from_number(protocol.number()).context("an unknown protocol")?,
-                address: end(address.get())?,
+                address: address.get().into(),
             },
-            Vip::Mark { mark } => ServiceKey::of_mark(NonZeroU32::new(mark.get()).context("the mark 0")?),
+            Vip::Mark { mark, family } => {
+                let mark = NonZeroU32::new(mark.get()).context("the mark 0")?;
+                if family == Family::Ipv6 { ServiceKey::of_mark_v6(mark) } else { ServiceKey::of_mark(mark) }
+            }
         };
         let scheduler = SchedulerKind::from_name(service.scheduler.name()).context("an unknown scheduler")?;
         let flags = service.flags.iter().map(|flag| match flag {
@@ -49,7 +59,11 @@ pub(crate) fn control(config: &Config, workers: usize) -> Result<(Control, Vec<W
         let flags = flags.fold(0, |all, flag| all | flag);
         let persistence = service.persistent.map(|timeout| Persistence {
             timeout: timeout.get(),
-            netmask: service.netmask.map_or(u32::MAX, u32::from),
+            netmask: match service.netmask {
+                Some(Netmask::V4(mask)) => mask.into(),
+                Some(Netmask::V6(length)) => length.get().into(),
+                None => key.whole_netmask(),
+            },
         });
         let engine = service.persistence_engine.and_then(|engine| Engine::from_name(engine.name()));
         let (one_packet, hairpin_snat) = (service.one_packet, service.hairpin_snat);
@@ -62,7 +76,7 @@ pub(crate) fn control(config: &Config, workers: usize) -> Result<(Control, Vec<W
                 upper: server.thresholds.upper(),
                 lower: server.thresholds.lower(),
             };
-            control.catalog.add_server(key, end(server.address.get())?, spec)?;
+            control.catalog.add_server(key, server.address.get().into(), spec)?;
         }
     }
     control.publish();
@@ -76,7 +90,8 @@ fn marks(config: &Config) -> Result<Vec<MarkRule>> {
     for rule in &config.marks {
         let mark = NonZeroU32::new(rule.mark.get()).context("the mark 0")?;
         let protocol = rule.protocol.map(director_config::Protocol::number);
-        let (source, destination) = (network(rule.source.as_ref())?, network(rule.destination.as_ref())?);
+        let (source, destination) =
+            (rule.source.as_ref().map(network), rule.destination.as_ref().map(network));
         for &ports in rule.ports.as_ref().map_or(&any_port[..], |ports| ports.ranges()) {
             rules.push(MarkRule { protocol, source, destination, ports, mark });
         }
@@ -84,11 +99,16 @@ fn marks(config: &Config) -> Result<Vec<MarkRule>> {
     Ok(rules)
 }
 
-fn network(network: Option<&Network>) -> Result<Option<mark::Network>> {
-    let Some(network) = network else { return Ok(None) };
-    let IpAddr::V4(address) = network.address() else { bail!("{network}: IPv6 is not built yet") };
-    let mask = u32::MAX.checked_shl(32 - u32::from(network.prefix_len())).unwrap_or(0);
-    Ok(Some(mark::Network::V4(address.into(), mask)))
+fn network(network: &Network) -> mark::Network {
+    let length = u32::from(network.prefix_len());
+    match network.address() {
+        IpAddr::V4(address) => {
+            mark::Network::V4(address.into(), u32::MAX.checked_shl(32 - length).unwrap_or(0))
+        }
+        IpAddr::V6(address) => {
+            mark::Network::V6(address.into(), u128::MAX.checked_shl(128 - length).unwrap_or(0))
+        }
+    }
 }
 
 fn forward(forward: director_config::Forward) -> Forward {
@@ -96,13 +116,6 @@ fn forward(forward: director_config::Forward) -> Forward {
         director_config::Forward::Masquerading => Forward::Masquerading,
         director_config::Forward::Direct => Forward::DirectRouting,
         director_config::Forward::Tunnel => Forward::Tunnelling,
-    }
-}
-
-fn end(address: SocketAddr) -> Result<Endpoint> {
-    match address {
-        SocketAddr::V4(address) => Ok(Endpoint::from(SocketAddr::V4(address))),
-        SocketAddr::V6(address) => bail!("{address}: services of IPv6 are not built yet"),
     }
 }
 

@@ -72,6 +72,8 @@ impl Director {
                 active: state.control.active(),
                 templates: state.control.shared().templates.count().into(),
                 capacity: table.capacity().into(),
+                active_ipv6: state.control.active_v6(),
+                capacity_ipv6: state.control.table_v6().capacity().into(),
                 bytes_per_connection: table.bytes_per_entry(),
                 page_size: page_bytes(table.page_size()),
             },
@@ -159,16 +161,24 @@ fn service_status(state: &State, service: &director_engine::catalog::Service) ->
         inactive: server.load.inactive.into(),
     });
     let persistence = service.spec.persistence;
-    let netmask = persistence.map(|persistence| persistence.netmask).filter(|&mask| mask != u32::MAX);
+    let whole = service.key.whole_netmask();
+    let netmask = persistence.map(|persistence| persistence.netmask).filter(|&mask| mask != whole);
+    let is_v6 = service.key.address.is_v6();
     director_api::Service {
         protocol: service.key.protocol.name().into(),
-        address: service.key.mark().map_or_else(|| service.key.address.to_string(), |mark| mark.to_string()),
+        address: match service.key.mark() {
+            Some(mark) if is_v6 => format!("{mark} IPv6"),
+            Some(mark) => mark.to_string(),
+            None => service.key.address.to_string(),
+        },
         scheduler: service.spec.scheduler.name().into(),
         flags: flag_names(service.spec.scheduler, service.spec.flags).map(str::to_owned).collect(),
         one_packet: service.spec.one_packet,
         engine: persistence.and(service.spec.engine).map(|engine| engine.name().into()),
         persistent: persistence.map(|persistence| persistence.timeout),
-        netmask: netmask.map(|mask| std::net::Ipv4Addr::from_bits(mask).to_string()),
+        netmask: netmask.map(|mask| {
+            if is_v6 { mask.to_string() } else { std::net::Ipv4Addr::from_bits(mask).to_string() }
+        }),
         servers: servers.collect(),
     }
 }

@@ -178,20 +178,16 @@ impl Adjacencies {
         let key = USED | u64::from(hop.port) << 32 | u64::from(hop.address.fold());
         let mask = self.entries.len() - 1;
         let place = (key.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 40) as usize;
-        for probe in 0..PROBES.min(self.entries.len()) {
-            let at = (place + probe) & mask;
-            let is_it = match hop.address {
-                Address::V4(_) => self.claim(at, key),
-                Address::V6(address) => self.claim_v6(at, key | V6, address),
-            };
-            if is_it {
-                return Ok(Adjacency(at as u32));
-            }
-        }
-        Err(Full)
+        let mut places = (0..PROBES.min(self.entries.len())).map(|probe| (place + probe) & mask);
+        let found = match hop.address {
+            Address::V4(_) => places.find(|at| self.claim(*at, key)),
+            Address::V6(address) => places.find(|at| self.claim_v6(*at, key | V6, address)),
+        };
+        found.map(|at| Adjacency(at as u32)).ok_or(Full)
     }
 
     /// Whether a place is that of a key of IPv4, which says all; made so where it is free.
+    #[inline]
     fn claim(&self, at: usize, key: u64) -> bool {
         // The key alone is compared, and nothing else depends on it: an entry that was just made
         // has no MAC address, and that is what its zeroes say. So Relaxed does.

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use director_flow::{Grace, Options, Pages, Progress, Table, Tick, V4, V6};
-use director_packet::ethernet::HEADER;
+use director_packet::ethernet::{HEADER, ether_type};
 use director_packet::fragment;
 use director_packet::icmp::{self, MAX_ERROR};
 use director_packet::ipip;
@@ -359,7 +359,6 @@ impl Control {
         let client = segment.source.address();
         let hop = self.network.fib.hop(client)?;
         let link = self.shared.adjacencies.link(self.shared.adjacencies.entry(hop).ok()?);
-        let Address::V4(vip) = service.address() else { return None };
         let port = self.network.ports.get(usize::from(link.port))?;
         if !self.limiter.allows(client, milliseconds) {
             return None;
@@ -369,13 +368,13 @@ impl Control {
         self.identification = self.identification.wrapping_add(1);
         let packet = frame.get(HEADER..)?;
         let error = icmp::Error::HostUnreachable;
-        let length = icmp::error(error, packet, vip, self.identification, &mut body);
+        let length = icmp::error(error, packet, service.address(), self.identification, &mut body);
         if length == 0 {
             return None;
         }
         let mut out = vec![0; HEADER];
         set_macs(&mut out, link.mac?, port.mac);
-        out[12..14].copy_from_slice(&director_packet::ethernet::ether_type::IPV4);
+        out[12..14].copy_from_slice(&ether_type::of(body[0]));
         out.extend(&body[..length]);
         Some((link.port, out))
     }
@@ -417,9 +416,15 @@ impl Control {
         next.or((self.shared.templates.count() > 0).then_some(AMONG_TEMPLATES))
     }
 
-    /// How many connections there are, persistence templates not counted.
+    /// How many connections over IPv6 there are.
+    #[must_use]
+    pub fn active_v6(&self) -> u64 {
+        self.v6.table.counters().active
+    }
+
+    /// How many connections over IPv4 there are, persistence templates not counted.
     #[must_use]
     pub fn active(&self) -> u64 {
-        self.v4.table.counters().active + self.v6.table.counters().active
+        self.v4.table.counters().active
     }
 }

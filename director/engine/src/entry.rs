@@ -213,6 +213,30 @@ pub(crate) fn state<F: Layout>(record: &Record<F>) -> State {
     State::of(client(record).1, record.clock().state())
 }
 
+/// A packet's server, its translation, the virtual service that it is for or from, how it goes to the server, and what
+/// stands for its client there.
+#[derive(Clone, Copy)]
+pub(crate) struct Load {
+    pub(crate) slot: u32,
+    pub(crate) change: Change,
+    pub(crate) service: Endpoint,
+    pub(crate) forward: Forward,
+    pub(crate) stand_in: Option<Endpoint>,
+}
+
+#[inline]
+fn load<F: Layout>(record: &Record<F>, direction: Direction) -> Load {
+    let ((service, transport), (server, network)) = (service(record), server(record));
+    let (transport, network) = (Delta::from_bits(transport), Delta::from_bits(network));
+    let change = match direction {
+        Direction::In => Change { to: server, network, transport },
+        Direction::Out => {
+            Change { to: service, network: network.opposite(), transport: transport.opposite() }
+        }
+    };
+    Load { slot: slot(record), change, service, forward: forward(record), stand_in: stand_in(record) }
+}
+
 /// An entry of either table.
 #[derive(Clone, Copy)]
 pub(crate) enum Entry<'a> {
@@ -306,18 +330,10 @@ impl Entry<'_> {
         of_either!(self, record => slot(record))
     }
 
-    /// The translation of its packets that go `direction`.
+    /// What a packet that goes `direction` is translated and counted by.
     #[inline]
-    pub(crate) fn change(self, direction: Direction) -> Change {
-        let (service, transport) = of_either!(self, record => service(record));
-        let (server, network) = of_either!(self, record => server(record));
-        let (transport, network) = (Delta::from_bits(transport), Delta::from_bits(network));
-        match direction {
-            Direction::In => Change { to: server, network, transport },
-            Direction::Out => {
-                Change { to: service, network: network.opposite(), transport: transport.opposite() }
-            }
-        }
+    pub(crate) fn load(self, direction: Direction) -> Load {
+        of_either!(self, record => load(record, direction))
     }
 
     fn kept_way(self, direction: Direction) -> u64 {
@@ -469,8 +485,8 @@ mod tests {
         assert_eq!(entry.way(Direction::In, far - 1), None);
         assert_eq!((entry.slot(), entry.service(), entry.server()), (server.slot, vip, address));
         assert_eq!((entry.client(), entry.protocol(), entry.index()), (client, 6, index));
-        assert_eq!(entry.change(Direction::In), change);
-        assert_eq!(entry.change(Direction::Out), change.opposite(vip));
+        assert_eq!(entry.load(Direction::In).change, change);
+        assert_eq!(entry.load(Direction::Out).change, change.opposite(vip));
         assert!(matches(record, key, Direction::In, vip) && matches(record, key, Direction::Out, address));
         assert!(!matches(record, key, Direction::Out, vip));
         assert_eq!((entry.stand_in(), matches_stand_in(record, key, address)), (None, false));

@@ -26,6 +26,8 @@ reasons! {
     MalformedEthernet = "malformed_ethernet",
     /// Version, header length or total length of IPv4 is wrong (RFC 1812, section 5.2.2).
     MalformedIpv4 = "malformed_ipv4",
+    /// Version or length of IPv6 is wrong (RFC 8200, section 3), or its extension headers end beyond the packet.
+    MalformedIpv6 = "malformed_ipv6",
     /// The checksum of the IPv4 header is wrong.
     Ipv4Checksum = "ipv4_checksum",
     /// The checksum of an ICMP error about a connection is wrong.

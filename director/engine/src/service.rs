@@ -73,6 +73,12 @@ impl ServiceKey {
         Self { protocol: Protocol::Any, address: Endpoint::v6(mark.get() as u128, 0) }
     }
 
+    /// The netmask of persistence that takes clients' whole addresses.
+    #[must_use]
+    pub const fn whole_netmask(self) -> u32 {
+        if self.address.is_v6() { u128::BITS } else { u32::MAX }
+    }
+
     /// The firewall mark, if it is one.
     #[must_use]
     pub const fn mark(self) -> Option<NonZeroU32> {
@@ -122,6 +128,7 @@ impl From<ServiceKey> for EndKey {
 impl fmt::Display for ServiceKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.mark() {
+            Some(mark) if self.address.is_v6() => write!(f, "fwm {mark} for IPv6"),
             Some(mark) => write!(f, "fwm {mark}"),
             None => write!(f, "{} {}", self.protocol.name(), self.address),
         }

@@ -27,10 +27,10 @@ use director_flow::{Table, Tick, V4, V6, WorkerLocal};
 use director_packet::ethernet::HEADER;
 use director_packet::nat::{End, set_macs};
 use director_packet::plain;
-use director_packet::{Address, Change, Endpoint, Segment, UDP, options, parse};
+use director_packet::{Address, Endpoint, Segment, UDP, options, parse};
 
 use crate::adjacency::{Adjacencies, Adjacency, Link};
-use crate::entry::Entry;
+use crate::entry::{Entry, Load};
 use crate::fragments::Fragments;
 use crate::ftp::Ftp;
 use crate::reason::Reason;
@@ -233,10 +233,11 @@ impl Lane {
         frame.get_mut(HEADER..HEADER + usize::from(self.segment.header)).unwrap_or_default()
     }
 
-    /// Whether it is too long for an MTU and must not be split.
+    /// Whether it is too long for an MTU and must not be split, as no packet of IPv6 may be by a router.
     fn is_too_big(&self, mtu: u16, frames: &mut impl Frames) -> bool {
         self.longest > mtu
-            && frames.head(self.at).get(HEADER + 6).is_none_or(|flags| flags & DONT_FRAGMENT != 0)
+            && (self.client.is_v6()
+                || frames.head(self.at).get(HEADER + 6).is_none_or(|flags| flags & DONT_FRAGMENT != 0))
     }
 }
 
@@ -550,13 +551,7 @@ impl Core {
         way: Result<Way<'_>, Reason>,
         frames: &mut impl Frames,
     ) -> Verdict {
-        let load = Load {
-            slot: entry.slot(),
-            change: entry.change(lane.direction),
-            service: entry.service(),
-            forward: entry.forward(),
-            stand_in: entry.stand_in(),
-        };
+        let load = entry.load(lane.direction);
         if entry.is_ftp_control()
             && let Ok(way) = &way
         {
@@ -620,17 +615,6 @@ impl Core {
         let verdict = way.take(frames.head(lane.at));
         if lane.longest > room { verdict.split(way.out.mtu) } else { verdict }
     }
-}
-
-/// A packet's server, its translation, the virtual service that it is for or from, how it goes to the server, and what
-/// stands for its client there.
-#[derive(Clone, Copy)]
-struct Load {
-    slot: u32,
-    change: Change,
-    service: Endpoint,
-    forward: Forward,
-    stand_in: Option<Endpoint>,
 }
 
 /// Where an entry's packets go next.

@@ -163,7 +163,10 @@ impl Endpoint {
     #[must_use]
     #[inline]
     pub const fn with_port(self, port: u16) -> Self {
-        Self::of(self.address(), port)
+        match self {
+            Self::V4(end) => Self::v4(end.address(), port),
+            Self::V6(end) => Self::V6(Endpoint6 { port, ..end }),
+        }
     }
 
     /// Whether it is of IPv6.

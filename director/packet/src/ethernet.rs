@@ -10,6 +10,14 @@ pub const HEADER: usize = 14;
 pub mod ether_type {
     /// IPv4.
     pub const IPV4: [u8; 2] = [0x08, 0x00];
+    /// IPv6.
+    pub const IPV6: [u8; 2] = [0x86, 0xdd];
+
+    /// That of the IP packet that begins with this byte.
+    #[must_use]
+    pub const fn of(version_and_rest: u8) -> [u8; 2] {
+        if version_and_rest >> 4 == 6 { IPV6 } else { IPV4 }
+    }
 }
 
 /// A MAC address.

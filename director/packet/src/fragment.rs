@@ -55,6 +55,9 @@ impl Fragment {
     #[must_use]
     pub fn read(packet: &[u8]) -> Option<Self> {
         let (header, _) = Ipv4::ref_from_prefix(packet).ok()?;
+        if header.version_and_length >> 4 != 4 {
+            return None;
+        }
         let length = usize::from(header.length.get()).checked_sub(header.header_length())?;
         let field = header.fragment.get();
         (field & Ipv4::IS_FRAGMENT != 0).then(|| Self {

@@ -13,10 +13,12 @@ pub mod fragment;
 pub mod header;
 pub mod icmp;
 pub mod ipip;
+pub mod ipv6;
 pub mod nat;
 pub mod options;
 pub mod parse;
 pub mod plain;
+pub mod related;
 pub mod sctp;
 pub mod tcp;
 
@@ -28,6 +30,8 @@ pub use parse::{Malformed, Segment, Verdict, parse};
 
 /// The IP protocol number of ICMP (RFC 792).
 pub const ICMP: u8 = 1;
+/// The IP protocol number of ICMPv6 (RFC 4443).
+pub const ICMPV6: u8 = 58;
 /// The IP protocol number of TCP (RFC 9293).
 pub const TCP: u8 = 6;
 /// The IP protocol number of UDP (RFC 768).

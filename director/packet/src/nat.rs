@@ -30,12 +30,17 @@ pub struct Change {
 
 impl Change {
     /// The replacement of `from` by `to`.
+    #[inline]
     #[must_use]
     pub fn between(from: impl Into<Endpoint>, to: impl Into<Endpoint>) -> Self {
         let (from, to) = (from.into(), to.into());
+        if let (Endpoint::V4(from), Endpoint::V4(to)) = (from, to) {
+            let network = Delta::of_u32(from.address(), to.address());
+            let transport = network.and(Delta::of_u16(from.port(), to.port()));
+            return Self { to: Endpoint::V4(to), network, transport };
+        }
         let address = Delta::of_address(from.address(), to.address());
-        let network = if to.is_v6() { Delta::NONE } else { address };
-        Self { to, network, transport: address.and(Delta::of_u16(from.port(), to.port())) }
+        Self { to, network: Delta::NONE, transport: address.and(Delta::of_u16(from.port(), to.port())) }
     }
 
     /// The replacement of `to` by `from`, from what was kept of the opposite one.
@@ -231,6 +236,73 @@ mod tests {
                 let known = segment(&reply);
                 change.opposite(vip).apply(&mut reply, &known, End::Source);
                 judge(&reply, vip, client, 63, true);
+            },
+        );
+    }
+
+    /// As [`judge`], of IPv6.
+    fn judge_v6(frame: &[u8], source: Endpoint, destination: Endpoint, hops: u8) {
+        let packet = SlicedPacket::from_ethernet(frame).unwrap();
+        let Some(NetSlice::Ipv6(ip)) = packet.net else { panic!("not IPv6") };
+        let header = ip.header().to_header();
+        assert_eq!(header.hop_limit, hops);
+        let (ports, found, expected) = match packet.transport.unwrap() {
+            TransportSlice::Tcp(tcp) => {
+                let expected = tcp.to_header().calc_checksum_ipv6(&header, tcp.payload()).unwrap();
+                ((tcp.source_port(), tcp.destination_port()), tcp.checksum(), expected)
+            }
+            TransportSlice::Udp(udp) => {
+                let expected = udp.to_header().calc_checksum_ipv6(&header, udp.payload()).unwrap();
+                ((udp.source_port(), udp.destination_port()), udp.checksum(), expected)
+            }
+            other => panic!("{other:?}"),
+        };
+        let end = |address, port| Endpoint::v6(u128::from_be_bytes(address), port);
+        assert_eq!((end(header.source, ports.0), end(header.destination, ports.1)), (source, destination));
+        assert_eq!(found % 0xffff, expected % 0xffff, "checksum {found:04x}, computed {expected:04x}");
+    }
+
+    #[test]
+    fn a_translation_over_ipv6() {
+        bolero::check!().with_type::<([u128; 3], [u16; 3], Vec<u8>, bool, bool)>().cloned().for_each(
+            |([client, vip, server], [from, to, own], payload, tcp, without)| {
+                let (client, vip) = (Endpoint::v6(client, from), Endpoint::v6(vip, to));
+                let server = Endpoint::v6(server, own);
+                let payload = &payload[..payload.len().min(1400)];
+                let frame = |source: Endpoint, destination: Endpoint| {
+                    let (Endpoint::V6(source), Endpoint::V6(destination)) = (source, destination) else {
+                        panic!("of IPv4")
+                    };
+                    let start = PacketBuilder::ethernet2([2; 6], MAC.0).ipv6(
+                        source.address().to_be_bytes(),
+                        destination.address().to_be_bytes(),
+                        64,
+                    );
+                    let mut frame = Vec::new();
+                    if tcp {
+                        start
+                            .tcp(source.port(), destination.port(), 1, 1)
+                            .write(&mut frame, payload)
+                            .unwrap();
+                    } else {
+                        start.udp(source.port(), destination.port()).write(&mut frame, payload).unwrap();
+                        if without {
+                            frame[60..62].fill(0);
+                        }
+                    }
+                    frame
+                };
+                let change = Change::between(vip, server);
+                let mut there = frame(client, vip);
+                let known = segment(&there);
+                change.apply(&mut there, &known, End::Destination);
+                judge_v6(&there, client, server, 63);
+                change.opposite(vip).put_back(&mut there, &Segment { ttl: 63, ..known }, End::Destination);
+                judge_v6(&there, client, vip, 63);
+                let mut back = frame(server, client);
+                let known = segment(&back);
+                change.opposite(vip).apply(&mut back, &known, End::Source);
+                judge_v6(&back, vip, client, 63);
             },
         );
     }

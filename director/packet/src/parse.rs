@@ -3,10 +3,10 @@
 use zerocopy::FromBytes;
 
 use crate::ethernet::{self, Mac, ether_type};
-use crate::header::{Ethernet, Ipv4, Sctp, Tcp, Udp};
+use crate::header::{Ethernet, Ipv4, Ipv6, Sctp, Tcp, Udp};
 use crate::sctp::{CHUNK_HEADER, Event};
 use crate::tcp_flag::{RST, SYN};
-use crate::{Endpoint, SCTP, TCP, UDP, checksum};
+use crate::{Address, Endpoint, SCTP, TCP, UDP, checksum, ipv6};
 
 /// A whole TCP segment, UDP datagram or SCTP packet in an IP packet, its headers checked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,6 +59,8 @@ pub enum Malformed {
     Ipv4,
     /// The checksum of the IPv4 header is wrong.
     Ipv4Checksum,
+    /// No sane IPv6 header: version or length (RFC 8200, section 3), or extension headers beyond the packet's end.
+    Ipv6,
     /// Too short for the transport header.
     Transport,
     /// The headers do not lie in the first segment of the buffer.
@@ -72,10 +74,10 @@ pub enum Verdict {
     Segment(Segment),
     /// A fragment of such a packet.
     Fragment {
-        /// Source address, host order.
-        source: u32,
-        /// Destination address, host order.
-        destination: u32,
+        /// Source address.
+        source: Address,
+        /// Destination address.
+        destination: Address,
         /// [`TCP`], [`UDP`] or [`SCTP`].
         protocol: u8,
     },
@@ -147,10 +149,13 @@ fn rest(head: &[u8], total: usize, mac: Mac) -> Verdict {
     if destination != mac {
         return Verdict::OtherHost;
     }
-    if ethernet.ether_type != ether_type::IPV4 {
-        return Verdict::Other;
-    }
-    match ipv4(packet, total - ethernet::HEADER, total == head.len()) {
+    let (available, contiguous) = (total - ethernet::HEADER, total == head.len());
+    let parsed = match ethernet.ether_type {
+        ether_type::IPV4 => ipv4(packet, available, contiguous),
+        ether_type::IPV6 => ipv6(packet, available, contiguous),
+        _ => return Verdict::Other,
+    };
+    match parsed {
         Ok(verdict) => verdict,
         Err(malformed) => Verdict::Malformed(malformed),
     }
@@ -175,7 +180,7 @@ fn ipv4(packet: &[u8], available: usize, contiguous: bool) -> Result<Verdict, Ma
     if !sum.is_right() {
         return Err(Malformed::Ipv4Checksum);
     }
-    let (source, destination) = (header.source.get(), header.destination.get());
+    let (source, destination) = (Address::V4(header.source.get()), Address::V4(header.destination.get()));
     let protocol = header.protocol;
     if ![TCP, UDP, SCTP].contains(&protocol) {
         return Ok(Verdict::Other);
@@ -183,33 +188,10 @@ fn ipv4(packet: &[u8], available: usize, contiguous: bool) -> Result<Verdict, Ma
     if header.fragment.get() & Ipv4::IS_FRAGMENT != 0 {
         return Ok(Verdict::Fragment { source, destination, protocol });
     }
-    let data = length - header_length;
-    let (source_port, destination_port, flags) = if protocol == TCP {
-        if data < size_of::<Tcp>() {
-            return Err(Malformed::Transport);
-        }
-        let (tcp, _) = Tcp::ref_from_prefix(transport).map_err(|_| Malformed::Scattered)?;
-        (tcp.source.get(), tcp.destination.get(), tcp.flags)
-    } else if protocol == SCTP {
-        // A packet without a chunk says nothing.
-        if data < size_of::<Sctp>() + CHUNK_HEADER {
-            return Err(Malformed::Transport);
-        }
-        let (sctp, chunks) = Sctp::ref_from_prefix(transport).map_err(|_| Malformed::Scattered)?;
-        // What follows the packet is padding of the frame.
-        let chunks = chunks.get(..data - size_of::<Sctp>()).unwrap_or(chunks);
-        let event = Event::of_chunks(chunks).ok_or(Malformed::Scattered)?;
-        (sctp.source.get(), sctp.destination.get(), event as u8)
-    } else {
-        if data < size_of::<Udp>() {
-            return Err(Malformed::Transport);
-        }
-        let (udp, _) = Udp::ref_from_prefix(transport).map_err(|_| Malformed::Scattered)?;
-        (udp.source.get(), udp.destination.get(), 0)
-    };
+    let (source_port, destination_port, flags) = ports(protocol, transport, length - header_length)?;
     Ok(Verdict::Segment(Segment {
-        source: Endpoint::v4(source, source_port),
-        destination: Endpoint::v4(destination, destination_port),
+        source: Endpoint::of(source, source_port),
+        destination: Endpoint::of(destination, destination_port),
         length: header.length.get(),
         protocol,
         flags,
@@ -219,9 +201,75 @@ fn ipv4(packet: &[u8], available: usize, contiguous: bool) -> Result<Verdict, Ma
     }))
 }
 
+/// An IPv6 packet, likewise.
+fn ipv6(packet: &[u8], available: usize, contiguous: bool) -> Result<Verdict, Malformed> {
+    let short = |reason| if contiguous { reason } else { Malformed::Scattered };
+    let (header, _) = Ipv6::ref_from_prefix(packet).map_err(|_| short(Malformed::Ipv6))?;
+    let length = ipv6::HEADER + usize::from(header.length.get());
+    if header.version_class_flow.get() >> 28 != 6 || length > available {
+        return Err(Malformed::Ipv6);
+    }
+    // What is longer than any IPv4 packet, by its header at most, no port of Ethernet has; a jumbogram (RFC 2675), of
+    // length 0, is nothing that is known here.
+    let Ok(whole) = u16::try_from(length) else { return Ok(Verdict::Other) };
+    let upper = ipv6::upper(packet.get(..length).unwrap_or(packet)).ok_or(short(Malformed::Ipv6))?;
+    let (source, destination) = (Address::V6(header.source.get()), Address::V6(header.destination.get()));
+    let ipv6::Upper { protocol, at, fragment } = upper;
+    if ![TCP, UDP, SCTP].contains(&protocol) {
+        return Ok(Verdict::Other);
+    }
+    if fragment.is_some() {
+        return Ok(Verdict::Fragment { source, destination, protocol });
+    }
+    let start = usize::from(at);
+    let data = length.checked_sub(start).ok_or(Malformed::Ipv6)?;
+    let transport = packet.get(start..).unwrap_or_default();
+    let (source_port, destination_port, flags) = ports(protocol, transport, data)?;
+    Ok(Verdict::Segment(Segment {
+        source: Endpoint::of(source, source_port),
+        destination: Endpoint::of(destination, destination_port),
+        length: whole,
+        protocol,
+        flags,
+        header: at,
+        ttl: header.hop_limit,
+    }))
+}
+
+/// The ports of a transport header and payload of `data` bytes, of which `transport` is the part at hand, and
+/// [`Segment::flags`].
+#[inline]
+fn ports(protocol: u8, transport: &[u8], data: usize) -> Result<(u16, u16, u8), Malformed> {
+    if protocol == TCP {
+        if data < size_of::<Tcp>() {
+            return Err(Malformed::Transport);
+        }
+        let (tcp, _) = Tcp::ref_from_prefix(transport).map_err(|_| Malformed::Scattered)?;
+        Ok((tcp.source.get(), tcp.destination.get(), tcp.flags))
+    } else if protocol == SCTP {
+        // A packet without a chunk says nothing.
+        if data < size_of::<Sctp>() + CHUNK_HEADER {
+            return Err(Malformed::Transport);
+        }
+        let (sctp, chunks) = Sctp::ref_from_prefix(transport).map_err(|_| Malformed::Scattered)?;
+        // What follows the packet is padding of the frame.
+        let chunks = chunks.get(..data - size_of::<Sctp>()).unwrap_or(chunks);
+        let event = Event::of_chunks(chunks).ok_or(Malformed::Scattered)?;
+        Ok((sctp.source.get(), sctp.destination.get(), event as u8))
+    } else {
+        if data < size_of::<Udp>() {
+            return Err(Malformed::Transport);
+        }
+        let (udp, _) = Udp::ref_from_prefix(transport).map_err(|_| Malformed::Scattered)?;
+        Ok((udp.source.get(), udp.destination.get(), 0))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::net::IpAddr;
+
     use crate::tcp_flag;
     use etherparse::PacketBuilder;
 
@@ -235,6 +283,21 @@ mod tests {
             .syn();
         let mut frame = Vec::new();
         builder.write(&mut frame, payload).unwrap();
+        frame
+    }
+
+    /// A datagram over IPv6 after destination options, of which this is what follows "next header".
+    fn datagram_v6(options: &[u8]) -> Vec<u8> {
+        let mut frame = Vec::new();
+        PacketBuilder::ethernet2(PEER, MAC.0)
+            .ipv6([0x20; 16], [0xfd; 16], 9)
+            .udp(1, 2)
+            .write(&mut frame, b"payload")
+            .unwrap();
+        frame[14 + 6] = 60;
+        let length = 15 + 1 + options.len() as u16;
+        frame[14 + 4..14 + 6].copy_from_slice(&length.to_be_bytes());
+        frame.splice(14 + 40..14 + 40, [&[UDP], options].concat());
         frame
     }
 
@@ -339,6 +402,31 @@ mod tests {
     }
 
     #[test]
+    fn a_datagram_over_ipv6() {
+        let frame = datagram_v6(&[0, 1, 4, 0, 0, 0, 0]);
+        let Verdict::Segment(segment) = verdict(&frame) else { panic!("{:?}", verdict(&frame)) };
+        assert_eq!(segment.source, Endpoint::v6(u128::from_be_bytes([0x20; 16]), 1));
+        assert_eq!(segment.destination, Endpoint::v6(u128::from_be_bytes([0xfd; 16]), 2));
+        assert_eq!((segment.protocol, segment.header, segment.ttl, segment.length), (UDP, 48, 9, 63));
+        let lie = |at: usize, value: u8| {
+            let mut frame = frame.clone();
+            frame[at] = value;
+            verdict(&frame)
+        };
+        assert_eq!(lie(14, 0x40), Verdict::Malformed(Malformed::Ipv6));
+        assert_eq!(lie(19, 24), Verdict::Malformed(Malformed::Ipv6), "longer than the frame");
+        assert_eq!(lie(19, 15), Verdict::Malformed(Malformed::Transport));
+        assert_eq!(lie(19, 7), Verdict::Malformed(Malformed::Ipv6), "half an extension header");
+        assert_eq!(lie(55, 9), Verdict::Malformed(Malformed::Ipv6), "options beyond the end");
+        assert_eq!(lie(54, 58), Verdict::Other, "ICMPv6");
+        assert_eq!(parse(&frame[..56], frame.len(), MAC), Verdict::Malformed(Malformed::Scattered));
+        assert_eq!(parse(&frame[..40], frame.len(), MAC), Verdict::Malformed(Malformed::Scattered));
+        let mut multicast = frame.clone();
+        multicast[..2].copy_from_slice(&[0x33, 0x33]);
+        assert_eq!(verdict(&multicast), Verdict::Other, "neighbour discovery, for one");
+    }
+
+    #[test]
     fn options_are_seen_past() {
         let options = etherparse::Ipv4Options::try_from(&[1_u8, 1, 1, 0][..]).unwrap();
         let header = etherparse::Ipv4Header {
@@ -359,8 +447,8 @@ mod tests {
 
     #[test]
     fn agrees_with_an_independent_parser() {
-        bolero::check!().with_type::<(Vec<u8>, u16)>().for_each(|(noise, cut)| {
-            let mut frame = syn(b"payload");
+        bolero::check!().with_type::<(Vec<u8>, u16, bool)>().for_each(|(noise, cut, v6)| {
+            let mut frame = if *v6 { datagram_v6(&[0, 1, 4, 0, 0, 0, 0]) } else { syn(b"payload") };
             for (at, byte) in noise.iter().enumerate() {
                 let at = (at * 7 + usize::from(*byte)) % frame.len();
                 frame[at] = *byte;
@@ -370,13 +458,18 @@ mod tests {
                 // Strict about more than a director may be: the data offset of TCP, the length of UDP. What it
                 // does not take for that reason it still shows up to there.
                 let theirs = etherparse::LaxSlicedPacket::from_ethernet(&frame).unwrap();
-                let Some(etherparse::LaxNetSlice::Ipv4(ip)) = theirs.net else { panic!("not IPv4") };
-                assert_eq!(ip.header().source_addr(), std::net::IpAddr::from(segment.source.address()));
-                assert_eq!(
-                    ip.header().destination_addr(),
-                    std::net::IpAddr::from(segment.destination.address())
-                );
-                assert_eq!(ip.header().protocol().0, segment.protocol);
+                let (source, destination): (IpAddr, IpAddr) = match theirs.net {
+                    Some(etherparse::LaxNetSlice::Ipv4(ip)) => {
+                        assert_eq!(ip.header().protocol().0, segment.protocol);
+                        (ip.header().source_addr().into(), ip.header().destination_addr().into())
+                    }
+                    Some(etherparse::LaxNetSlice::Ipv6(ip)) => {
+                        (ip.header().source_addr().into(), ip.header().destination_addr().into())
+                    }
+                    other => panic!("not IP: {other:?}"),
+                };
+                assert_eq!(Address::from(source), segment.source.address());
+                assert_eq!(Address::from(destination), segment.destination.address());
                 let ports = match theirs.transport {
                     Some(etherparse::TransportSlice::Tcp(tcp)) => (tcp.source_port(), tcp.destination_port()),
                     Some(etherparse::TransportSlice::Udp(udp)) => (udp.source_port(), udp.destination_port()),

@@ -117,7 +117,7 @@ impl Core {
         let server = ServerView {
             slot: unclaimed.slot(),
             address: unclaimed.server(),
-            change: unclaimed.change(Direction::In),
+            change: unclaimed.load(Direction::In).change,
             forward: Forward::Masquerading,
         };
         let adopt = |number| ftp.pass_on(moment.number(unclaimed), number);

@@ -5,7 +5,8 @@
 
 use director_packet::{Change, Endpoint};
 
-use super::{Core, Frames, Lane, Load, Moment, Verdict, Way};
+use super::{Core, Frames, Lane, Moment, Verdict, Way};
+use crate::entry::Load;
 use crate::reason::Reason;
 use crate::scheduler::{Request, ServiceView};
 use crate::service::Forward;

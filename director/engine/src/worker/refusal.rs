@@ -146,7 +146,7 @@ impl Core {
         self.answer(moment, error, packet, from, &back);
     }
 
-    /// Tells the sender of an IPv4 packet of an error, likewise, by a way to it; not if its MAC address is not known.
+    /// Tells the sender of an IP packet of an error, likewise, by a way to it; not if its MAC address is not known.
     pub(super) fn reply_by(
         &mut self,
         moment: &Moment<'_>,
@@ -161,14 +161,13 @@ impl Core {
 
     fn answer(&mut self, moment: &Moment<'_>, error: icmp::Error, packet: &[u8], from: Address, back: &Back) {
         let Refusals { limiter, replies, identification } = &mut self.refusals;
-        let Some(source) = packet.get(12..16).and_then(|bytes| bytes.first_chunk::<4>()) else { return };
-        let Address::V4(from) = from else { return };
-        if from == 0 || replies.len() == replies.capacity() {
+        let Some(source) = icmp::source(packet) else { return };
+        if from.is_unspecified() || replies.len() == replies.capacity() {
             return;
         }
         // As Linux does: no limit on what the discovery of a path's MTU depends on.
         let is_limited = !matches!(error, icmp::Error::FragmentationNeeded(_));
-        if is_limited && !limiter.allows(Address::V4(u32::from_be_bytes(*source)), moment.milliseconds) {
+        if is_limited && !limiter.allows(source, moment.milliseconds) {
             return;
         }
         let mut body = [0; MAX_ERROR];
@@ -179,7 +178,7 @@ impl Core {
         }
         let mut bytes = [0; HEADER + MAX_ERROR];
         set_macs(&mut bytes, back.to, back.from);
-        bytes[12..14].copy_from_slice(&ether_type::IPV4);
+        bytes[12..14].copy_from_slice(&ether_type::of(body[0]));
         bytes[HEADER..].copy_from_slice(&body);
         replies.push(Reply { port: back.port, length: HEADER + length, bytes });
     }

@@ -173,6 +173,7 @@ impl Core {
             director_packet::Verdict::Malformed(malformed) => match malformed {
                 Malformed::Ethernet => Reason::MalformedEthernet,
                 Malformed::Ipv4 => Reason::MalformedIpv4,
+                Malformed::Ipv6 => Reason::MalformedIpv6,
                 Malformed::Ipv4Checksum => Reason::Ipv4Checksum,
                 Malformed::Transport => Reason::MalformedTransport,
                 Malformed::Scattered => Reason::ScatteredHeaders,

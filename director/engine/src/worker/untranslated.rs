@@ -1,10 +1,10 @@
 //! Packets that reach their server untranslated: by direct routing as they are, by a tunnel inside of others.
 
 use director_packet::ethernet::HEADER;
+use director_packet::related::Related;
 use director_packet::{Address, icmp, ipip};
 
 use super::refusal::decrement_ttl;
-use super::related::Related;
 use super::tables::Whose;
 use super::{Core, Frames, Moment, Verdict, Way};
 use crate::entry::Entry;
@@ -67,8 +67,8 @@ impl Core {
         entry: Entry<'_>,
         frames: &mut impl Frames,
     ) -> Verdict {
-        if let Err(reason) = related.verify(frames.head(at)) {
-            return Verdict::Drop(reason);
+        if let Err(why) = related.verify(frames.head(at)) {
+            return Verdict::Drop(why.into());
         }
         let (forward, server) = (entry.forward(), entry.server().address());
         moment.shared.servers.count(self.local.id(), entry.slot(), Direction::In, related.length);
@@ -114,8 +114,8 @@ impl Core {
         if entry.forward() != Forward::Tunnelling || entry.server().address() != server {
             return None;
         }
-        if let Err(reason) = related.verify(frame) {
-            return Some(Verdict::Drop(reason));
+        if let Err(why) = related.verify(frame) {
+            return Some(Verdict::Drop(why.into()));
         }
         let done = Some(Verdict::Drop(Reason::TunnelError));
         let [kind, code, .., high, low] = *frame.get(related.icmp..)?.first_chunk::<8>()?;

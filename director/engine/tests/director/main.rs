@@ -5,6 +5,7 @@ mod balancing;
 mod fragments;
 mod fuzz;
 mod hairpin;
+mod ipv6;
 mod lab;
 mod limits;
 mod marks;

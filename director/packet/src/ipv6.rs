@@ -1,0 +1,162 @@
+//! The chain of IPv6's extension headers (RFC 8200, section 4).
+
+use zerocopy::FromBytes;
+
+use crate::header::Ipv6;
+
+/// The length of the header without extensions, in bytes.
+pub const HEADER: usize = 40;
+
+/// Extension headers that are passed over before the packet counts as one of no known protocol: as many as RFC 8200
+/// (section 4.1) names, twice.
+const MOST: usize = 8;
+
+const HOP_BY_HOP: u8 = 0;
+const ROUTING: u8 = 43;
+const FRAGMENT: u8 = 44;
+const DESTINATION_OPTIONS: u8 = 60;
+
+/// The length of a fragment header, in bytes.
+pub const FRAGMENT_HEADER: usize = 8;
+
+/// What a fragment header says (RFC 8200, section 4.5).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct FragmentHeader {
+    /// Where it begins, in bytes from the IPv6 header on.
+    pub at: u16,
+    /// Where the place is that names it: the "next header" before it.
+    pub named_at: u16,
+    /// What follows it.
+    pub next: u8,
+    /// Where, in what can be fragmented, its data begins: bytes, a multiple of 8.
+    pub offset: u16,
+    /// Whether it is not the last.
+    pub more: bool,
+    /// What it has in common with the other fragments of its packet.
+    pub identification: u32,
+}
+
+/// What lies above the headers of an IPv6 packet.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Upper {
+    /// The protocol; of a fragment, what its header names; that of an extension header that is not for the director
+    /// to pass over.
+    pub protocol: u8,
+    /// Where it begins, in bytes from the IPv6 header on.
+    pub at: u16,
+    /// The fragment header, in a fragment.
+    pub fragment: Option<FragmentHeader>,
+}
+
+/// Goes along the extension headers. A fragment header on a packet that is whole (RFC 6946) is passed over as any
+/// other. None: the headers are not all in `packet`.
+#[must_use]
+pub fn upper(packet: &[u8]) -> Option<Upper> {
+    let (header, _) = Ipv6::ref_from_prefix(packet).ok()?;
+    let (mut protocol, mut at, mut named_at) = (header.next, HEADER, 6);
+    for _ in 0..MOST {
+        let field = || packet.get(at..)?.first_chunk::<8>();
+        let length = match protocol {
+            HOP_BY_HOP | DESTINATION_OPTIONS => (usize::from(field()?[1]) + 1) * 8,
+            // Where segments are left the packet is on its way to another address, which is Linux's to decide.
+            ROUTING if field()?[3] == 0 => (usize::from(field()?[1]) + 1) * 8,
+            FRAGMENT => {
+                let [next, _, high, low, a, b, c, d] = *field()?;
+                let place = u16::from_be_bytes([high, low]);
+                let fragment = FragmentHeader {
+                    // Each header is at most 2,048 bytes long, and there are few.
+                    at: at as u16,
+                    named_at: named_at as u16,
+                    next,
+                    offset: place & !7,
+                    more: place & 1 != 0,
+                    identification: u32::from_be_bytes([a, b, c, d]),
+                };
+                if fragment.offset != 0 || fragment.more {
+                    let at = (at + FRAGMENT_HEADER) as u16;
+                    return Some(Upper { protocol: next, at, fragment: Some(fragment) });
+                }
+                FRAGMENT_HEADER
+            }
+            _ => break,
+        };
+        protocol = field()?[0];
+        named_at = at;
+        at += length;
+    }
+    Some(Upper { protocol, at: at as u16, fragment: None })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A packet with these extension headers, each its kind and its bytes after "next header".
+    fn packet(extensions: &[(u8, &[u8])], protocol: u8, data: &[u8]) -> Vec<u8> {
+        let mut kinds = extensions.iter().map(|(kind, _)| *kind).chain([protocol]);
+        let mut packet = vec![0x60, 0, 0, 0, 0, 0, kinds.next().unwrap(), 64];
+        packet.extend([0xfd; 32]);
+        for ((_, bytes), next) in extensions.iter().zip(kinds) {
+            packet.push(next);
+            packet.extend(*bytes);
+        }
+        packet.extend(data);
+        let length = (packet.len() - HEADER) as u16;
+        packet[4..6].copy_from_slice(&length.to_be_bytes());
+        packet
+    }
+
+    const OPTIONS: &[u8] = &[0, 1, 4, 0, 0, 0, 0];
+
+    #[test]
+    fn nothing_in_between() {
+        let packet = packet(&[], 6, &[1; 20]);
+        assert_eq!(upper(&packet), Some(Upper { protocol: 6, at: 40, fragment: None }));
+        assert_eq!(upper(&packet[..39]), None);
+    }
+
+    #[test]
+    fn all_kinds() {
+        let long = [&[1, 1, 12][..], &[0; 12]].concat();
+        let chain: [(u8, &[u8]); 4] =
+            [(0, OPTIONS), (60, &long), (43, &[0, 0, 0, 0, 0, 0, 0]), (60, OPTIONS)];
+        let packet = packet(&chain, 17, &[1; 8]);
+        assert_eq!(upper(&packet), Some(Upper { protocol: 17, at: 40 + 8 + 16 + 8 + 8, fragment: None }));
+        for cut in 40..72 {
+            assert!(upper(&packet[..cut]).is_none_or(|upper| usize::from(upper.at) > cut), "{cut}");
+        }
+    }
+
+    #[test]
+    fn segments_that_are_left() {
+        let packet = packet(&[(43, &[0, 0, 1, 0, 0, 0, 0])], 6, &[1; 20]);
+        assert_eq!(upper(&packet), Some(Upper { protocol: 43, at: 40, fragment: None }));
+    }
+
+    #[test]
+    fn fragments() {
+        let first = packet(&[(0, OPTIONS), (44, &[0, 0, 1, 0, 0, 0, 9])], 17, &[1; 8]);
+        let fragment =
+            FragmentHeader { at: 48, named_at: 40, next: 17, offset: 0, more: true, identification: 9 };
+        assert_eq!(upper(&first), Some(Upper { protocol: 17, at: 56, fragment: Some(fragment) }));
+        let last = packet(&[(44, &[0, 1, 0x40, 0, 0, 0, 9])], 17, &[1; 8]);
+        let fragment =
+            FragmentHeader { at: 40, named_at: 6, next: 17, offset: 320, more: false, identification: 9 };
+        assert_eq!(upper(&last), Some(Upper { protocol: 17, at: 48, fragment: Some(fragment) }));
+        // One that is the whole packet.
+        let atomic = packet(&[(44, &[0, 0, 0, 0, 0, 0, 9])], 6, &[1; 20]);
+        assert_eq!(upper(&atomic), Some(Upper { protocol: 6, at: 48, fragment: None }));
+    }
+
+    #[test]
+    fn a_chain_without_end() {
+        let many = [(60, OPTIONS); 40];
+        let upper = upper(&packet(&many, 6, &[1; 20])).unwrap();
+        assert_eq!((upper.protocol, upper.at), (60, 40 + 64));
+        bolero::check!().with_type::<Vec<u8>>().for_each(|bytes| {
+            let mut packet = vec![0x60];
+            packet.extend(bytes);
+            let _ = super::upper(&packet);
+        });
+    }
+}
