@@ -12,7 +12,7 @@ mod packet;
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 
-use director_engine::service::{FALLBACK, PORT, Persistence, Protocol, SchedulerKind, ServiceSpec};
+use director_engine::service::{Engine, FALLBACK, PORT, Persistence, Protocol, SchedulerKind, ServiceSpec};
 use director_engine::{BURST, Reason, Verdict};
 use director_packet::fragment::{MAX_FRAME, cut};
 
@@ -216,6 +216,52 @@ fn no_allocation_of_any_scheduler() {
                 lab.pass(100);
             }
         }
+    }
+}
+
+#[test]
+fn no_allocation_of_ftp_and_calls_of_sip() {
+    const FTP: &str = "192.168.18.58:21";
+    const SIP: &str = "192.168.18.58:5060";
+    let mut lab = Lab::empty(10_000, 1);
+    lab.serve(tcp_key(FTP), &["192.168.2.71:21"]);
+    let persistence = Some(Persistence { timeout: 5, netmask: u32::MAX });
+    let engine = Some(Engine::Sip);
+    let spec = ServiceSpec { persistence, engine, ..ServiceSpec::new(SchedulerKind::RoundRobin) };
+    let sip = key(Protocol::Udp, SIP);
+    lab.control.catalog.add_service(sip, spec).unwrap();
+    lab.control.catalog.add_server(sip, point(SERVERS[0]), lab::weight(1)).unwrap();
+    lab.control.publish();
+    process(&mut lab, FRONT, Vec::new());
+    let expect = |lab: &mut Lab, port: u8, packet: &dyn Fn(String) -> Packet| {
+        let mut all = frames((0..32).map(|at| packet(client(at))), port);
+        // A frame lies in a buffer with room behind it.
+        all.iter_mut().for_each(|frame| frame.reserve(100));
+        let (verdicts, calls) = process(lab, port, all);
+        assert!(verdicts.iter().all(|verdict| *verdict == Verdict::Send(1 - port)), "{verdicts:?}");
+        assert_eq!(calls, 0);
+    };
+    let data =
+        |port: u16| move |client: String| client.rsplit_once(':').unwrap().0.to_owned() + &format!(":{port}");
+    expect(&mut lab, FRONT, &|client| tcp(&client, FTP, "S"));
+    expect(&mut lab, BACK, &|client| tcp("192.168.2.71:21", &client, "SA"));
+    let said = |client: String, text: &str, from: u32| {
+        tcp(&client, FTP, "PA").payload(text.as_bytes()).tcp(|header| header.sequence_number = from)
+    };
+    expect(&mut lab, FRONT, &|client| said(client, "PASV\r\nPORT 1,2,3,4,5,6\r\n", 1001));
+    expect(&mut lab, FRONT, &|client| {
+        let host = client.rsplit_once(':').unwrap().0.replace('.', ",");
+        said(client, &format!("PORT {host},11,185\r\nPASV\r\n"), 1025)
+    });
+    expect(&mut lab, BACK, &|client| {
+        tcp("192.168.2.71:21", &client, "PA")
+            .payload(b"227 (192,168,2,71,195,80)\r\n")
+            .tcp(|header| header.sequence_number = 1001)
+    });
+    expect(&mut lab, FRONT, &|client| tcp(&data(4001)(client), "192.168.18.58:50000", "S"));
+    expect(&mut lab, BACK, &|client| tcp("192.168.2.71:20", &data(3001)(client), "S"));
+    for text in ["x\r\nCall-ID: aaa@h\r\n", "x\r\ni: bbb\r\n"] {
+        expect(&mut lab, FRONT, &|client| udp(&client, SIP).payload(text.as_bytes()));
     }
 }
 

@@ -3,6 +3,7 @@
 
 mod balancing;
 mod fragments;
+mod ftp;
 mod fuzz;
 mod hairpin;
 mod ipv6;
