@@ -95,7 +95,7 @@ same "all cases were tried" "$(cases | wc -l)" "$count"
 
 # What is not built must be refused, not accepted and ignored.
 ipvsadm -C
-for refusal in "-A -t $SERVICE -s twos" "-A -f 1 -6 -s rr" "-A -u $SERVICE -s rr -p --pe nosuch"; do
+for refusal in "-A -t $SERVICE -s twos" "-A -u $SERVICE -s rr -p --pe nosuch"; do
     # shellcheck disable=SC2086
     refused ipvsadm $refusal
 done
