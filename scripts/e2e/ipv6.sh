@@ -34,9 +34,9 @@ done
 wait_until 10 client ping -6 -c 1 -W 1 $VIP6 >/dev/null || fail "the VIP does not answer ping"
 wait_until 10 server 1 ping -6 -c 1 -W 1 2001:db8:2::90 >/dev/null || fail "nor the other side"
 
-ipvsadm -A -t $SERVICE6 -s rr
-ipvsadm -a -t $SERVICE6 -r [2001:db8:2::71]:9999 -m
-ipvsadm -a -t $SERVICE6 -r [2001:db8:2::72]:9999 -m
+ipvsadm -A -t "$SERVICE6" -s rr
+ipvsadm -a -t "$SERVICE6" -r "[2001:db8:2::71]:9999" -m
+ipvsadm -a -t "$SERVICE6" -r "[2001:db8:2::72]:9999" -m
 same "six connections take turns" "72 71 72 71 72 71" "$(get6 6)"
 same "the listing" "TCP [2001:db8:18::58]:8888 rr
 -> [2001:db8:2::71]:9999 Masq 1 0 3
@@ -46,12 +46,12 @@ same "connections by family" "0 6" "$(status '.connections | "\(.active) \(.acti
 same "what was saved" "-A -t [2001:db8:18::58]:8888 -s rr
 -a -t [2001:db8:18::58]:8888 -r [2001:db8:2::71]:9999 -m -w 1
 -a -t [2001:db8:18::58]:8888 -r [2001:db8:2::72]:9999 -m -w 1" "$(ipvsadm -Sn)"
-refused ipvsadm -a -t $SERVICE6 -r 192.168.2.71:9999 -m
+refused ipvsadm -a -t "$SERVICE6" -r 192.168.2.71:9999 -m
 
 # A transfer in each direction, of more than a window.
 head --bytes=5MB /dev/urandom >"$STATE/files/random"
 same "a download" 5000000 "$(client curl -g -s --max-time 20 -o /dev/null -w '%{size_download}' "$URL6/files/random")"
-ipvsadm -d -t $SERVICE6 -r [2001:db8:2::72]:9999
+ipvsadm -d -t "$SERVICE6" -r "[2001:db8:2::72]:9999"
 same "an upload" "" "$(client curl -g -sS --max-time 20 -T "$STATE/files/random" "$URL6/uploads/random")"
 same "all of it" "$(sha256sum <"$STATE/files/random")" "$(sha256sum <"$STATE/server1/uploads/random")"
 
@@ -72,13 +72,13 @@ director ip link set front mtu 1500
 sleep 1
 
 # UDP, and an error of a server's translated for the client.
-ipvsadm -A -u $SERVICE6 -s rr
-ipvsadm -a -u $SERVICE6 -r [2001:db8:2::71]:9999 -m
-ipvsadm -a -u $SERVICE6 -r [2001:db8:2::72]:9999 -m
+ipvsadm -A -u "$SERVICE6" -s rr
+ipvsadm -a -u "$SERVICE6" -r "[2001:db8:2::71]:9999" -m
+ipvsadm -a -u "$SERVICE6" -r "[2001:db8:2::72]:9999" -m
 same "datagrams of four ports" "72 71 72 71" "$(udp6_get 4)"
-ipvsadm -d -u $SERVICE6 -r [2001:db8:2::72]:9999
-ipvsadm -e -u $SERVICE6 -r [2001:db8:2::71]:9999 -m -w 0
-ipvsadm -a -u $SERVICE6 -r [2001:db8:2::71]:9998 -m
+ipvsadm -d -u "$SERVICE6" -r "[2001:db8:2::72]:9999"
+ipvsadm -e -u "$SERVICE6" -r "[2001:db8:2::71]:9999" -m -w 0
+ipvsadm -a -u "$SERVICE6" -r "[2001:db8:2::71]:9998" -m
 same "a port nobody listens on" refused "$(client /usr/bin/python3 - <<END
 import socket
 s = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
@@ -92,7 +92,7 @@ except ConnectionRefusedError:
 END
 )"
 # No server at all: the director itself says so.
-ipvsadm -d -u $SERVICE6 -r [2001:db8:2::71]:9998
+ipvsadm -d -u "$SERVICE6" -r "[2001:db8:2::71]:9998"
 contains "no server" "refused" "$(client /usr/bin/python3 - <<END
 import socket
 s = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
@@ -108,9 +108,9 @@ END
 
 # Persistence by a prefix; a mark of IPv6.
 ipvsadm -C
-ipvsadm -A -t $SERVICE6 -s rr -p 60 -M 64
-ipvsadm -a -t $SERVICE6 -r [2001:db8:2::71]:9999 -m
-ipvsadm -a -t $SERVICE6 -r [2001:db8:2::72]:9999 -m
+ipvsadm -A -t "$SERVICE6" -s rr -p 60 -M 64
+ipvsadm -a -t "$SERVICE6" -r "[2001:db8:2::71]:9999" -m
+ipvsadm -a -t "$SERVICE6" -r "[2001:db8:2::72]:9999" -m
 same "one client, one server" 72 "$(get6 4 | tr ' ' '\n' | sort -u)"
 client ip address add 2001:db8:18::11/64 dev eth0 nodad
 same "its neighbour in the prefix" "This is 192.168.2.72." \
