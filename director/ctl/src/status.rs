@@ -304,7 +304,7 @@ back           0        0          0        0      0       0       0         0
 Worker  RxPackets  RxBytes  TxPackets  TxBytes  Drops  ToTwin  Queues
      1       1000    64000        950    60800     12      30  front:0 back:0
 
-Connections  42 of 1000000, 81.2 bytes each, on pages of 2 MiB; 3 persistence templates
+Connections  42 of 1000000, 81.2 bytes each, on pages of 2 MiB; 3 of 1000 over IPv6; 3 persistence templates
 Control      turns of 12 us (median), 90 us (99 %), 3000 us (longest)
 Drops        10 bad_header
               2 table_full
