@@ -56,7 +56,7 @@ timeouts! {
     /// UDP.
     udp = 300,
     /// Neither TCP nor UDP, and TCP before its first segment.
-    none = 2,
+    none = 3,
     /// TCP, SYN_SENT: the server has sent a SYN.
     syn_sent = 120,
     /// TCP, SYN_RECV: the client has sent a SYN.

@@ -94,7 +94,7 @@ fn what_is_left_out_has_its_default() {
     // IPVS's own.
     let timeouts = &config.timeouts;
     assert_eq!([timeouts.tcp, timeouts.tcpfin, timeouts.udp].map(Seconds::get), [900, 120, 300]);
-    assert_eq!([timeouts.none, timeouts.syn_sent, timeouts.syn_recv].map(Seconds::get), [2, 120, 60]);
+    assert_eq!([timeouts.none, timeouts.syn_sent, timeouts.syn_recv].map(Seconds::get), [3, 120, 60]);
     assert_eq!([timeouts.time_wait, timeouts.close, timeouts.close_wait].map(Seconds::get), [120, 10, 60]);
     assert_eq!([timeouts.last_ack, timeouts.listen, timeouts.synack].map(Seconds::get), [30, 120, 120]);
     let expected = [

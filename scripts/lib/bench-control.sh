@@ -52,6 +52,7 @@ start() {
 stop() {
     kill "$DIRECTOR"
     wait "$DIRECTOR" || die "the director ended badly: $(cat "$WORK/log")"
+    DIRECTOR=
 }
 
 tool() { "$BIN/directorctl" --directory "$WORK" exec -- ipvsadm "$@"; }
@@ -90,7 +91,7 @@ bench_control() {
     [[ $rounds =~ ^[1-9][0-9]*$ ]] || die "scripts/bench control [ROUNDS]"
     BIN=$(binaries)
     WORK=$(mktemp -d)
-    trap '[ -z "${DIRECTOR:-}" ] || kill "$DIRECTOR" 2>/dev/null; rm -rf "$WORK"' EXIT
+    trap '[ -z "${DIRECTOR:-}" ] || kill "$DIRECTOR" 2>/dev/null || true; rm -rf "$WORK"' EXIT
     rules 10000 10 >"$WORK/many"
     rules 1 10000 >"$WORK/one"
     configuration >"$WORK/empty.toml"

@@ -243,11 +243,16 @@ impl Director {
         let state = &mut *self.state.borrow_mut();
         let Some(port) = self.port_of(&state.seen, neighbour.interface) else { return };
         let hop = Hop { port, address: neighbour.address.into() };
-        let Ok(way) = state.control.shared().adjacencies.entry(hop) else {
-            tracing::warn!("no room for neighbour {}", neighbour.address);
+        let adjacencies = &state.control.shared().adjacencies;
+        // Of those that do not answer there are as many as anybody asks for: they get no place of their own.
+        let way = if neighbour.mac.is_some() { adjacencies.entry(hop).ok() } else { adjacencies.find(hop) };
+        let Some(way) = way else {
+            if neighbour.mac.is_some() {
+                tracing::warn!("no room for neighbour {}", neighbour.address);
+            }
             return;
         };
-        state.control.shared().adjacencies.set(way, neighbour.mac);
+        adjacencies.set(way, neighbour.mac);
         if neighbour.stale {
             state.stale.insert((neighbour.interface, neighbour.address), true);
         } else {

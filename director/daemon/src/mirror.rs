@@ -17,7 +17,9 @@ use netlink_packet_route::link::{LinkAttribute, LinkFlags};
 use netlink_packet_route::neighbour::{
     NeighbourAddress, NeighbourAttribute, NeighbourFlags, NeighbourMessage, NeighbourState,
 };
-use netlink_packet_route::route::{RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteType};
+use netlink_packet_route::route::{
+    RouteAddress, RouteAttribute, RouteFlags, RouteHeader, RouteMessage, RouteType,
+};
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use rtnetlink::{Handle, LinkUnspec, RouteMessageBuilder};
 
@@ -132,6 +134,10 @@ fn address(address: &RouteAddress) -> Option<Address> {
 /// Prefix, metric and meaning of a route of the main or the local table.
 fn understand(route: &RouteMessage) -> Option<(Prefix, u32, KernelRoute)> {
     let header = &route.header;
+    // What the kernel has noted of one destination, as its path's MTU, is no route.
+    if header.flags.contains(RouteFlags::Cloned) {
+        return None;
+    }
     let mut table = u32::from(header.table);
     let mut destination = match header.address_family {
         AddressFamily::Inet => Address::V4(0),

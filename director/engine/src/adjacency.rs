@@ -173,12 +173,28 @@ impl Adjacencies {
         self.len() == 0
     }
 
-    /// The entry of a next hop, made if there is none. Any thread may ask.
-    pub fn entry(&self, hop: Hop) -> Result<Adjacency, Full> {
+    /// The key of a next hop, and where its entry may lie.
+    #[inline]
+    fn places(&self, hop: Hop) -> (u64, impl Iterator<Item = usize> + use<>) {
         let key = USED | u64::from(hop.port) << 32 | u64::from(hop.address.fold());
         let mask = self.entries.len() - 1;
         let place = (key.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 40) as usize;
-        let mut places = (0..PROBES.min(self.entries.len())).map(|probe| (place + probe) & mask);
+        (key, (0..PROBES.min(self.entries.len())).map(move |probe| (place + probe) & mask))
+    }
+
+    /// The entry of a next hop, if there is one: what is only heard of needs none.
+    #[must_use]
+    pub fn find(&self, hop: Hop) -> Option<Adjacency> {
+        let (_, mut places) = self.places(hop);
+        places.find_map(|at| {
+            let way = Adjacency(at as u32);
+            (self.hop(way) == Some(hop)).then_some(way)
+        })
+    }
+
+    /// The entry of a next hop, made if there is none. Any thread may ask.
+    pub fn entry(&self, hop: Hop) -> Result<Adjacency, Full> {
+        let (key, mut places) = self.places(hop);
         let found = match hop.address {
             Address::V4(_) => places.find(|at| self.claim(*at, key)),
             Address::V6(address) => places.find(|at| self.claim_v6(*at, key | V6, address)),
@@ -328,6 +344,8 @@ mod tests {
         let hop = Hop { port: 3, address: Address::V4(0xc0a8_0247) };
         let entry = table.entry(hop).unwrap();
         assert_eq!(table.entry(hop), Ok(entry));
+        let never_used = Hop { port: 4, ..hop };
+        assert_eq!((table.find(hop), table.find(never_used), table.len()), (Some(entry), None, 1));
         assert_ne!(table.entry(Hop { port: 2, ..hop }), Ok(entry));
         assert_eq!(table.hop(entry), Some(hop));
         assert_eq!(table.link(entry), Link { port: 3, mac: None });
