@@ -137,6 +137,8 @@ pub struct Adjacencies {
     /// Of entries of IPv6: the halves of the address. Memory only where there are some.
     addresses: Box<[[AtomicU64; 2]]>,
     used: AtomicUsize,
+    /// Where an entry lies is nobody's to choose.
+    seed: ahash::RandomState,
     /// The ports, for the control core.
     exits: Mutex<Vec<Exit>>,
 }
@@ -158,7 +160,8 @@ impl Adjacencies {
         let free = || Entry { key: zero(), macs: zero(), rest: zero(), recent: zero() };
         let entries = std::iter::repeat_with(free).take(size).collect();
         let addresses = crate::servers::zeroed(size);
-        Self { entries, addresses, used: AtomicUsize::new(0), exits: Mutex::default() }
+        let seed = ahash::RandomState::new();
+        Self { entries, addresses, used: AtomicUsize::new(0), seed, exits: Mutex::default() }
     }
 
     /// How many next hops are known of.
@@ -178,8 +181,11 @@ impl Adjacencies {
     fn places(&self, hop: Hop) -> (u64, impl Iterator<Item = usize> + use<>) {
         let key = USED | u64::from(hop.port) << 32 | u64::from(hop.address.fold());
         let mask = self.entries.len() - 1;
-        let place = (key.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 40) as usize;
-        (key, (0..PROBES.min(self.entries.len())).map(move |probe| (place + probe) & mask))
+        let place = match hop.address {
+            Address::V4(_) => self.seed.hash_one(key),
+            Address::V6(address) => self.seed.hash_one((key, address)),
+        } as usize;
+        (key, (0..PROBES.min(self.entries.len())).map(move |probe| place.wrapping_add(probe) & mask))
     }
 
     /// The entry of a next hop, if there is one: what is only heard of needs none.
@@ -207,7 +213,7 @@ impl Adjacencies {
     fn claim(&self, at: usize, key: u64) -> bool {
         // The key alone is compared, and nothing else depends on it: an entry that was just made
         // has no MAC address, and that is what its zeroes say. So Relaxed does.
-        match self.entries[at].key.compare_exchange(0, key, Ordering::Relaxed, Ordering::Relaxed) {
+        match self.entries[at].claim(key) {
             Ok(_) => {
                 self.used.fetch_add(1, Ordering::Relaxed);
                 true
@@ -220,7 +226,7 @@ impl Adjacencies {
     fn claim_v6(&self, at: usize, key: u64, address: u128) -> bool {
         let (entry, halves) = (&self.entries[at], &self.addresses[at]);
         let [high, low] = [(address >> 64) as u64, address as u64];
-        match entry.key.compare_exchange(0, key, Ordering::Relaxed, Ordering::Relaxed) {
+        match entry.claim(key) {
             Ok(_) => {
                 halves[0].store(high, Ordering::Relaxed);
                 halves[1].store(low, Ordering::Relaxed);
@@ -316,6 +322,15 @@ impl Adjacencies {
 }
 
 impl Entry {
+    /// Gives a free entry this key; else tells the one it has. Reads first: that takes the cache line from nobody.
+    #[inline]
+    fn claim(&self, key: u64) -> Result<u64, u64> {
+        match self.key.load(Ordering::Relaxed) {
+            0 => self.key.compare_exchange(0, key, Ordering::Relaxed, Ordering::Relaxed),
+            found => Err(found),
+        }
+    }
+
     /// Only one thread, the control core's, changes an entry that is in use.
     fn refresh(&self, mac: Option<Mac>, exits: &[Exit]) {
         let port = (self.key.load(Ordering::Relaxed) >> 32) as u8;

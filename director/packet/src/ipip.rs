@@ -44,8 +44,8 @@ pub fn wrap(
         version_and_length: 0x45,
         service: inner.service & !ECN | ecn,
         length: U16::new(length),
-        // Nobody puts together what must not be cut (RFC 6864).
-        identification: U16::new(if flag == 0 { identification } else { 0 }),
+        // Always one of its own, as the kernel does: a packet that was put together is cut even with the flag.
+        identification: U16::new(identification),
         fragment: U16::new(flag),
         ttl: inner.ttl,
         protocol: IPIP,
@@ -63,8 +63,10 @@ pub fn wrap(
 #[must_use]
 pub fn unwrapped(frame: &mut [u8]) -> &mut [u8] {
     let packet = frame.get(HEADER..).and_then(|packet| Ipv4::ref_from_prefix(packet).ok());
-    let is_wrapped =
-        packet.is_some_and(|(outer, rest)| outer.protocol == IPIP && rest.len() >= size_of::<Ipv4>());
+    // In a later fragment lies anything.
+    let is_wrapped = packet.is_some_and(|(outer, rest)| {
+        outer.protocol == IPIP && outer.fragment.get() & 0x1fff == 0 && rest.len() >= size_of::<Ipv4>()
+    });
     if !is_wrapped {
         return frame;
     }
@@ -122,7 +124,7 @@ mod tests {
     fn what_must_not_be_cut() {
         let header = |frame: &[u8]| Ipv4Slice::from_slice(&frame[14..]).unwrap().header().to_header();
         let outer = header(&wrapped(&frame(0, true), true));
-        assert_eq!((outer.dont_fragment, outer.identification), (true, 0));
+        assert_eq!((outer.dont_fragment, outer.identification), (true, 7));
         let outer = header(&wrapped(&frame(0, true), false));
         assert_eq!((outer.dont_fragment, outer.identification), (false, 7));
     }
