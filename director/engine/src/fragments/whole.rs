@@ -122,7 +122,8 @@ impl Whole {
     pub(crate) fn next_part(&mut self, mtu: u16) -> Option<(&[u8], u8, bool)> {
         let part = *self.parts.get(self.at)?;
         let from = part.start + self.sent;
-        let to = part.end.min(from + fragment::room(mtu, self.header));
+        let is_short = self.header + (part.end - from) <= usize::from(mtu);
+        let to = if is_short { part.end } else { part.end.min(from + fragment::room(mtu, self.header)) };
         let is_first = self.sent == 0;
         (self.at, self.sent) = if to == part.end { (self.at + 1, 0) } else { (self.at, to - part.start) };
         let frame = self.memory.get(self.start..self.start + self.length).unwrap_or_default();

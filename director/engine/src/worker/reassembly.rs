@@ -80,6 +80,20 @@ impl Frames for One<'_> {
     }
 }
 
+impl Moment<'_> {
+    /// What becomes of a packet that was put together: none of its parts is longer than the MTU of the way on. They may
+    /// have become so though no fragment was: options that only the first one had make the others longer by as many
+    /// bytes of "no operation", as in Linux.
+    fn bounded(&self, verdict: Verdict) -> Verdict {
+        let port = match verdict {
+            Verdict::Send(port) => port,
+            Verdict::Hold(way) => self.shared.adjacencies.link(way).port,
+            other => return other,
+        };
+        self.snapshot.ports.get(usize::from(port)).map_or(verdict, |port| verdict.split(port.mtu))
+    }
+}
+
 impl Core {
     /// A fragment. Only those are kept that can be of a connection: to a virtual service's address, or from a real
     /// server's.
@@ -156,7 +170,8 @@ impl Worker {
             (None, Some(port)) => {
                 let moment =
                     Moment { now, milliseconds, port, port_number, snapshot, table, table_v6, shared };
-                core.whole(&moment, &mut whole)
+                let verdict = core.whole(&moment, &mut whole);
+                moment.bounded(verdict)
             }
         };
         core.reassembly.whole = Some(whole);

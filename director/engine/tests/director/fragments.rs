@@ -498,6 +498,56 @@ fn a_datagram_without_checksum_and_one_with_options() {
     assert_eq!(shape(&outcome.parts[1].frame).0, 1464);
 }
 
+/// A fragment without the options that are not to be in each.
+fn without_options(mut frame: Vec<u8>) -> Vec<u8> {
+    let header = usize::from(frame[14] & 15) * 4;
+    frame.drain(HEADER + 20..HEADER + header);
+    frame[14] = 0x45;
+    let length = frame.len() - HEADER;
+    frame[16..18].copy_from_slice(&(length as u16).to_be_bytes());
+    frame[24..26].fill(0);
+    let sum = director_packet::checksum::checksum(&frame[14..34]);
+    frame[24..26].copy_from_slice(&sum);
+    frame
+}
+
+/// Later fragments get room for all options, "no operation" in their place: what fitted may not fit any more.
+#[test]
+fn options_of_the_first_fragment_make_the_others_longer() {
+    let options = [[7, 39].as_slice(), &[4], &[0; 36], &[1]].concat();
+    let packet = udp(CLIENT, DNS).ip_options(&options).length(4_000).fragmentable();
+    for known in [true, false] {
+        let mut lab = lab(1);
+        lab.set_neighbour(BACK, "192.168.2.72", known);
+        let mut all = fragments(&packet, FRONT, &[1440, 1440 + 1480]);
+        for later in &mut all[1..] {
+            *later = without_options(std::mem::take(later));
+        }
+        let lengths: Vec<_> = all.iter().map(|frame| frame.len() - HEADER).collect();
+        assert_eq!(lengths, [1500, 1500, 1040]);
+        let outcome = send(&mut lab, FRONT, all);
+        let shapes = outcome.parts.iter().map(|made| shape(&made.frame));
+        let lengths: Vec<_> = shapes.map(|shape| (shape.0, 60 + shape.1)).collect();
+        assert_eq!(lengths, [(0, 1500), (1440, 1500), (2880, 100), (2920, 1080)]);
+        if known {
+            assert_eq!(received(&lab, &outcome.parts).0, TO_SERVER);
+        } else {
+            assert!(outcome.parts.iter().all(|made| matches!(made.verdict, Verdict::Hold(_))));
+        }
+    }
+}
+
+/// A last part that fits exactly stays one, whatever the MTU is a multiple of.
+#[test]
+fn a_last_part_as_long_as_the_mtu() {
+    let mut lab = lab(1);
+    lab.network.ports[1].mtu = 1_003;
+    lab.renew_network();
+    let outcome = send(&mut lab, FRONT, fragments(&question(20 + 800 + 983), FRONT, &[800]));
+    let shapes = outcome.parts.iter().map(|made| shape(&made.frame));
+    assert_eq!(shapes.map(|shape| shape.1).collect::<Vec<_>>(), [800, 983]);
+}
+
 /// However a packet is cut and whichever way it goes, what an independent receiver puts together is what the same
 /// packet in one piece becomes.
 #[test]
