@@ -57,7 +57,11 @@ wait "$wire"
 contains "fragments to the server" "$CLIENT" "$(cat "$WORK/wire")"
 same "an entry for each socket" 2 "$(ipvsadm -Lnc | grep -c '^UDP')"
 
-# A first fragment alone, and one that lies over another: nothing comes of them.
+# A first fragment alone, and one that lies over another: nothing comes of them; about the first its sender is told
+# after half a minute.
+client timeout 60 tcpdump -Z root -i eth0 -nn -l -c 1 'icmp[0] == 11' >"$WORK/late" 2>/dev/null &
+late=$!
+sleep 1
 before=$(status .drops.fragment_overlap)
 client /usr/bin/python3 - "$CLIENT" "$VIP" <<'END'
 import socket
@@ -94,3 +98,6 @@ client ip link set eth0 mtu 1000
 for number in 1 2; do server $number ip link set eth0 mtu 1500; done
 wait_until 5 mtus_are "[1000,1500]" || fail "the MTU is not followed"
 same "the other way" ok "$(talk 1400 900 1440 8000)"
+
+wait "$late" || fail "nobody was told of a fragment that never came"
+contains "of a packet that was never complete" "$VIP > $CLIENT: ICMP ip reassembly time exceeded" "$(cat "$WORK/late")"

@@ -119,6 +119,8 @@ impl Director {
                 let began = Instant::now();
                 let moved = pump.turn(control, now, &mut asked);
                 let progress = control.poll(tick, BUDGET);
+                // Milliseconds wrap, as the rate limit expects.
+                control.expire_fragments(tick, now as u32, |port, frame| pump.send_made(port, frame));
                 // The last counters are the control core's own.
                 if let Some(own) = self.counters.last() {
                     control.take_lost_fragments(|port, reason, count| {

@@ -217,9 +217,14 @@ impl Pump {
             let (Some(service), Ok(frame)) = (held.service, held.mbuf.data_mut()) else { continue };
             // Milliseconds wrap, as the rate limit expects.
             let Some((port, frame)) = control.host_unreachable(frame, service, now as u32) else { continue };
-            if let Ok(mbuf) = self.pool.copy_from_slice(&frame) {
-                self.send(port.into(), Outgoing { mbuf, own: true });
-            }
+            self.send_made(port, &frame);
+        }
+    }
+
+    /// Sends a frame of the director's own on a port.
+    pub(crate) fn send_made(&mut self, port: u8, frame: &[u8]) {
+        if let Ok(mbuf) = self.pool.copy_from_slice(frame) {
+            self.send(port.into(), Outgoing { mbuf, own: true });
         }
     }
 

@@ -9,7 +9,7 @@ use director_packet::fragment;
 use director_packet::icmp::{self, MAX_ERROR};
 use director_packet::ipip;
 use director_packet::nat::{End, set_macs};
-use director_packet::{Address, Change, Endpoint, Verdict as Parsed, parse};
+use director_packet::{Address, Change, Endpoint, Mac, Verdict as Parsed, parse};
 
 use crate::adjacency::Adjacencies;
 use crate::catalog::Catalog;
@@ -314,7 +314,6 @@ impl Control {
         let cycle = Cycle { servers, templates, ftp, now, budget, drop_entry: self.sysctls.drop_entry };
         let mut progress = self.v4.poll(&cycle);
         progress.behind |= self.v6.poll(&cycle).behind;
-        self.shared.fragments.expire(now);
         if self.v4.is_purging() || self.v6.is_purging() {
             // Templates go when their connections have gone.
             self.sweep.purge();
@@ -325,6 +324,37 @@ impl Control {
             self.collecting = self.catalog.has_trash().then(|| self.v4.keeper.grace());
         }
         progress
+    }
+
+    /// Gives up packets of which fragments are missing for too long. Who sent the first fragment of one is told, back
+    /// the way it came, as often as the rate limit allows: `send` is given the port and the frame. To be called as
+    /// often as [`Self::poll`]; `milliseconds` are of any clock.
+    pub fn expire_fragments(&mut self, now: Tick, milliseconds: u32, mut send: impl FnMut(u8, &[u8])) {
+        let Self { shared, network, limiter, identification, .. } = self;
+        shared.fragments.expire(now, |first| {
+            let port = network.ports.get(usize::from(first.port()));
+            let (Some(port), Some((_, header))) = (port, first.headers().split_first_chunk::<HEADER>())
+            else {
+                return;
+            };
+            let Some((source, destination)) = icmp::ends(header) else { return };
+            let is_to_us = network.local.contains(&destination);
+            let from = if is_to_us { destination } else { port.address_for(Endpoint::of(destination, 0)) };
+            if from.is_unspecified() || !limiter.allows(source, milliseconds) {
+                return;
+            }
+            let frame = first.frame(MAX_ERROR);
+            let (Some(back), Some(packet)) =
+                (frame.get(6..12).and_then(<[u8]>::first_chunk), frame.get(HEADER..))
+            else {
+                return;
+            };
+            let error = icmp::Error::ReassemblyTimeExceeded;
+            *identification = identification.wrapping_add(1);
+            if let Some(frame) = error_frame(error, packet, from, *identification, Mac(*back), port.mac) {
+                send(first.port(), &frame);
+            }
+        });
     }
 
     /// The fragments that were taken ([`crate::Verdict::Keep`]) and given up since this was last asked: the port they
@@ -349,7 +379,7 @@ impl Control {
         milliseconds: u32,
     ) -> Option<(u8, Vec<u8>)> {
         let frame = ipip::unwrapped(frame);
-        let mac = director_packet::Mac(*frame.first_chunk()?);
+        let mac = Mac(*frame.first_chunk()?);
         // Of a packet in several buffers this is the first; that is enough.
         let segment = match parse(frame, usize::MAX, mac) {
             Parsed::Segment(segment) => segment,
@@ -364,19 +394,11 @@ impl Control {
             return None;
         }
         Change::between(segment.destination, service).put_back(frame, &segment, End::Destination);
-        let mut body = [0; MAX_ERROR];
         self.identification = self.identification.wrapping_add(1);
         let packet = frame.get(HEADER..)?;
         let error = icmp::Error::HostUnreachable;
-        let length = icmp::error(error, packet, service.address(), self.identification, &mut body);
-        if length == 0 {
-            return None;
-        }
-        let mut out = vec![0; HEADER];
-        set_macs(&mut out, link.mac?, port.mac);
-        out[12..14].copy_from_slice(&ether_type::of(body[0]));
-        out.extend(&body[..length]);
-        Some((link.port, out))
+        let frame = error_frame(error, packet, service.address(), self.identification, link.mac?, port.mac)?;
+        Some((link.port, frame))
     }
 
     /// Lists connections, then persistence templates: those of `count` places from `from` on. Returns where to go
@@ -427,4 +449,25 @@ impl Control {
     pub fn active(&self) -> u64 {
         self.v4.table.counters().active
     }
+}
+
+/// The frame of an ICMP error about an IP packet, if one may be sent about it.
+fn error_frame(
+    error: icmp::Error,
+    packet: &[u8],
+    from: Address,
+    identification: u16,
+    to_mac: Mac,
+    from_mac: Mac,
+) -> Option<Vec<u8>> {
+    let mut body = [0; MAX_ERROR];
+    let length = icmp::error(error, packet, from, identification, &mut body);
+    if length == 0 {
+        return None;
+    }
+    let mut frame = vec![0; HEADER];
+    set_macs(&mut frame, to_mac, from_mac);
+    frame[12..14].copy_from_slice(&ether_type::of(body[0]));
+    frame.extend(&body[..length]);
+    Some(frame)
 }

@@ -23,6 +23,7 @@ use director_flow::Tick;
 use director_packet::fragment::{Fragment, MAX_HEADER};
 
 use crate::reason::Reason;
+pub(crate) use shard::First;
 use shard::Shard;
 pub(crate) use whole::Whole;
 
@@ -166,10 +167,11 @@ impl Fragments {
         whole.complete();
     }
 
-    /// Gives up what has waited long enough.
-    pub(crate) fn expire(&self, now: Tick) {
+    /// Gives up what has waited long enough; shows the first fragment of each packet of which that came, under the
+    /// lock of its table.
+    pub(crate) fn expire(&self, now: Tick, mut first: impl FnMut(First<'_>)) {
         for shard in &self.shards {
-            lock(shard).expire(now, PATIENCE, |port, reason| self.lose(port, reason));
+            lock(shard).expire(now, PATIENCE, |port, reason| self.lose(port, reason), &mut first);
         }
     }
 

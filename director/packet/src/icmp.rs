@@ -30,6 +30,8 @@ pub enum Error {
     FragmentationNeeded(u16),
     /// Time exceeded in transit (type 11, code 0), or hop limit exceeded (of IPv6, type 3, code 0).
     TimeExceeded,
+    /// Time exceeded in reassembly (type 11, code 1; of IPv6 type 3, code 1).
+    ReassemblyTimeExceeded,
     /// What another error says whose type and code are these, and whose type has nothing in the last two bytes.
     As {
         /// The type.
@@ -48,6 +50,7 @@ impl Error {
             Self::PortUnreachable => (3, 3, 0),
             Self::FragmentationNeeded(mtu) => (3, 4, mtu as u32),
             Self::TimeExceeded => (11, 0, 0),
+            Self::ReassemblyTimeExceeded => (11, 1, 0),
             Self::As { kind, code } => (kind, code, 0),
         }
     }
@@ -60,6 +63,7 @@ impl Error {
             Self::PortUnreachable => (1, 4, 0),
             Self::FragmentationNeeded(mtu) => (2, 0, mtu as u32),
             Self::TimeExceeded => (3, 0, 0),
+            Self::ReassemblyTimeExceeded => (3, 1, 0),
             Self::As { kind, code } => (kind, code, 0),
         }
     }
@@ -87,12 +91,18 @@ pub fn error(
     }
 }
 
-/// Where an IP packet comes from.
+/// Where an IP packet comes from, and where it goes.
 #[must_use]
-pub fn source(packet: &[u8]) -> Option<Address> {
+pub fn ends(packet: &[u8]) -> Option<(Address, Address)> {
     match packet.first()? >> 4 {
-        4 => Some(Address::V4(Ipv4::ref_from_prefix(packet).ok()?.0.source.get())),
-        6 => Some(Address::V6(Ipv6::ref_from_prefix(packet).ok()?.0.source.get())),
+        4 => {
+            let (header, _) = Ipv4::ref_from_prefix(packet).ok()?;
+            Some((Address::V4(header.source.get()), Address::V4(header.destination.get())))
+        }
+        6 => {
+            let (header, _) = Ipv6::ref_from_prefix(packet).ok()?;
+            Some((Address::V6(header.source.get()), Address::V6(header.destination.get())))
+        }
         _ => None,
     }
 }
@@ -199,6 +209,7 @@ mod tests {
             (Error::PortUnreachable, (1, 4, [0; 4])),
             (Error::FragmentationNeeded(1280), (2, 0, [0, 0, 5, 0])),
             (Error::TimeExceeded, (3, 0, [0; 4])),
+            (Error::ReassemblyTimeExceeded, (3, 1, [0; 4])),
         ] {
             let mut out = [0; MAX_ERROR];
             let length = error(what, &packet, Address::V6(0xfd << 120 | 1), 1, &mut out);

@@ -97,6 +97,44 @@ pub(super) struct Shard {
     newest: u32,
 }
 
+/// The first fragment of a packet that is not complete.
+pub(crate) struct First<'a> {
+    shard: &'a Shard,
+    opening: &'a Opening,
+    /// The first piece of one of the packet's fragments.
+    fragments: u32,
+}
+
+impl First<'_> {
+    /// The port it came in on.
+    pub(crate) const fn port(&self) -> u8 {
+        self.opening.port
+    }
+
+    /// The headers of Ethernet and of IP, as they came.
+    pub(crate) fn headers(&self) -> &[u8] {
+        self.opening.bytes()
+    }
+
+    /// The frame, but no more of its data than so many bytes.
+    pub(crate) fn frame(&self, most: usize) -> Vec<u8> {
+        let mut frame = self.opening.bytes().to_vec();
+        let mut fragment = self.fragments;
+        while let Some(other) = self.shard.pieces.get(fragment as usize).filter(|piece| piece.offset != 0) {
+            fragment = other.other;
+        }
+        let (mut piece, mut left) = (fragment, None);
+        while let Some(Piece { next, length, .. }) = self.shard.pieces.get(piece as usize) {
+            let there = left.unwrap_or(usize::from(*length).min(most));
+            let place = piece as usize * PIECE;
+            let bytes = self.shard.bytes.get(place..place + there.min(PIECE)).unwrap_or_default();
+            frame.extend_from_slice(bytes);
+            (piece, left) = (*next, Some(there - bytes.len()));
+        }
+        frame
+    }
+}
+
 /// Whether of a range of units all, none or some are in a map.
 #[derive(PartialEq, Eq)]
 enum Covered {
@@ -243,11 +281,20 @@ impl Shard {
         self.free(at, |_| ());
     }
 
-    /// Gives up what came so many ticks ago.
-    pub(super) fn expire(&mut self, now: Tick, patience: u32, mut lost: impl FnMut(u8, Reason)) {
+    /// Gives up what came so many ticks ago; shows the first fragment of each packet of which that came.
+    pub(super) fn expire(
+        &mut self,
+        now: Tick,
+        patience: u32,
+        mut lost: impl FnMut(u8, Reason),
+        mut first: impl FnMut(First<'_>),
+    ) {
         while let Some(datagram) = self.datagrams.get(self.oldest as usize)
             && now.since(datagram.since) >= patience
         {
+            if datagram.opening.length > 0 {
+                first(First { shard: self, opening: &datagram.opening, fragments: datagram.fragments });
+            }
             self.give_up(self.oldest, Reason::FragmentTimeout, &mut lost);
         }
     }

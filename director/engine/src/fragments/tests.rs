@@ -178,7 +178,7 @@ fn any_fragments_against_a_model() {
             }
         }
         let waiting: u64 = models.iter().map(|model| model.fragments).sum();
-        fragments.expire(START.plus(300));
+        fragments.expire(START.plus(300), |_| ());
         let lost = losses(&fragments);
         let timed_out =
             lost.iter().filter(|loss| loss.1 == "fragment_timeout").map(|loss| loss.2).sum::<u64>();
@@ -195,9 +195,9 @@ fn given_up_after_half_a_minute() {
     assert_eq!(add_at(&fragments, &part(&frame, 0, 1480), 3, START), Added::Kept);
     // What comes later does not make it wait longer.
     assert_eq!(add_at(&fragments, &part(&frame, 1480, 2960), 2, START.plus(200)), Added::Kept);
-    fragments.expire(START.plus(299));
+    fragments.expire(START.plus(299), |_| ());
     assert_eq!(losses(&fragments), []);
-    fragments.expire(START.plus(300));
+    fragments.expire(START.plus(300), |_| ());
     assert_eq!(losses(&fragments), [(2, "fragment_timeout", 1), (3, "fragment_timeout", 1)]);
     assert_eq!(room(&fragments), ALL_FREE);
     assert_eq!(
@@ -205,6 +205,35 @@ fn given_up_after_half_a_minute() {
         Added::Kept,
         "of another, as far as anybody knows"
     );
+}
+
+/// Of a packet that is given up the first fragment is shown, if it came: as it came.
+#[test]
+fn the_first_fragment_of_what_is_given_up() {
+    let fragments = Fragments::new();
+    let shown = |now, most| {
+        let mut shown = Vec::new();
+        fragments.expire(now, |first| {
+            assert_eq!(first.headers(), &first.frame(0)[..]);
+            shown.push((first.port(), first.frame(most)));
+        });
+        shown
+    };
+    for (at, length) in (1..).zip([8, 504, 512, 520, 1024, 1032, 1472]) {
+        let frame = frame(1, at, 4_000);
+        let (first, others) =
+            (part(&frame, 0, length), [part(&frame, 1480, 2960), part(&frame, 2960, 4_000)]);
+        add_at(&fragments, &others[0], 2, START);
+        add_at(&fragments, &first, 3, START);
+        add_at(&fragments, &others[1], 4, START);
+        let most = 548;
+        let expected = first[..(HEADER + 20 + most).min(first.len())].to_vec();
+        assert_eq!(shown(START.plus(300), most), [(3, expected)], "{length}");
+        for other in &others {
+            add_at(&fragments, other, 2, START);
+        }
+        assert_eq!(shown(START.plus(300), most), [], "without it nothing is shown");
+    }
 }
 
 /// However many packets are begun, or how much of each comes, memory stays the same, the latest can be completed, and
@@ -225,7 +254,7 @@ fn a_flood_of_first_fragments() {
         let added = add(&fragments, &part(&latest, 0, 1480));
         assert_eq!(taken(&fragments, added).frame(), latest);
         let full: u64 = losses(&fragments).iter().map(|loss| loss.2).sum();
-        fragments.expire(START.plus(300));
+        fragments.expire(START.plus(300), |_| ());
         let late: u64 = losses(&fragments).iter().map(|loss| loss.2).sum();
         assert!(full > 0 && late > 0 && late <= (SHARDS * DATAGRAMS) as u64);
         assert_eq!(full + late, kept);

@@ -161,7 +161,7 @@ impl Core {
 
     fn answer(&mut self, moment: &Moment<'_>, error: icmp::Error, packet: &[u8], from: Address, back: &Back) {
         let Refusals { limiter, replies, identification } = &mut self.refusals;
-        let Some(source) = icmp::source(packet) else { return };
+        let Some((source, _)) = icmp::ends(packet) else { return };
         if from.is_unspecified() || replies.len() == replies.capacity() {
             return;
         }

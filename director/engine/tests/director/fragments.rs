@@ -239,6 +239,37 @@ fn a_fragment_alone() {
     }
 }
 
+/// Whose first fragment came is told from the address that it was sent to; a server, whose packet is only passing, from
+/// the director's own on that side. As often as any are told.
+#[test]
+fn who_waited_in_vain_is_told() {
+    let mut lab = lab(1);
+    let question = fragments(&question(3_000), FRONT, &[1480]).remove(0);
+    let answer = fragments(&answer(3_000), BACK, &[1480]).remove(0);
+    send(&mut lab, FRONT, vec![question.clone()]);
+    send(&mut lab, BACK, vec![answer]);
+    lab.pass(29_900);
+    assert_eq!(lab.told(), [""; 0]);
+    lab.pass(200);
+    let quoted = lab.told.iter().find(|(port, _)| *port == FRONT).unwrap().1[HEADER + 28..].to_vec();
+    assert_eq!(quoted, question[HEADER..HEADER + 548], "as it came");
+    let mut told = lab.told();
+    told.sort();
+    assert_eq!(
+        told,
+        [
+            "back 192.168.2.90 > 192.168.2.72: icmp 11/1 about 192.168.2.72:5353 > 192.168.18.10:2001 ttl 64 ttl 64",
+            "front 192.168.18.58 > 192.168.18.10: icmp 11/1 about 192.168.18.10:2001 > 192.168.18.58:53 ttl 64 ttl 64",
+        ]
+    );
+    for id in 0..20 {
+        let packet = udp(CLIENT, DNS).length(2_000).fragmentable().ip(|ip| ip.identification = id);
+        send(&mut lab, FRONT, fragments(&packet, FRONT, &[1480])[..1].to_vec());
+    }
+    lab.pass(40_000);
+    assert_eq!(lab.told().len(), 6);
+}
+
 /// What only a service's, or a server's, fragments are: others' are the kernel's at once.
 #[test]
 fn whose_fragments_are_kept() {

@@ -92,6 +92,8 @@ pub(crate) struct Lab {
     pub(crate) workers: Vec<Worker>,
     pub(crate) network: Network,
     pub(crate) milliseconds: u64,
+    /// What the control core has sent: the port and the frame.
+    pub(crate) told: Vec<(u8, Vec<u8>)>,
 }
 
 impl Lab {
@@ -133,7 +135,7 @@ impl Lab {
             ip_forward: true,
             ip_forward_v6: true,
         };
-        let mut lab = Self { control, workers, network, milliseconds: 5_000 };
+        let mut lab = Self { control, workers, network, milliseconds: 5_000, told: Vec::new() };
         for host in ["192.168.18.1", "192.168.18.10", "192.168.18.11"] {
             lab.set_neighbour(FRONT, host, true);
         }
@@ -236,6 +238,14 @@ impl Lab {
     pub(crate) fn poll(&mut self) {
         self.workers.iter_mut().for_each(Worker::quiescent);
         self.control.poll(self.now(), 10_000);
+        let told = |port, frame: &[u8]| self.told.push((port, frame.to_vec()));
+        self.control.expire_fragments(Tick::from_millis(self.milliseconds), self.milliseconds as u32, told);
+    }
+
+    /// What the control core has sent since it was last asked.
+    pub(crate) fn told(&mut self) -> Vec<String> {
+        let told = std::mem::take(&mut self.told);
+        told.iter().map(|(port, frame)| self.sent(*port, frame)).collect()
     }
 
     /// What becomes of a packet that a host in front of the director sends.

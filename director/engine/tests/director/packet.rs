@@ -390,6 +390,9 @@ fn describe_quoted(quoted: &[u8]) -> String {
     let mut text = format!("{ends} ttl {}", header.time_to_live);
     if let Ok(ip) = Ipv4Slice::from_slice(quoted) {
         let payload = ip.payload().payload;
+        if header.is_fragmenting_payload() {
+            return text;
+        }
         let right = if header.protocol == IpNumber::TCP {
             TcpHeader::from_slice(payload)
                 .map(|(tcp, data)| same(tcp.checksum, tcp.calc_checksum_ipv4(&header, data).unwrap()))

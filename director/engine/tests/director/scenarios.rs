@@ -131,6 +131,7 @@ impl Scene {
             ["wait", seconds] => {
                 let seconds: f64 = number(seconds)?;
                 self.lab.pass((seconds * 1000.0) as u64);
+                return Ok(self.lab.told().into_iter().map(|line| format!("-> {line}")).collect());
             }
             ["set", name, value] => self.set(name, number(value)?)?,
             ["ip_forward", value] => {
