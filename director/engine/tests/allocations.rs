@@ -246,7 +246,9 @@ fn no_allocation_of_ftp_and_calls_of_sip() {
     expect(&mut lab, FRONT, &|client| tcp(&client, FTP, "S"));
     expect(&mut lab, BACK, &|client| tcp("192.168.2.71:21", &client, "SA"));
     let said = |client: String, text: &str, from: u32| {
-        tcp(&client, FTP, "PA").payload(text.as_bytes()).tcp(|header| header.sequence_number = from)
+        let numbers = (from, 1001);
+        let packet = tcp(&client, FTP, "PA").payload(text.as_bytes());
+        packet.tcp(|header| (header.sequence_number, header.acknowledgment_number) = numbers)
     };
     expect(&mut lab, FRONT, &|client| said(client, "PASV\r\nPORT 1,2,3,4,5,6\r\n", 1001));
     expect(&mut lab, FRONT, &|client| {

@@ -11,11 +11,13 @@
 //!   goes out as a probe that the client must acknowledge.
 //! - An address is then sent as a whole, with any segment that touches it, until the client has it. One change at a
 //!   time is remembered: what a second one comes before is sent without it, and the server repeats the rest.
+//! - A server that accepts another connection (SYN, ACK) says where both streams begin; nothing of the old ones counts
+//!   any more. A client's SYN alone may be anybody's.
 
 use std::net::{IpAddr, Ipv4Addr};
 
 use director_packet::tcp::Edge;
-use director_packet::tcp_flag::{FIN, PSH, SYN};
+use director_packet::tcp_flag::{ACK, FIN, PSH, SYN};
 
 use super::command::{Command, Line};
 use super::reply::{ADDRESS, Awaited, Found, Reply};
@@ -27,9 +29,17 @@ pub(crate) struct Segment<'a> {
     pub(crate) sequence: u32,
     pub(crate) flags: u8,
     pub(crate) payload: &'a [u8],
-    /// Whether it begins a connection. A SYN that does not says nothing of either stream.
-    pub(crate) opens: bool,
+    /// How much of the other side's stream has come, by the sender's numbers, if it says so.
+    pub(crate) acknowledged: Option<u32>,
 }
+
+/// How many data connections a control connection may be waiting for; a further one takes the place of the oldest. A
+/// client's `PORT` or `PASV` replaces the one before (RFC 959, section 3.2), so one is enough for most.
+const WAITING: usize = 4;
+
+/// The numbers of a stream so near the next are of the same connection: a SYN with those before is an old one, and what
+/// is missing before those after was lost.
+const RECENT: u32 = 1 << 20;
 
 impl Segment<'_> {
     /// Where its payload begins in the stream.
@@ -152,6 +162,8 @@ pub(crate) struct Control {
     extended: u8,
     /// Whether 227, whose addresses are those of IPv4, can be meant.
     is_v4: bool,
+    /// What was expected last, the oldest first.
+    expected: [Option<Expected>; WAITING],
 }
 
 impl Control {
@@ -167,26 +179,37 @@ impl Control {
             passive: 0,
             extended: 0,
             is_v4,
+            expected: [None; WAITING],
         }
     }
 
-    /// A client's segment that was seen for the first time is read; `expect` is told of data connections. If it
-    /// refuses one, or the segment is ahead of the stream, the segment is to be dropped, and nothing has changed.
+    /// At a segment, of the server or of the client, that is the first with a payload: where it begins, and how much of
+    /// the other stream has come, both streams begin.
+    pub(crate) fn begin(is_v4: bool, segment: &Segment<'_>, is_server: bool) -> Self {
+        let (own, other) = (Some(segment.begin()), segment.acknowledged);
+        let (client, server) = if is_server { (other, own) } else { (own, other) };
+        Self { client, server, ..Self::new(is_v4) }
+    }
+
+    /// A client's segment that was seen for the first time is read; `expect` is told of data connections, with the one
+    /// that gives way to each. If it refuses one, or the segment is ahead of the stream, the segment is to be dropped,
+    /// and nothing has changed.
     pub(crate) fn client_sends(
         &mut self,
         segment: &Segment<'_>,
-        mut expect: impl FnMut(Expected) -> Result<(), Reason>,
+        mut expect: impl FnMut(Expected, Option<Expected>) -> Result<(), Reason>,
     ) -> Result<(), Reason> {
         let mut next = *self;
-        if segment.opens {
-            next = Self::new(self.is_v4);
-            next.client = Some(segment.begin());
-        }
+        let mut left = WAITING;
         for byte in news(&mut next.client, segment)? {
             match next.line.push(*byte) {
                 Some(Command::Active(address, port)) => {
                     (next.passive, next.extended) = (0, 0);
-                    expect(Expected::FromServer(address, port))?;
+                    if let Some(rest) = left.checked_sub(1) {
+                        left = rest;
+                        let expected = Expected::FromServer(address, port);
+                        expect(expected, next.await_one(expected))?;
+                    }
                 }
                 Some(Command::Passive) => next.passive = next.passive.saturating_add(self.is_v4.into()),
                 Some(Command::ExtendedPassive) => next.extended = next.extended.saturating_add(1),
@@ -197,19 +220,41 @@ impl Control {
         Ok(())
     }
 
+    /// Takes a data connection in among those that are waited for; gives the one that gives way to it.
+    fn await_one(&mut self, expected: Expected) -> Option<Expected> {
+        // The same again, or a place that is free: there is always one of them in front once all were used.
+        let at = self.expected.iter().position(|other| *other == Some(expected));
+        let at = at.or_else(|| self.expected.iter().position(Option::is_none)).unwrap_or(0);
+        let gone = self.expected.get_mut(at)?.replace(expected).filter(|gone| *gone != expected);
+        self.expected.get_mut(at..)?.rotate_left(1);
+        gone
+    }
+
+    /// Whether a server's SYN that accepts a connection, of which the client's stream begins at `client`, is of another
+    /// than this one.
+    fn is_another(&self, segment: &Segment<'_>, client: u32) -> bool {
+        let is_old = |next: Option<u32>, begin| next.is_none_or(|next| next.wrapping_sub(begin) <= RECENT);
+        !(is_old(self.server, segment.begin()) && is_old(self.client, client))
+    }
+
     /// A server's segment, of which at most `room` bytes of payload can be sent, is read and changed. `expect` is
-    /// told of data connections and gives what the client is to be told in place of an address. If it refuses one, or
-    /// the segment is ahead of the stream, the segment is to be dropped, and nothing has changed.
+    /// told of data connections, with the one that gives way to each, and gives what the client is to be told in place
+    /// of an address. If it refuses one, or the segment is ahead of the stream, the segment is to be dropped, and
+    /// nothing has changed.
     pub(crate) fn server_sends(
         &mut self,
         segment: &Segment<'_>,
         room: usize,
-        mut expect: impl FnMut(Expected) -> Result<Option<Text>, Reason>,
+        mut expect: impl FnMut(Expected, Option<Expected>) -> Result<Option<Text>, Reason>,
     ) -> Result<Sent, Reason> {
         let mut next = *self;
-        if segment.opens {
-            next.server = Some(segment.begin());
-            (next.reply, next.edit) = (Reply::new(), None);
+        let mut left = WAITING;
+        if segment.flags & (SYN | ACK) == SYN | ACK
+            && let Some(client) = segment.acknowledged
+            && self.is_another(segment, client)
+        {
+            next = Self { expected: self.expected, ..Self::new(self.is_v4) };
+            (next.client, next.server) = (Some(client), Some(segment.begin()));
         }
         let mut place = next.server;
         let fresh = news(&mut place, segment)?;
@@ -223,7 +268,7 @@ impl Control {
             let text = Text::verbatim(next.reply.address());
             let awaited = Awaited { passive: next.passive > 0, extended: next.extended > 0 };
             if let Some(found) = next.reply.push(*byte, awaited) {
-                next.apply(found, &text, at, begin, &mut expect)?;
+                next.apply(found, &text, at, begin, &mut left, &mut expect)?;
             }
             at = at.wrapping_add(1);
         }
@@ -231,7 +276,7 @@ impl Control {
         if segment.flags & FIN != 0 && is_end && next.held() > 0 {
             let text = Text::verbatim(next.reply.address());
             let found = next.reply.end_address();
-            next.apply(found, &text, at, begin, &mut expect)?;
+            next.apply(found, &text, at, begin, &mut left, &mut expect)?;
         }
         if place.is_some() {
             next.server = Some(at);
@@ -241,24 +286,32 @@ impl Control {
         Ok(sent)
     }
 
-    /// What was `found` at a place of the server's stream, after a text, in a segment whose news begin at `news`.
+    /// What was `found` at a place of the server's stream, after a text, in a segment whose news begin at `news` and of
+    /// which so many more data connections are expected.
     fn apply(
         &mut self,
         found: Found,
         text: &Text,
         at: u32,
         news: u32,
-        expect: &mut impl FnMut(Expected) -> Result<Option<Text>, Reason>,
+        left: &mut usize,
+        expect: &mut impl FnMut(Expected, Option<Expected>) -> Result<Option<Text>, Reason>,
     ) -> Result<(), Reason> {
         let new = match found {
             Found::Port(port) => {
                 self.extended = self.extended.saturating_sub(1);
-                expect(Expected::FromClient(None, port))?;
+                if let Some(rest) = left.checked_sub(1) {
+                    *left = rest;
+                    let expected = Expected::FromClient(None, port);
+                    expect(expected, self.await_one(expected))?;
+                }
                 return Ok(());
             }
             Found::Address(address, port) => {
                 self.passive = self.passive.saturating_sub(1);
-                expect(Expected::FromClient(Some(address), port))?
+                // There is one in a segment: another waits until the client has this one.
+                let expected = Expected::FromClient(Some(address), port);
+                expect(expected, self.await_one(expected))?
             }
             Found::NoAddress => None,
         };
@@ -399,14 +452,18 @@ impl Sent {
 
 /// What of a segment is new in the stream of which `next` is expected; `next` goes on to its end.
 fn news<'a>(next: &mut Option<u32>, segment: &Segment<'a>) -> Result<&'a [u8], Reason> {
-    let Segment { flags, payload, opens, .. } = *segment;
-    if payload.is_empty() || flags & SYN != 0 && !opens {
+    let Segment { flags, payload, .. } = *segment;
+    if payload.is_empty() || flags & SYN != 0 {
         return Ok(&[]);
     }
-    // Where nothing is known it is a connection that was there before the director.
-    let expected = next.unwrap_or(segment.begin());
+    // Where nothing is known it begins here.
+    let mut expected = next.unwrap_or(segment.begin());
     if is_before(expected, segment.begin()) {
-        return Err(Reason::FtpOutOfOrder);
+        if segment.begin().wrapping_sub(expected) <= RECENT {
+            return Err(Reason::FtpOutOfOrder);
+        }
+        // So much is never on its way: nobody would repeat it.
+        expected = segment.begin();
     }
     let fresh = payload.get(expected.wrapping_sub(segment.begin()) as usize..).unwrap_or_default();
     *next = Some(expected.wrapping_add(fresh.len() as u32));

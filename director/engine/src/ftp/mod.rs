@@ -6,8 +6,10 @@
 //! connections are entries as any. One whose client's port is not known yet has port 0 there, and is asked for by
 //! packets without an entry, as long as there is one.
 //!
-//! A control connection has a place here with what must be known of both its streams ([`control`]), and lives on while
-//! it has data connections.
+//! A control connection has a place here with what must be known of both its streams ([`control`]), from the first
+//! payload on, and lives on while it has data connections. A server says something only to a client that is there, so
+//! that SYNs from addresses of nobody take no place; and of the places half are kept for those that a server's payload
+//! asks for, since whoever can forge a SYN can forge a client's payload.
 
 mod command;
 pub(crate) mod control;
@@ -15,7 +17,11 @@ mod reply;
 #[cfg(test)]
 mod tests;
 
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
+use std::sync::atomic::{
+    AtomicBool, AtomicU32,
+    Ordering::{Relaxed, SeqCst},
+    fence,
+};
 use std::sync::{Mutex, MutexGuard, TryLockError};
 
 use crate::reason::Reason;
@@ -109,14 +115,53 @@ impl Ftp {
         self.places.get(place_of(word)? as usize)
     }
 
-    /// A new control connection; [`Self::leave`] ends it.
-    pub(crate) fn open(&self, control: u32, is_v4: bool) -> Result<(), Reason> {
-        let number = lock(&self.free).pop().ok_or(Reason::FtpFull)?;
-        let place = self.places.get(number as usize).ok_or(Reason::FtpFull)?;
+    /// There is a control connection, or will be.
+    pub(crate) fn begin(&self) {
+        if !self.in_use.load(Relaxed) {
+            self.in_use.store(true, Relaxed);
+        }
+    }
+
+    /// Whether a control connection has a place.
+    pub(crate) fn has_place(&self, control: u32) -> bool {
+        self.word(control) != 0
+    }
+
+    /// Gives a control connection a place, at the first payload of its client or of its server. [`Self::leave`] takes it
+    /// back; `is_over` says whether the entry has ended meanwhile.
+    pub(crate) fn open(
+        &self,
+        control: u32,
+        begun: Control,
+        by_server: bool,
+        is_over: impl FnOnce() -> bool,
+    ) -> Result<(), Reason> {
+        let number = {
+            let mut free = lock(&self.free);
+            let kept = if by_server { 0 } else { self.places.len() / 2 };
+            if free.len() > kept { free.pop() } else { None }
+        };
+        let number = number.ok_or(Reason::FtpFull)?;
+        let (Some(place), Some(word)) = (self.places.get(number as usize), self.words.get(control as usize))
+        else {
+            return Err(Reason::FtpFull);
+        };
         place.entries.store(1, Relaxed);
-        *lock(&place.control) = Seat { owner: control + 1, control: Control::new(is_v4) };
-        self.set_word(control, CONTROL | (number + 1));
-        self.in_use.store(true, Relaxed);
+        {
+            let mut seat = lock(&place.control);
+            *seat = Seat { owner: control + 1, control: begun };
+            if word.compare_exchange(0, CONTROL | (number + 1), Relaxed, Relaxed).is_err() {
+                // Another worker was faster.
+                seat.owner = 0;
+                lock(&self.free).push(number);
+                return Ok(());
+            }
+        }
+        // Pairs with the fence of `leave`: either this sees that the entry has ended, or that sees the word.
+        fence(SeqCst);
+        if is_over() {
+            self.leave(control);
+        }
         Ok(())
     }
 
@@ -170,13 +215,26 @@ impl Ftp {
         word & CONTROL != 0 && self.place(word).is_some_and(|place| place.entries.load(Relaxed) > 1)
     }
 
+    /// Whether an entry is that of a data connection of this control connection.
+    pub(crate) fn is_of(&self, control: u32, data: u32) -> bool {
+        let (control, data) = (self.word(control), self.word(data));
+        place_of(data).is_some() && data & CONTROL == 0 && place_of(data) == place_of(control)
+    }
+
     /// An entry has ended, or was not made after all.
     pub(crate) fn leave(&self, entry: u32) {
-        let word = if self.in_use.load(Relaxed) { self.word(entry) } else { 0 };
+        if !self.in_use.load(Relaxed) {
+            return;
+        }
+        // See `open`.
+        fence(SeqCst);
+        let word = self
+            .words
+            .get(entry as usize)
+            .map_or(0, |word| if word.load(Relaxed) == 0 { 0 } else { word.swap(0, Relaxed) });
         if word == 0 {
             return;
         }
-        self.set_word(entry, 0);
         if word & UNCLAIMED != 0 {
             self.unclaimed.fetch_sub(1, Relaxed);
         }

@@ -11,13 +11,14 @@ use zerocopy::FromBytes;
 use super::tables::{Locals, Made, New, Whose};
 use super::{Core, Frames, Lane, Moment};
 use crate::entry::Entry;
-use crate::ftp::control::{Expected, Segment, Sent, Text};
+use crate::ftp::control::{Control, Expected, Segment, Sent, Text};
 use crate::reason::Reason;
 use crate::scheduler::ServerView;
 use crate::service::Forward;
 use crate::state::{Direction, State};
 
-/// Ports below are privileged: a server of the system itself may be there (RFC 2577, section 3).
+/// Ports below are privileged: a server of the system itself may be there (RFC 2577, section 3), of the client's, or,
+/// where the client connects, of the director's.
 const UNPRIVILEGED: u16 = 1024;
 
 /// A control connection, as its entry has it.
@@ -57,21 +58,28 @@ impl Core {
         });
         let sequence = tcp::sequence(transport);
         let (head, payload) = transport.split_at_mut(header);
-        let is_opening = matches!(entry.state(), State::SynRecv | State::SynAck);
         let read = Segment {
             sequence,
             // A segment that is damaged will come again.
             flags: if is_right { segment.flags } else { 0 },
             payload: if is_right { payload } else { &[] },
-            opens: is_right && is_opening && segment.flags & SYN != 0,
+            acknowledged: tcp::acknowledgment(head),
         };
         let ends = Ends::of(moment, entry);
         let local = &mut self.local;
         let ftp = &moment.shared.ftp;
+        // The server's segments bring an entry to ESTABLISHED, its SYN to SYNACK where the client's cannot do that.
+        let may_say = matches!(entry.state(), State::Established | State::SynAck);
+        if may_say && !read.payload.is_empty() && read.flags & SYN == 0 && !ftp.has_place(ends.control) {
+            let by_server = lane.direction == Direction::Out;
+            let begun = Control::begin(!lane.client.is_v6(), &read, by_server);
+            ftp.open(ends.control, begun, by_server, || entry.clock().is_dead())?;
+        }
         if lane.direction == Direction::In {
             let done = ftp.with(ends.control, |control| {
-                control.client_sends(&read, |expected| ends.expect(local, expected).map(|_| ()))?;
-                if is_right && let Some(number) = tcp::acknowledgment(head) {
+                control
+                    .client_sends(&read, |expected, gone| ends.expect(local, expected, gone).map(|_| ()))?;
+                if is_right && let Some(number) = read.acknowledged {
                     control.acknowledge(number);
                 }
                 tcp::map_acknowledgments(head, |edge, number| control.as_received(edge, number));
@@ -82,7 +90,7 @@ impl Core {
         let room = usize::from(mtu.saturating_sub(segment.header)).saturating_sub(header);
         let room = room.max(payload.len());
         let sent = ftp.with(ends.control, |control| {
-            control.server_sends(&read, room, |expected| ends.expect(local, expected))
+            control.server_sends(&read, room, |expected, gone| ends.expect(local, expected, gone))
         });
         let Some(sent) = sent.transpose()? else { return Ok(*lane) };
         if sent.sequence != sequence {
@@ -166,17 +174,24 @@ impl<'a> Ends<'a> {
         }
     }
 
-    /// Expects a data connection, if it may be. Returns what the client is to be told in place of the server's
-    /// address.
-    fn expect(&self, local: &mut Locals, expected: Expected) -> Result<Option<Text>, Reason> {
+    /// Expects a data connection, if it may be, in place of another that has not come. Returns what the client is to be
+    /// told in place of the server's address.
+    fn expect(
+        &self,
+        local: &mut Locals,
+        expected: Expected,
+        gone: Option<Expected>,
+    ) -> Result<Option<Text>, Reason> {
+        if let Some(gone) = gone {
+            self.forget(local, gone);
+        }
         let is_loose = self.moment.snapshot.sysctls.ftp_loose;
+        let (client, vip) = self.between(expected);
         match expected {
-            Expected::FromServer(address, port) => {
-                let to = Endpoint::of(address.into(), port);
-                let is_own = to.address() == self.client.address() && port >= UNPRIVILEGED;
-                if is_own || is_loose && to.is_v6() == self.client.is_v6() {
-                    let before = |end: Endpoint| end.with_port(end.port().wrapping_sub(1));
-                    self.open(local, to, before(self.vip), before(self.server))?;
+            Expected::FromServer(_, port) => {
+                let is_own = client.address() == self.client.address() && port >= UNPRIVILEGED;
+                if is_own || is_loose && client.is_v6() == self.client.is_v6() {
+                    self.open(local, client, vip, data_port(self.server))?;
                 }
                 Ok(None)
             }
@@ -185,15 +200,36 @@ impl<'a> Ends<'a> {
                 // A server that was told of the virtual service names it itself.
                 let is_told = named == self.vip.address();
                 let at = if is_told { self.server.address() } else { named };
-                if at != self.server.address() && !is_loose {
+                if !is_loose && (at != self.server.address() || port < UNPRIVILEGED) {
                     return Ok(None);
                 }
-                self.open(local, self.client.with_port(0), self.vip.with_port(port), Endpoint::of(at, port))?;
+                self.open(local, client, vip, Endpoint::of(at, port))?;
                 Ok(match (address, self.vip.address()) {
                     (Some(_), Address::V4(vip)) if !is_told => Some(Text::of(vip.into(), port)),
                     _ => None,
                 })
             }
+        }
+    }
+
+    /// The client's and the virtual service's end of a data connection.
+    fn between(&self, expected: Expected) -> (Endpoint, Endpoint) {
+        match expected {
+            Expected::FromServer(address, port) => (Endpoint::of(address.into(), port), data_port(self.vip)),
+            Expected::FromClient(_, port) => (self.client.with_port(0), self.vip.with_port(port)),
+        }
+    }
+
+    /// Ends the wait for a data connection, unless it has come.
+    fn forget(&self, local: &mut Locals, expected: Expected) {
+        let (client, other) = self.between(expected);
+        let found = local.find(self.moment, Whose { client, other, protocol: TCP, direction: Direction::In });
+        let is_waiting = |entry: &Entry<'_>| {
+            let ftp = &self.moment.shared.ftp;
+            entry.state() == State::Listen && ftp.is_of(self.control, self.moment.number(*entry))
+        };
+        if let Some(entry) = found.filter(is_waiting) {
+            local.kill(entry);
         }
     }
 
@@ -236,6 +272,11 @@ impl<'a> Ends<'a> {
         }
         false
     }
+}
+
+/// Where a server opens data connections from, or what the client takes it for: the port below (RFC 959, section 3.2).
+fn data_port(control: Endpoint) -> Endpoint {
+    control.with_port(control.port().wrapping_sub(1))
 }
 
 /// Makes the payload of a frame of IPv4, of so many bytes from a place on, what is to be sent.

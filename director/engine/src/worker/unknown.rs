@@ -11,7 +11,6 @@ use super::{Core, Frames, Lane, Moment, Verdict, Way};
 use crate::entry::Entry;
 use crate::reason::Reason;
 use crate::scheduler::{Request, ServerView, ServiceView};
-use crate::service::Forward;
 use crate::sip::CallId;
 use crate::snapshot::{FTP, Snapshot};
 use crate::state::{Direction, State};
@@ -125,18 +124,11 @@ impl Core {
         let ports = &mut self.hairpin_ports;
         let made = self.local.insert(moment, whose, |number| {
             let is_ftp = whose.other.port() == FTP && whose.protocol == TCP;
-            if is_ftp {
-                // Before a server is chosen, which cannot be taken back.
-                moment.shared.ftp.open(number, !whose.client.is_v6())?;
-            }
-            let server = service.server_for(moment, whose.other, &request, state, Some(number), call);
-            if is_ftp && server.as_ref().map(|server| server.forward) != Ok(Forward::Masquerading) {
-                moment.shared.ftp.leave(number);
-            }
-            let server = server?;
+            let server = service.server_for(moment, whose.other, &request, state, Some(number), call)?;
             let state = settle(moment, &server, state);
             let clock = Clock::new(moment.now, state.kept(), moment.snapshot.timeouts.of(state));
             if is_ftp {
+                moment.shared.ftp.begin();
                 return Ok(New { server, clock, stand_in: None });
             }
             match hairpin::stand_in(ports, moment, service, &server, whose) {

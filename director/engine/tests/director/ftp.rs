@@ -144,17 +144,82 @@ fn any_history_ends_clean() {
     });
 }
 
+/// A control connection of a client, greeted by its server.
+fn greeted(lab: &mut Lab, client: &str) -> String {
+    let outcome = lab.front(&tcp(client, FTP, "S"));
+    let server = SERVERS.into_iter().find(|server| outcome.contains(server)).unwrap();
+    lab.back(&tcp(server, client, "SA"));
+    lab.front(&tcp(client, FTP, "A").tcp(|header| header.sequence_number = 1001));
+    let greeting = tcp(server, client, "PA").payload(b"220 hello\r\n");
+    lab.back(&greeting.tcp(|header| (header.sequence_number, header.acknowledgment_number) = (1001, 1001)))
+}
+
+/// What a client says on a control connection that was greeted, as its first.
+fn say(lab: &mut Lab, client: &str, text: &str) -> String {
+    lab.front(&tcp(client, FTP, "PA").payload(text.as_bytes()).tcp(|header| {
+        header.sequence_number = 1001;
+        header.acknowledgment_number = 1012;
+    }))
+}
+
 /// Every place that a control connection had can be had again.
 #[test]
 fn places_come_back() {
     let mut lab = Lab::empty(100, 1);
     lab.serve(tcp_key(FTP), &SERVERS);
-    for round in 0..4 {
+    lab.timeout(State::Established, 1);
+    for round in 0..6 {
         for port in 1..=100 {
-            let outcome = lab.front(&tcp(&format!("192.168.18.10:{}", 1000 * (round + 1) + port), FTP, "S"));
-            assert!(outcome.starts_with("back "), "{round} {port}: {outcome}");
+            let outcome = greeted(&mut lab, &format!("192.168.18.10:{}", 1000 * (round + 1) + port));
+            assert!(outcome.starts_with("front "), "{round} {port}: {outcome}");
         }
-        lab.timeout(State::SynRecv, 1);
         lab.pass(70_000);
     }
+}
+
+/// Connections that are begun and no more take no place, so there is one for whoever goes on.
+#[test]
+fn a_flood_takes_no_places() {
+    let mut lab = Lab::empty(100_000, 1);
+    lab.serve(tcp_key(FTP), &SERVERS);
+    for host in 0..40_000_u32 {
+        let client = format!("10.0.{}.{}:{}", host / 200 % 200, 1 + host % 200, 1024 + host / 40_000);
+        let outcome = lab.front(&tcp(&client, FTP, "S"));
+        assert!(outcome.starts_with("back "), "{host}: {outcome}");
+    }
+    assert!(greeted(&mut lab, "192.168.18.10:2001").starts_with("front "));
+    say(&mut lab, "192.168.18.10:2001", "PORT 192,168,18,10,4,1\r\n");
+    assert_eq!(lab.entries().iter().filter(|entry| entry.contains("LISTEN")).count(), 1);
+}
+
+/// However many commands a client sends at once, or one after the other, a few data connections are awaited.
+#[test]
+fn a_few_are_awaited() {
+    let mut lab = Lab::empty(1000, 1);
+    lab.serve(tcp_key(FTP), &SERVERS);
+    let client = "192.168.18.10:2001";
+    greeted(&mut lab, client);
+    let commands = |ports: std::ops::Range<u32>| {
+        ports.map(|port| format!("PORT 192,168,18,10,4,{port}\r\n")).collect::<String>()
+    };
+    let waiting = |lab: &mut Lab| -> Vec<_> {
+        lab.poll();
+        let entries = lab.entries().into_iter().filter(|entry| entry.contains("LISTEN"));
+        entries.map(|entry| entry.split(' ').nth(2).unwrap().to_string()).collect()
+    };
+    let first = commands(1..60);
+    say(&mut lab, client, &first);
+    let port = |port: u32| format!("192.168.18.10:{}", 1024 + port);
+    assert_eq!(waiting(&mut lab), [1, 2, 3, 4].map(port));
+    // The server connects to the second, which then is no longer awaited, and stays.
+    let server = "192.168.2.72:20";
+    lab.back(&tcp(server, &port(2), "S"));
+    lab.front(&tcp(&port(2), "192.168.18.58:20", "SA"));
+    lab.back(&tcp(server, &port(2), "A").tcp(|header| header.sequence_number = 1001));
+    let more = tcp(client, FTP, "PA").payload(commands(60..63).as_bytes());
+    lab.front(&more.tcp(|header| header.sequence_number = 1001 + first.len() as u32));
+    assert_eq!(waiting(&mut lab), [4, 60, 61, 62].map(port));
+    assert!(lab.entries().iter().any(|entry| entry.contains(&format!("ESTABLISHED {}", port(2)))));
+    // The entries that gave way are counted no more.
+    assert_eq!(lab.load(tcp_key(FTP), SERVERS[1]), (2, 4));
 }
