@@ -33,6 +33,18 @@ same "a server behind a route added by ip" "This is 192.168.2.71." "$(client cur
 director ip route delete 10.9.9.0/24
 sleep 1
 refused client curl -s --max-time 2 http://$VIP:82/
+
+# The same by a next hop of IPv6.
+for node in director server1; do lab exec $node -- sysctl -qw net.ipv6.conf.all.disable_ipv6=0; done
+director sysctl -qw net.ipv6.conf.back.disable_ipv6=0
+server 1 sysctl -qw net.ipv6.conf.eth0.disable_ipv6=0
+has_link_local() { server 1 ip -6 -brief address show dev eth0 scope link -tentative | grep -q fe80; }
+wait_until 5 has_link_local || fail "server1 has no address of IPv6"
+router=$(server 1 ip -json -6 address show dev eth0 scope link | jq -r '.[0].addr_info[0].local')
+director ip route add 10.9.9.0/24 via inet6 "$router" dev back
+sleep 1
+same "a server behind a next hop of IPv6" "This is 192.168.2.71." "$(client curl -s --max-time 5 http://$VIP:82/)"
+director ip route delete 10.9.9.0/24
 ipvsadm -D -t $VIP:82
 
 # A neighbour: a wrong MAC set by hand is used, and the right one again after it is gone.
@@ -43,6 +55,22 @@ refused client curl -s --max-time 2 "$URL/"
 director ip neigh delete 192.168.2.71 dev back
 sleep 1
 same "a wrong neighbour taken back" 71 "$(get 1)"
+
+# More changes at once than the kernel keeps for one who listens: what it has not told of is found all the same.
+director ip neigh replace 192.168.2.71 lladdr 02:00:00:00:00:99 nud permanent dev back
+sleep 1
+refused client curl -s --max-time 2 "$URL/"
+kill -STOP "$(cat "$STATE/director.pid")"
+for number in $(seq 20000); do
+    printf 'neigh replace 192.168.2.200 lladdr 02:00:00:00:%02x:%02x nud permanent dev back\n' \
+        $((number / 256)) $((number % 256))
+done >"$WORK/changes"
+director ip -batch "$WORK/changes"
+director ip neigh delete 192.168.2.71 dev back
+kill -CONT "$(cat "$STATE/director.pid")"
+sleep 2
+same "a neighbour that went unheard" 71 "$(get 1)"
+director ip neigh delete 192.168.2.200 dev back
 
 # MTU: a smaller one on the servers' side turns large packets back with ICMP "fragmentation needed".
 director ip link set back mtu 1000

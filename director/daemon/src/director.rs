@@ -1,7 +1,7 @@
 //! The control core's state and its tasks.
 
-use std::cell::RefCell;
-use std::collections::HashMap;
+use std::cell::{Cell, RefCell};
+use std::collections::HashSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -63,7 +63,7 @@ pub(crate) struct State {
     pub(crate) sysctls: Sysctls,
     pub(crate) pump: Pump,
     pub(crate) seen: Seen,
-    stale: HashMap<(u32, IpAddr), bool>,
+    stale: HashSet<(u32, IpAddr)>,
     pub(crate) problems: Vec<String>,
     /// How long each turn of the control core took, in microseconds.
     pub(crate) turns: Histogram<u64>,
@@ -98,7 +98,7 @@ impl Director {
             sysctls: config.ipvs,
             pump,
             seen: Seen::default(),
-            stale: HashMap::new(),
+            stale: HashSet::new(),
             problems: Vec::new(),
             turns,
         };
@@ -179,7 +179,7 @@ impl Director {
         let (connection, _keep, mut messages) = rtnetlink::new_multicast_connection(&groups)?;
         tokio::task::spawn_local(connection);
         self.read_network(handle).await?;
-        self.read_neighbours(handle).await?;
+        self.read_neighbours(handle, false).await?;
         let mut look = tokio::time::interval(LOOK);
         let mut confirm = tokio::time::interval(CONFIRM);
         loop {
@@ -192,7 +192,7 @@ impl Director {
                         NetlinkPayload::InnerMessage(message) => self.hear(&message),
                         // The kernel has lost messages: everything is read anew.
                         NetlinkPayload::Overrun(_) | NetlinkPayload::Error(_) => {
-                            self.read_neighbours(handle).await?;
+                            self.read_neighbours(handle, true).await?;
                             true
                         }
                         _ => false,
@@ -215,15 +215,23 @@ impl Director {
             };
             if changed {
                 // More of it usually follows at once.
+                let is_lost = Cell::new(false);
                 let gather = async {
                     while let Some((message, _)) = messages.next().await {
-                        if let NetlinkPayload::InnerMessage(message) = message.payload {
-                            self.hear(&message);
+                        match message.payload {
+                            NetlinkPayload::InnerMessage(message) => {
+                                self.hear(&message);
+                            }
+                            NetlinkPayload::Overrun(_) | NetlinkPayload::Error(_) => is_lost.set(true),
+                            _ => {}
                         }
                     }
                 };
                 let _ = timeout(GATHER, gather).await;
                 self.read_network(handle).await?;
+                if is_lost.get() {
+                    self.read_neighbours(handle, true).await?;
+                }
             }
         }
     }
@@ -245,34 +253,57 @@ impl Director {
         let state = &mut *self.state.borrow_mut();
         let Some(port) = self.port_of(&state.seen, neighbour.interface) else { return };
         let hop = Hop { port, address: neighbour.address.into() };
+        let known_as = (neighbour.interface, neighbour.address);
+        if neighbour.stale {
+            state.stale.insert(known_as);
+        } else {
+            state.stale.remove(&known_as);
+        }
         let adjacencies = &state.control.shared().adjacencies;
         // Of those that do not answer there are as many as anybody asks for: they get no place of their own.
-        let way = if neighbour.mac.is_some() { adjacencies.entry(hop).ok() } else { adjacencies.find(hop) };
-        let Some(way) = way else {
-            if neighbour.mac.is_some() {
-                tracing::warn!("no room for neighbour {}", neighbour.address);
-            }
-            return;
-        };
-        adjacencies.set(way, neighbour.mac);
-        if neighbour.stale {
-            state.stale.insert((neighbour.interface, neighbour.address), true);
-        } else {
-            state.stale.remove(&(neighbour.interface, neighbour.address));
+        if neighbour.mac.is_some() && adjacencies.entry(hop).is_err() {
+            tracing::warn!("no room for neighbour {}", neighbour.address);
         }
-        if let Some(mac) = neighbour.mac {
-            state.pump.resolved(way, port, mac);
-        } else if neighbour.failed {
-            state.pump.failed(way, &mut state.control, self.clock.milliseconds());
+        let ways: Vec<_> = adjacencies.find_all(hop).collect();
+        for way in ways {
+            state.control.shared().adjacencies.set(way, neighbour.mac);
+            if let Some(mac) = neighbour.mac {
+                state.pump.resolved(way, port, mac);
+            } else if neighbour.failed {
+                state.pump.failed(way, &mut state.control, self.clock.milliseconds());
+            }
         }
     }
 
-    async fn read_neighbours(&self, handle: &Handle) -> Result<()> {
-        for neighbour in mirror::read_neighbours(handle).await? {
+    /// Reads the neighbours; those that the kernel has no more are forgotten if what it said of that may have been
+    /// lost.
+    async fn read_neighbours(&self, handle: &Handle, may_have_lost: bool) -> Result<()> {
+        let found = mirror::read_neighbours(handle).await?;
+        if may_have_lost {
+            self.forget_others(&found);
+        }
+        for neighbour in found {
             // An old failure says nothing of what waits now.
             self.learn(Neighbour { failed: false, ..neighbour });
         }
         Ok(())
+    }
+
+    /// Forgets the neighbours that were not found.
+    fn forget_others(&self, found: &[Neighbour]) {
+        let state = &mut *self.state.borrow_mut();
+        let there: HashSet<_> = found.iter().map(|found| (found.interface, found.address)).collect();
+        state.stale.retain(|known_as| there.contains(known_as));
+        let adjacencies = &state.control.shared().adjacencies;
+        for (way, hop) in adjacencies.known() {
+            // A port without a twin has the configuration's neighbours.
+            let has_twin = |port: &PortRuntime| port.configuration.twin;
+            let interface = self.ports.get(usize::from(hop.port)).filter(|port| has_twin(port));
+            let interface = interface.and_then(|_| self.interface_of(state, hop.port));
+            if interface.is_some_and(|interface| !there.contains(&(interface, hop.address.into()))) {
+                adjacencies.set(way, None);
+            }
+        }
     }
 
     async fn ask(&self, handle: &Handle, way: Adjacency) {
@@ -289,7 +320,7 @@ impl Director {
     /// Looks after what frames wait for, in case a message of the kernel's was lost.
     async fn ask_again(&self, handle: &Handle) -> Result<()> {
         if self.state.borrow().pump.awaited().next().is_some() {
-            self.read_neighbours(handle).await?;
+            self.read_neighbours(handle, false).await?;
         }
         Ok(())
     }
@@ -303,13 +334,16 @@ impl Director {
             recent
                 .filter_map(|(way, hop)| {
                     let interface = self.interface_of(&state, hop.port)?;
-                    state.stale.contains_key(&(interface, hop.address.into())).then_some(way)
+                    state.stale.contains(&(interface, hop.address.into())).then_some(way)
                 })
                 .collect()
         };
         for way in stale {
             self.ask(handle, way).await;
         }
+        let State { control, pump, .. } = &mut *self.state.borrow_mut();
+        let awaited: HashSet<_> = pump.awaited().collect();
+        control.sweep_next_hops(|way| awaited.contains(&way));
     }
 
     /// Reads the kernel's network and tells the workers.

@@ -18,7 +18,7 @@ use netlink_packet_route::neighbour::{
     NeighbourAddress, NeighbourAttribute, NeighbourFlags, NeighbourMessage, NeighbourState,
 };
 use netlink_packet_route::route::{
-    RouteAddress, RouteAttribute, RouteFlags, RouteHeader, RouteMessage, RouteType,
+    RouteAddress, RouteAttribute, RouteFlags, RouteHeader, RouteMessage, RouteType, RouteVia,
 };
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use rtnetlink::{Handle, LinkUnspec, RouteMessageBuilder};
@@ -131,6 +131,27 @@ fn address(address: &RouteAddress) -> Option<Address> {
     }
 }
 
+/// What an attribute of a route says of its gateway.
+enum Gateway {
+    None,
+    /// Of either family: `RTA_VIA` names one of the other.
+    To(Address),
+    /// Of another kind, as MPLS has.
+    Other,
+}
+
+impl Gateway {
+    fn of(attribute: &RouteAttribute) -> Self {
+        match attribute {
+            RouteAttribute::Gateway(given) => address(given).map_or(Self::Other, Self::To),
+            RouteAttribute::Via(RouteVia::Inet(given)) => Self::To((*given).into()),
+            RouteAttribute::Via(RouteVia::Inet6(given)) => Self::To((*given).into()),
+            RouteAttribute::Via(_) => Self::Other,
+            _ => Self::None,
+        }
+    }
+}
+
 /// Prefix, metric and meaning of a route of the main or the local table.
 fn understand(route: &RouteMessage) -> Option<(Prefix, u32, KernelRoute)> {
     let header = &route.header;
@@ -144,21 +165,22 @@ fn understand(route: &RouteMessage) -> Option<(Prefix, u32, KernelRoute)> {
         AddressFamily::Inet6 => Address::V6(0),
         _ => return None,
     };
-    let (mut metric, mut gateway, mut interface) = (0, None, None);
+    let (mut metric, mut gateway, mut interface) = (0, Gateway::None, None);
     for attribute in &route.attributes {
         match attribute {
             RouteAttribute::Table(number) => table = *number,
             RouteAttribute::Destination(given) => destination = address(given)?,
             RouteAttribute::Priority(number) => metric = *number,
-            RouteAttribute::Gateway(given) => gateway = address(given),
+            RouteAttribute::Gateway(_) | RouteAttribute::Via(_) => gateway = Gateway::of(attribute),
             RouteAttribute::Oif(number) => interface = Some(*number),
             // Of several next hops the first is taken.
             RouteAttribute::MultiPath(hops) => {
                 if let Some(hop) = hops.first() {
                     interface = Some(hop.interface_index);
-                    gateway = hop.attributes.iter().find_map(|attribute| match attribute {
-                        RouteAttribute::Gateway(given) => address(given),
-                        _ => None,
+                    let all = hop.attributes.iter().map(Gateway::of);
+                    gateway = all.fold(Gateway::None, |found, other| match other {
+                        Gateway::None => found,
+                        other => other,
                     });
                 }
             }
@@ -171,8 +193,10 @@ fn understand(route: &RouteMessage) -> Option<(Prefix, u32, KernelRoute)> {
     }
     let meaning = match (header.kind, interface, gateway) {
         (RouteType::Local, _, _) => KernelRoute::Local,
-        (RouteType::Unicast, Some(interface), Some(gateway)) => KernelRoute::Gateway { interface, gateway },
-        (RouteType::Unicast, Some(interface), None) => KernelRoute::Link { interface },
+        (RouteType::Unicast, Some(interface), Gateway::To(gateway)) => {
+            KernelRoute::Gateway { interface, gateway }
+        }
+        (RouteType::Unicast, Some(interface), Gateway::None) => KernelRoute::Link { interface },
         _ => KernelRoute::Elsewhere,
     };
     Some(((destination, header.destination_prefix_length), metric, meaning))
@@ -354,5 +378,47 @@ pub(crate) fn neighbor_port<'a>(
     match &neighbor.port {
         Some(port) => Some(port.as_str()),
         None => Some(config.port_of(neighbor.address)?.name.as_str()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use netlink_packet_route::route::RouteNextHop;
+
+    const ROUTER: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 1);
+
+    fn meaning(attributes: &[RouteAttribute]) -> KernelRoute {
+        let builder = RouteMessageBuilder::<Ipv4Addr>::new();
+        let mut route = builder.destination_prefix(Ipv4Addr::new(10, 0, 0, 0), 8).build();
+        route.attributes.extend_from_slice(attributes);
+        let (prefix, _, meaning) = understand(&route).unwrap();
+        assert_eq!(prefix, (Address::V4(10 << 24), 8));
+        meaning
+    }
+
+    fn hop(attributes: Vec<RouteAttribute>) -> RouteNextHop {
+        let mut hop = RouteNextHop::default();
+        (hop.interface_index, hop.attributes) = (7, attributes);
+        hop
+    }
+
+    #[test]
+    fn next_hops_of_any_family() {
+        let via = || RouteAttribute::Via(RouteVia::Inet6(ROUTER));
+        let own = || RouteAttribute::Gateway(RouteAddress::Inet(Ipv4Addr::new(192, 168, 2, 1)));
+        let other = || RouteAttribute::Via(RouteVia::Packet(vec![1, 2]));
+        let to = |gateway: Address| KernelRoute::Gateway { interface: 7, gateway };
+        let expected = [
+            (vec![], KernelRoute::Link { interface: 7 }),
+            (vec![own()], to(Address::V4(0xc0a8_0201))),
+            (vec![via()], to(ROUTER.into())),
+            (vec![other()], KernelRoute::Elsewhere),
+        ];
+        for (attributes, expected) in expected {
+            assert_eq!(meaning(&[&attributes[..], &[RouteAttribute::Oif(7)]].concat()), expected);
+            let first = hop(attributes);
+            assert_eq!(meaning(&[RouteAttribute::MultiPath(vec![first, hop(vec![])])]), expected);
+        }
     }
 }

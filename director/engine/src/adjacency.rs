@@ -1,7 +1,12 @@
 //! Next hops with what a frame to them needs, shared by all workers.
 //!
-//! The table only grows: an entry, once made for a next hop, stays at its index, so a connection can
-//! keep the index, and a change of the neighbour's MAC address takes effect for all of them at once.
+//! An entry, once made for a next hop, stays at its index, so a connection can keep the index, and a change of the
+//! neighbour's MAC address takes effect for all of them at once.
+//!
+//! When the table is half full, entries go that have not been used for a minute and do not answer: nobody finds them any
+//! more, then connections find their ways again, and when no worker can hold an old one, their places are free. Since
+//! there are free places before an entry then, a next hop may come to have two entries, if two threads make one at once;
+//! the control core sets both.
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -55,25 +60,35 @@ const V6: u64 = 1 << 62;
 /// Likewise, when that address has been written.
 const WRITTEN: u64 = 1 << 61;
 
+/// Likewise, when nobody is to find it any more.
+const RETIRED: u64 = 1 << 60;
+
 /// Set in [`Entry::rest`] when the MAC address is known.
 const KNOWN: u64 = 1 << 40;
 
 /// How far from its place an entry may lie before the table counts as full.
 const PROBES: usize = 64;
 
+/// Rounds of [`Adjacencies::take_recent`] without a packet after which an entry may go: a minute.
+const IDLE: u64 = 5;
+
+/// The least part of the table that is worth that connections find their ways again.
+const WORTH: usize = 16;
+
 const MAC_BITS: u64 = 0xffff_ffff_ffff;
 
 /// Both MAC addresses of the frames to a next hop lie as they go into the frame, so that a packet takes two
 /// words as they are.
 pub(crate) struct Entry {
-    /// [`USED`], port in bits 39–32, address below; 0 when free. Written once, and once more with [`WRITTEN`].
+    /// [`USED`], port in bits 39–32, address below; 0 when free. Written once, once more with [`WRITTEN`], and with
+    /// [`RETIRED`] when it goes.
     key: AtomicU64,
     /// The next hop's MAC address in the low 48 bits, above it the first two bytes of the port's.
     macs: AtomicU64,
     /// The last four bytes of the port's MAC address in the low half; above it the port, [`KNOWN`], and in bits 63–48
     /// the MTU, 0 unless a frame can be sent at once.
     rest: AtomicU64,
-    /// Whether a packet was sent to it lately: 1, set by workers and cleared by the control core.
+    /// 1, set by workers, if a packet was sent to it lately; else the control core counts the rounds since.
     recent: AtomicU64,
 }
 
@@ -178,72 +193,75 @@ impl Adjacencies {
 
     /// The key of a next hop, and where its entry may lie.
     #[inline]
-    fn places(&self, hop: Hop) -> (u64, impl Iterator<Item = usize> + use<>) {
+    fn places(&self, hop: Hop) -> (u64, impl Iterator<Item = usize> + Clone + use<>) {
         let key = USED | u64::from(hop.port) << 32 | u64::from(hop.address.fold());
         let mask = self.entries.len() - 1;
-        let place = match hop.address {
-            Address::V4(_) => self.seed.hash_one(key),
-            Address::V6(address) => self.seed.hash_one((key, address)),
-        } as usize;
+        let (key, place) = match hop.address {
+            Address::V4(_) => (key, self.seed.hash_one(key)),
+            Address::V6(address) => (key | V6, self.seed.hash_one((key, address))),
+        };
+        let place = place as usize;
         (key, (0..PROBES.min(self.entries.len())).map(move |probe| place.wrapping_add(probe) & mask))
     }
 
     /// The entry of a next hop, if there is one: what is only heard of needs none.
     #[must_use]
     pub fn find(&self, hop: Hop) -> Option<Adjacency> {
-        let (_, mut places) = self.places(hop);
-        places.find_map(|at| {
-            let way = Adjacency(at as u32);
-            (self.hop(way) == Some(hop)).then_some(way)
-        })
+        self.find_all(hop).next()
+    }
+
+    /// The entries of a next hop: rarely more than one.
+    pub fn find_all(&self, hop: Hop) -> impl Iterator<Item = Adjacency> {
+        let (key, places) = self.places(hop);
+        places.filter(move |at| self.is_of(*at, key, hop.address)).map(|at| Adjacency(at as u32))
     }
 
     /// The entry of a next hop, made if there is none. Any thread may ask.
     pub fn entry(&self, hop: Hop) -> Result<Adjacency, Full> {
         let (key, mut places) = self.places(hop);
-        let found = match hop.address {
-            Address::V4(_) => places.find(|at| self.claim(*at, key)),
-            Address::V6(address) => places.find(|at| self.claim_v6(*at, key | V6, address)),
-        };
+        // All places are looked at before one is taken: those before an entry's own may have become free.
+        let found = places.clone().find(|at| self.is_of(*at, key, hop.address));
+        let found = found.or_else(|| places.find(|at| self.claim(*at, key, hop.address)));
         found.map(|at| Adjacency(at as u32)).ok_or(Full)
     }
 
-    /// Whether a place is that of a key of IPv4, which says all; made so where it is free.
+    /// Whether a place is that of a key, which says all of a next hop of IPv4, and of an address.
     #[inline]
-    fn claim(&self, at: usize, key: u64) -> bool {
-        // The key alone is compared, and nothing else depends on it: an entry that was just made
+    fn is_of(&self, at: usize, key: u64, address: Address) -> bool {
+        let entry = &self.entries[at];
+        // Of IPv4 the key alone is compared, and nothing else depends on it: an entry that was just made
         // has no MAC address, and that is what its zeroes say. So Relaxed does.
-        match self.entries[at].claim(key) {
-            Ok(_) => {
-                self.used.fetch_add(1, Ordering::Relaxed);
-                true
-            }
-            Err(found) => found == key,
+        let found = entry.key.load(Ordering::Relaxed);
+        let Address::V6(address) = address else { return found == key };
+        if found & !WRITTEN != key {
+            return false;
         }
+        // Whoever makes the entry is between the three stores of `claim`.
+        while entry.key.load(Ordering::Acquire) & WRITTEN == 0 {
+            std::hint::spin_loop();
+        }
+        let [high, low] = &self.addresses[at];
+        let half = |half: &AtomicU64| u128::from(half.load(Ordering::Relaxed));
+        half(high) << 64 | half(low) == address
     }
 
-    /// Whether a place is that of a key and an address of IPv6; made so where it is free.
-    fn claim_v6(&self, at: usize, key: u64, address: u128) -> bool {
-        let (entry, halves) = (&self.entries[at], &self.addresses[at]);
-        let [high, low] = [(address >> 64) as u64, address as u64];
-        match entry.claim(key) {
-            Ok(_) => {
-                halves[0].store(high, Ordering::Relaxed);
-                halves[1].store(low, Ordering::Relaxed);
-                // Pairs with the Acquire of whoever reads the halves.
-                entry.key.store(key | WRITTEN, Ordering::Release);
-                self.used.fetch_add(1, Ordering::Relaxed);
-                true
-            }
-            Err(found) if found & !WRITTEN == key => {
-                // Whoever made the entry is between the three stores above.
-                while entry.key.load(Ordering::Acquire) & WRITTEN == 0 {
-                    std::hint::spin_loop();
-                }
-                halves[0].load(Ordering::Relaxed) == high && halves[1].load(Ordering::Relaxed) == low
-            }
-            Err(_) => false,
+    /// Takes a free place for a next hop. True also if it was taken for the same next hop meanwhile.
+    fn claim(&self, at: usize, key: u64, address: Address) -> bool {
+        let entry = &self.entries[at];
+        if entry.key.load(Ordering::Relaxed) != 0
+            || entry.key.compare_exchange(0, key, Ordering::Relaxed, Ordering::Relaxed).is_err()
+        {
+            return self.is_of(at, key, address);
         }
+        if let Address::V6(address) = address {
+            let [high, low] = &self.addresses[at];
+            high.store((address >> 64) as u64, Ordering::Relaxed);
+            low.store(address as u64, Ordering::Relaxed);
+            // Pairs with the Acquire of whoever reads the halves.
+            entry.key.store(key | WRITTEN, Ordering::Release);
+        }
+        self.used.fetch_add(1, Ordering::Relaxed);
+        true
     }
 
     /// The next hop of an entry.
@@ -276,7 +294,7 @@ impl Adjacencies {
         let Some(entry) = self.entries.get(adjacency.0 as usize) else {
             return Link { port: 0, mac: None };
         };
-        if entry.recent.load(Ordering::Relaxed) == 0 {
+        if entry.recent.load(Ordering::Relaxed) != 1 {
             entry.recent.store(1, Ordering::Relaxed);
         }
         let port = (entry.key.load(Ordering::Relaxed) >> 32) as u8;
@@ -301,34 +319,73 @@ impl Adjacencies {
         }
         *known = exits;
         for entry in &self.entries {
-            if entry.rest.load(Ordering::Relaxed) & KNOWN != 0 {
+            if entry.is_known() {
                 let mac = Mac::from_word(entry.macs.load(Ordering::Relaxed));
                 entry.refresh(Some(mac), &known);
             }
         }
     }
 
-    /// The next hops that packets were sent to since it was last asked. For the control core.
+    /// The next hops that packets were sent to since it was last asked; to be taken to its end. For the control core.
     pub fn take_recent(&self) -> impl Iterator<Item = (Adjacency, Hop)> {
         self.entries.iter().enumerate().filter_map(|(at, entry)| {
-            if entry.recent.load(Ordering::Relaxed) == 0 {
+            let rounds = entry.recent.load(Ordering::Relaxed);
+            if entry.key.load(Ordering::Relaxed) == 0 || rounds > IDLE {
                 return None;
             }
-            entry.recent.store(0, Ordering::Relaxed);
+            entry.recent.store((rounds + 1).max(2), Ordering::Relaxed);
+            let adjacency = Adjacency(at as u32);
+            if rounds == 1 { Some((adjacency, self.hop(adjacency)?)) } else { None }
+        })
+    }
+
+    /// The next hops whose MAC addresses are known. For the control core.
+    pub fn known(&self) -> impl Iterator<Item = (Adjacency, Hop)> {
+        let known = self.entries.iter().enumerate().filter(|(_, entry)| entry.is_known());
+        known.filter_map(|(at, _)| {
             let adjacency = Adjacency(at as u32);
             Some((adjacency, self.hop(adjacency)?))
         })
     }
+
+    /// Takes out of sight what has not been used for a minute and does not answer, if the table is half full and that
+    /// is a good part of it: [`Self::entry`] does not give it any more. Their places are free when they were given to
+    /// [`Self::free`]. For the control core.
+    pub(crate) fn retire(&self) -> Vec<Adjacency> {
+        let size = self.entries.len();
+        if self.len() <= size / 2 {
+            return Vec::new();
+        }
+        let over = self.entries.iter().enumerate().filter(|(_, entry)| {
+            let key = entry.key.load(Ordering::Relaxed);
+            let is_whole = key & (USED | V6) == USED || key & WRITTEN != 0;
+            is_whole && !entry.is_known() && entry.recent.load(Ordering::Relaxed) > IDLE
+        });
+        let over: Vec<_> = over.map(|(at, _)| at).collect();
+        if over.len() < size / WORTH {
+            return Vec::new();
+        }
+        for at in &over {
+            self.entries[*at].key.fetch_or(RETIRED, Ordering::Relaxed);
+        }
+        over.into_iter().map(|at| Adjacency(at as u32)).collect()
+    }
+
+    /// Frees the place of an entry that was retired, when nobody has its number any more. For the control core.
+    pub(crate) fn free(&self, adjacency: Adjacency) {
+        let Some(entry) = self.entries.get(adjacency.0 as usize) else { return };
+        if entry.key.load(Ordering::Relaxed) & RETIRED != 0 {
+            entry.recent.store(0, Ordering::Relaxed);
+            self.used.fetch_sub(1, Ordering::Relaxed);
+            // Whoever takes the place has no use for what was there: it is not known where it leads.
+            entry.key.store(0, Ordering::Relaxed);
+        }
+    }
 }
 
 impl Entry {
-    /// Gives a free entry this key; else tells the one it has. Reads first: that takes the cache line from nobody.
-    #[inline]
-    fn claim(&self, key: u64) -> Result<u64, u64> {
-        match self.key.load(Ordering::Relaxed) {
-            0 => self.key.compare_exchange(0, key, Ordering::Relaxed, Ordering::Relaxed),
-            found => Err(found),
-        }
+    fn is_known(&self) -> bool {
+        self.rest.load(Ordering::Relaxed) & KNOWN != 0
     }
 
     /// Only one thread, the control core's, changes an entry that is in use.
@@ -429,6 +486,78 @@ mod tests {
         assert_eq!(begins(entry), (bytes, 1280, 1));
         table.set(entry, None);
         assert_eq!(table.view().get(entry.number().into()).unwrap().hot().mtu(), 0);
+    }
+
+    /// Rounds of the control core without a packet.
+    fn rest(table: &Adjacencies) {
+        (0..=IDLE).for_each(|_| assert_eq!(table.take_recent().count(), 0));
+    }
+
+    fn hop(address: u32) -> Hop {
+        let wide = Address::V6(u128::from(address) << 64 | 1);
+        Hop { port: 1, address: if address.is_multiple_of(2) { Address::V4(address) } else { wide } }
+    }
+
+    #[test]
+    fn places_of_what_is_not_used_and_does_not_answer_come_back() {
+        let table = Adjacencies::new(1024);
+        let all: Vec<_> = (0..600).map(|at| table.entry(hop(at)).unwrap()).collect();
+        let mac = Some(Mac([2; 6]));
+        (0..100).for_each(|at| table.set(all[at], mac));
+        assert_eq!(table.retire(), [], "they are new");
+        rest(&table);
+        (100..200).for_each(|at| assert_eq!(table.link(all[at]).mac, None));
+        let mut retired = table.retire();
+        retired.sort_by_key(|way| way.number());
+        let mut expected = all[200..].to_vec();
+        expected.sort_by_key(|way| way.number());
+        assert_eq!(retired, expected, "those with a MAC address and those in use stay");
+        assert_eq!((table.find(hop(200)), table.find(hop(199))), (None, Some(all[199])));
+        // Until nobody can have their numbers any more these say what they said.
+        assert_eq!(table.hop(all[201]), Some(hop(201)));
+        let again = table.entry(hop(201)).unwrap();
+        assert!(!all.contains(&again));
+        retired.iter().for_each(|way| table.free(*way));
+        assert_eq!((table.len(), table.hop(all[300]), table.retire()), (201, None, vec![]));
+        for at in 0..200 {
+            assert_eq!(table.entry(hop(at)), Ok(all[at as usize]), "whatever became free before it");
+        }
+        assert_eq!((table.entry(hop(201)), table.len()), (Ok(again), 201));
+        table.set(again, mac);
+        assert_eq!(table.known().count(), 101);
+        (1000..1300).for_each(|at| assert_eq!(table.link(table.entry(hop(at)).unwrap()).mac, None));
+        assert_eq!(table.len(), 501);
+    }
+
+    /// As much as is heard and asked of next hops, of which none answers for long, there is room; whatever a number stands for,
+    /// it does as long as anybody may have it.
+    #[test]
+    #[cfg_attr(miri, ignore = "too much for an interpreter")]
+    fn never_full_of_what_is_gone() {
+        let table = Adjacencies::new(1 << 12);
+        let mut held = std::collections::HashMap::new();
+        let mut retired = Vec::new();
+        for round in 0_u32..60 {
+            // Of these a packet goes to some in each round, and 20 answer.
+            for at in 0..100 {
+                let way = table.entry(hop(at)).unwrap();
+                assert_eq!(*held.entry(at).or_insert(way), way, "{round}");
+                let _ = table.link(way);
+                table.set(way, (at < 20).then_some(Mac([at as u8; 6])));
+            }
+            for at in 0..300 {
+                let way = table.entry(hop(1000 * (round + 1) + at)).unwrap();
+                let _ = table.link(way);
+                table.set(way, Some(Mac([9; 6])));
+                table.set(way, None);
+            }
+            let _: Vec<_> = table.take_recent().collect();
+            std::mem::take(&mut retired).into_iter().for_each(|way| table.free(way));
+            retired = table.retire();
+        }
+        assert!(table.len() < 1 << 12);
+        assert_eq!(table.known().count(), 20);
+        assert!((0..20).all(|at| table.link(held[&at]).mac == Some(Mac([at as u8; 6]))));
     }
 
     #[test]

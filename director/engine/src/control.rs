@@ -11,7 +11,7 @@ use director_packet::ipip;
 use director_packet::nat::{End, set_macs};
 use director_packet::{Address, Change, Endpoint, Mac, Verdict as Parsed, parse};
 
-use crate::adjacency::Adjacencies;
+use crate::adjacency::{Adjacencies, Adjacency};
 use crate::catalog::Catalog;
 use crate::entry::{self, Entry};
 use crate::fib::Fib;
@@ -136,6 +136,8 @@ pub struct Control {
     deletions: u32,
     /// How often it was published.
     serial: u32,
+    /// Next hops that nobody finds any more, and when no worker has their numbers.
+    retired_hops: Option<(Grace, Vec<Adjacency>)>,
     /// Snapshots that a worker may still hold: dropped here, so that no worker ever frees memory.
     retired: Vec<Arc<Snapshot>>,
     /// Until when slots of deleted servers wait.
@@ -190,6 +192,7 @@ impl Control {
             fib_epoch: entry::FIRST_EPOCH,
             deletions: 0,
             serial: 0,
+            retired_hops: None,
             retired: Vec::new(),
             collecting: None,
             sweep: Sweep::default(),
@@ -355,6 +358,34 @@ impl Control {
                 send(first.port(), &frame);
             }
         });
+    }
+
+    /// Frees places of next hops that nobody has used for a minute and that do not answer, when half of the places are
+    /// taken. To be called after each [`Adjacencies::take_recent`], every 15 s: of what was taken out of sight in one
+    /// call the next frees the places. `is_awaited` says whether a frame waits for a next hop.
+    pub fn sweep_next_hops(&mut self, is_awaited: impl Fn(Adjacency) -> bool) {
+        let adjacencies = &self.shared.adjacencies;
+        if let Some((grace, retired)) = &mut self.retired_hops {
+            if self.v4.keeper.passed(*grace) {
+                retired.retain(|way| {
+                    is_awaited(*way) || {
+                        adjacencies.free(*way);
+                        false
+                    }
+                });
+            }
+            if retired.is_empty() {
+                self.retired_hops = None;
+            }
+            return;
+        }
+        let retired = adjacencies.retire();
+        if !retired.is_empty() {
+            // No connection keeps a way to any of them any longer, and none finds one.
+            self.fib_epoch = entry::next_epoch(self.fib_epoch);
+            self.publish();
+            self.retired_hops = Some((self.v4.keeper.grace(), retired));
+        }
     }
 
     /// The fragments that were taken ([`crate::Verdict::Keep`]) and given up since this was last asked: the port they

@@ -30,12 +30,12 @@ impl Source {
     }
 }
 
-/// The address that packets to a next hop come from: of those of its port and family, the first in its network; else
-/// the first. Linux does so where a route names none.
+/// The address that packets to a host come from by a next hop: of those of its port and the host's family, the first in
+/// the next hop's network; else the first. Linux does so where a route names none.
 #[must_use]
-pub(crate) fn towards(sources: &[Source], hop: Hop) -> Option<Address> {
+pub(crate) fn towards(sources: &[Source], hop: Hop, host: Address) -> Option<Address> {
     let is_v6 = |address| matches!(address, Address::V6(_));
-    let of_both = |source: &&Source| source.port == hop.port && is_v6(source.address) == is_v6(hop.address);
+    let of_both = |source: &&Source| source.port == hop.port && is_v6(source.address) == is_v6(host);
     let mut on_port = sources.iter().filter(of_both);
     let first = on_port.clone().next();
     let near = on_port.find(|source| source.is_in_network_of(hop.address));
@@ -56,7 +56,11 @@ mod tests {
             source(1, 0xc0a8_025b, 24),
             source(1, 0x0a00_0001, 0),
         ];
-        let to = |port, address| match towards(&all, Hop { port, address: Address::V4(address) }) {
+        let to = |port, address| match towards(
+            &all,
+            Hop { port, address: Address::V4(address) },
+            Address::V4(address),
+        ) {
             Some(Address::V4(address)) => Some(address),
             _ => None,
         };
@@ -65,5 +69,9 @@ mod tests {
         assert_eq!(to(0, 0xc0a8_0247), Some(0xc0a8_123a));
         assert_eq!(to(1, 0xc0a8_123b), Some(0xc0a8_123b));
         assert_eq!(to(2, 1), None);
+        // By a next hop of the other family.
+        let hop = Hop { port: 1, address: Address::V6(1) };
+        assert_eq!(towards(&all, hop, Address::V4(7)), Some(Address::V4(0xc0a8_123b)));
+        assert_eq!(towards(&all, hop, Address::V6(7)), None);
     }
 }

@@ -61,7 +61,7 @@ pub(super) fn stand_in(
         return Ok(None);
     }
     let hop = fib.hop(to.address()).ok_or(Reason::NoRoute)?;
-    let own = sources::towards(&moment.snapshot.sources, hop).ok_or(Reason::NoRoute)?;
+    let own = sources::towards(&moment.snapshot.sources, hop, to.address()).ok_or(Reason::NoRoute)?;
     let mut ends = std::iter::repeat_with(|| Endpoint::of(own, ports.take())).take(TRIES);
     let free = ends.find(|&end| find_stand_in(moment, end, to, whose.protocol).is_none());
     free.map(Some).ok_or(Reason::HairpinPortsFull)

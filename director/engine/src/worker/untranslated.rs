@@ -41,7 +41,7 @@ pub(super) fn prepare(
         return Err(Reason::TooBig);
     }
     let hop = moment.shared.adjacencies.hop(way.adjacency).ok_or(Reason::NoRoute)?;
-    let source = sources::towards(&moment.snapshot.sources, hop).ok_or(Reason::NoRoute)?;
+    let source = sources::towards(&moment.snapshot.sources, hop, server).ok_or(Reason::NoRoute)?;
     if !frames.prepend(at, ipip::OVERHEAD) {
         return Err(Reason::NoHeadroom);
     }

@@ -1,9 +1,9 @@
 //! Routes, neighbours, ports and addresses, and their changes under running connections.
 
-use director_engine::fib::Route;
+use director_engine::fib::{Hop, Route};
 use director_engine::service::{Forward, ServerSpec};
 use director_engine::{Reason, Verdict};
-use director_packet::Mac;
+use director_packet::{Address, Mac};
 
 use crate::lab::{BACK, CLIENT, FRONT, Lab, PORT_MACS, SERVERS, VIP, ip, tcp_key};
 use crate::packet::{mac_of, tcp};
@@ -35,6 +35,45 @@ fn a_neighbour_that_is_not_known_yet() {
         lab.back(&tcp(SERVERS[2], CLIENT, "SA")),
         "hold 192.168.18.10: 192.168.18.58:80 > 192.168.18.10:2001 SA"
     );
+}
+
+/// Next hops that nobody uses and that do not answer lose their places when there are many; a connection that comes back
+/// finds its own again, and never another that has the place.
+#[test]
+fn a_connection_outlives_the_place_of_its_next_hop() {
+    let mut lab = open();
+    lab.back(&tcp(SERVERS[2], CLIENT, "A"));
+    lab.set_neighbour(FRONT, "192.168.18.10", false);
+    let shared = lab.control.shared().clone();
+    let adjacencies = &shared.adjacencies;
+    let hop = |at: u32| Hop { port: FRONT, address: Address::V6(u128::from(at) << 64 | 1) };
+    let known = adjacencies.len();
+    for at in 0..140_000 {
+        adjacencies.entry(hop(at)).unwrap();
+    }
+    let mut idle_turn = |lab: &mut Lab| {
+        let _used = adjacencies.take_recent().count();
+        lab.control.sweep_next_hops(|_| false);
+        lab.poll();
+    };
+    (0..8).for_each(|_| idle_turn(&mut lab));
+    assert!(adjacencies.len() < known, "{} of {known}", adjacencies.len());
+    assert_eq!(adjacencies.find(Hop { port: FRONT, address: ip("192.168.18.10") }), None);
+    // Others have the places now, and answer.
+    for at in 140_000..340_000 {
+        if let Ok(way) = adjacencies.entry(hop(at)) {
+            adjacencies.set(way, Some(Mac([9; 6])));
+        }
+    }
+    assert_eq!(
+        lab.back(&tcp(SERVERS[2], CLIENT, "A")),
+        "hold 192.168.18.10: 192.168.18.58:80 > 192.168.18.10:2001 A"
+    );
+    assert_eq!(lab.front(&tcp(CLIENT, VIP, "A")), TO_SERVER);
+    // Who answers stays, however many there are.
+    let there = adjacencies.len();
+    (0..8).for_each(|_| idle_turn(&mut lab));
+    assert!(there > 150_000 && adjacencies.len() == there);
 }
 
 #[test]
