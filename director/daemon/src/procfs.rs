@@ -102,7 +102,7 @@ pub(crate) fn statistics(control: &Control) -> String {
 }
 
 /// Lines of `ip_vs_conn` for `count` places of the table from `from` on, and where to go on.
-pub(crate) fn connections(control: &Control, now: Tick, from: u32, count: u32) -> (String, Option<u32>) {
+pub(crate) fn connections(control: &Control, now: Tick, from: u64, count: u32) -> (String, Option<u64>) {
     let mut text = String::new();
     let next = control.connections(now, from, count, |connection| connection_line(&mut text, &connection));
     (text, next)

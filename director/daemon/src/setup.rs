@@ -25,10 +25,10 @@ pub(crate) fn control(config: &Config, workers: usize) -> Result<(Control, Vec<W
         director_config::Pages::Size2M => Pages::Huge2M,
         director_config::Pages::Size1G => Pages::Huge1G,
     };
-    // Reserved pages are taken for IPv6 only where somebody asks for it: others cost nothing until they are used.
+    // Memory is reserved for IPv6 only where somebody asks for it: else it costs nothing until it is used.
     let v6 = match config.connections.capacity_ipv6 {
         Some(capacity) => Options { capacity: capacity.get(), ..options.clone() },
-        None => Options { pages: Pages::Base, ..options.clone() },
+        None => Options { pages: Pages::Unreserved, ..options.clone() },
     };
     let (mut control, workers) = Control::with_v6(&options, &v6, config.connections.templates.get())
         .with_context(|| {

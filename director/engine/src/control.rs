@@ -34,9 +34,10 @@ const ADJACENCIES: usize = 1 << 18;
 /// How many persistence templates there is room for if nobody says.
 const TEMPLATES: u32 = 1_000_000;
 
-/// In [`Control::connections`], the places of connections over IPv6, and of templates.
-const AMONG_V6: u32 = 1 << 30;
-const AMONG_TEMPLATES: u32 = 1 << 31;
+/// In [`Control::connections`], where the places of connections over IPv6 begin, and those of templates: each has up to
+/// 32 bits.
+const AMONG_V6: u64 = 1 << 32;
+const AMONG_TEMPLATES: u64 = 2 << 32;
 
 /// The network as the kernel, or the configuration file, has it.
 #[derive(Clone, Debug, Default)]
@@ -160,7 +161,7 @@ impl Control {
         templates: u32,
     ) -> Result<(Self, Vec<Worker>), director_flow::CreateError> {
         // Memory that nobody touches costs nothing, unless it is of huge pages.
-        let v6 = Options { pages: Pages::Base, populate: false, ..options.clone() };
+        let v6 = Options { pages: Pages::Unreserved, populate: false, ..options.clone() };
         Self::with_v6(options, &v6, templates)
     }
 
@@ -437,15 +438,17 @@ impl Control {
     pub fn connections(
         &self,
         now: Tick,
-        from: u32,
+        from: u64,
         count: u32,
         mut each: impl FnMut(Connection),
-    ) -> Option<u32> {
+    ) -> Option<u64> {
+        // What is left of it is the place in one table.
+        let place = from as u32;
         if from >= AMONG_TEMPLATES {
             let Shared { servers, templates, .. } = &*self.shared;
             let each = |row| each(template(&row));
-            let next = templates.list(now, from - AMONG_TEMPLATES, count, servers, each);
-            return next.map(|next| next + AMONG_TEMPLATES);
+            let next = templates.list(now, place, count, servers, each);
+            return next.map(|next| AMONG_TEMPLATES + u64::from(next));
         }
         let mut show = |entry: Entry<'_>| {
             let clock = entry.clock();
@@ -462,10 +465,10 @@ impl Control {
         };
         if from < AMONG_V6 {
             let each = |index, record: &_| show(Entry::V4(index, record));
-            return self.v4.table.scan(from, count, each).or(Some(AMONG_V6));
+            return self.v4.table.scan(place, count, each).map(u64::from).or(Some(AMONG_V6));
         }
         let each = |index, record: &_| show(Entry::V6(index, record));
-        let next = self.v6.table.scan(from - AMONG_V6, count, each).map(|next| next + AMONG_V6);
+        let next = self.v6.table.scan(place, count, each).map(|next| AMONG_V6 + u64::from(next));
         next.or((self.shared.templates.count() > 0).then_some(AMONG_TEMPLATES))
     }
 

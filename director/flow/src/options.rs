@@ -68,7 +68,7 @@ impl CreateError {
     pub(crate) fn memory(what: &'static str, options: &Options, bytes: usize, source: io::Error) -> Self {
         let (pages, hint) = match options.pages {
             Pages::Auto => ("on any pages", ""),
-            Pages::Base => ("on base pages", ""),
+            Pages::Base | Pages::Unreserved => ("on base pages", ""),
             Pages::Huge2M => ("on 2 MiB pages", " or reserve more pages (sysctl vm.nr_hugepages)"),
             Pages::Huge1G => (
                 "on 1 GiB pages",

@@ -17,6 +17,9 @@ pub enum Pages {
     Auto,
     /// Base pages (4 KiB on x86).
     Base,
+    /// Likewise, of which the kernel is not asked whether it has so many: more than there is memory can be mapped, and
+    /// what is used must be there then. For what few use at all.
+    Unreserved,
     /// Reserved 2 MiB pages (`vm.nr_hugepages`); an error if there are not enough.
     Huge2M,
     /// Reserved 1 GiB pages; an error if there are not enough. The whole table is touched at start: clearing a page of
@@ -128,10 +131,12 @@ mod memory {
         pub(crate) fn new(len: usize, pages: Pages, populate: bool) -> io::Result<Self> {
             let wanted = len.checked_mul(size_of::<T>()).ok_or(io::ErrorKind::OutOfMemory)?.max(1);
             let anonymous = MapFlags::PRIVATE;
+            let unreserved = anonymous | MapFlags::NORESERVE;
             let huge_2m = anonymous | MapFlags::HUGETLB | MapFlags::HUGE_2MB;
             let huge_1g = anonymous | MapFlags::HUGETLB | MapFlags::HUGE_1GB;
             match pages {
                 Pages::Base => Self::map(len, wanted, 4096, anonymous, PageSize::Base, populate),
+                Pages::Unreserved => Self::map(len, wanted, 4096, unreserved, PageSize::Base, populate),
                 Pages::Huge2M => Self::map(len, wanted, 2 * MIB, huge_2m, PageSize::Huge2M, populate),
                 Pages::Huge1G => Self::map(len, wanted, 1024 * MIB, huge_1g, PageSize::Huge1G, true),
                 // Not worth a huge page: most of it would stay empty.
@@ -287,6 +292,19 @@ mod tests {
         // 16 GiB: more than most test machines would like to see touched.
         if let Ok(mapping) = Mapping::<AtomicU64>::new(2 << 30, Pages::Auto, false) {
             mapping[(2 << 30) - 1].store(1, Relaxed);
+        }
+    }
+
+    /// Unless the kernel was told never to promise more than it has (`vm.overcommit_memory` 2).
+    #[test]
+    #[cfg(not(miri))]
+    fn more_than_there_is_can_be_mapped_unreserved() {
+        let is_strict = std::fs::read_to_string("/proc/sys/vm/overcommit_memory").unwrap().trim() == "2";
+        // 16 TiB.
+        let mapping = Mapping::<AtomicU64>::new(2 << 40, Pages::Unreserved, false);
+        assert_eq!(mapping.is_err(), is_strict);
+        if let Ok(mapping) = mapping {
+            mapping[(2 << 40) - 1].store(1, Relaxed);
         }
     }
 
