@@ -251,6 +251,9 @@ pub struct Service {
     /// Its persistence engine.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub engine: Option<String>,
+    /// Whether an address of the director's stands for clients on the servers' own network.
+    #[serde(default)]
+    pub hairpin_snat: bool,
     /// Its real servers, newest first, the order of scheduling.
     pub servers: Vec<Server>,
 }

@@ -170,7 +170,7 @@ fn services(status: &Status) -> String {
     table.render()
 }
 
-/// How a service schedules, as ipvsadm shows it.
+/// How a service schedules, as ipvsadm shows it, and what ipvsadm does not know.
 fn scheduling(service: &Service) -> String {
     let mut text = service.scheduler.clone();
     if service.one_packet {
@@ -187,6 +187,9 @@ fn scheduling(service: &Service) -> String {
     }
     if !service.flags.is_empty() {
         let _ = write!(text, " ({})", service.flags.join(","));
+    }
+    if service.hairpin_snat {
+        text.push_str(" hairpin-snat");
     }
     text
 }
@@ -278,6 +281,7 @@ mod tests {
                 persistent: None,
                 netmask: None,
                 engine: None,
+                hairpin_snat: true,
                 servers: vec![
                     Server { address: "192.168.2.72:9999".into(), weight: 1, active: 3, inactive: 0 },
                     Server { address: "192.168.2.71:9999".into(), weight: 100, active: 12, inactive: 7 },
@@ -310,10 +314,10 @@ Drops        10 bad_header
               2 table_full
 Packets      1000 received = 950 sent + 30 to twins + 12 dropped + 8 held
 
-Service                 Scheduler                 Weight  Active  Inactive
-tcp 192.168.18.58:8888  sh (sh-fallback,sh-port)
-  -> 192.168.2.72:9999                                 1       3         0
-  -> 192.168.2.71:9999                               100      12         7
+Service                 Scheduler                              Weight  Active  Inactive
+tcp 192.168.18.58:8888  sh (sh-fallback,sh-port) hairpin-snat
+  -> 192.168.2.72:9999                                              1       3         0
+  -> 192.168.2.71:9999                                            100      12         7
 "
         );
     }

@@ -179,6 +179,7 @@ fn service_status(state: &State, service: &director_engine::catalog::Service) ->
         netmask: netmask.map(|mask| {
             if is_v6 { mask.to_string() } else { std::net::Ipv4Addr::from_bits(mask).to_string() }
         }),
+        hairpin_snat: service.spec.hairpin_snat,
         servers: servers.collect(),
     }
 }
