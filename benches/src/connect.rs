@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
-use director_engine::BURST;
 use director_engine::state::State;
+use director_engine::{BURST, Reason, Verdict};
 use serde::Serialize;
 
 use crate::common::{Circumstances, Clock, Common, Judge, rendered};
@@ -172,6 +172,14 @@ impl Lives {
         }
         core.process_some(burst, used);
         if burst.unsent_of(used) > 0 {
+            if burst.refused() == Some(Verdict::Drop(Reason::TableFull)) {
+                bail!(
+                    "the table is full after {} whole connections, each of which stays for {TIME_WAIT} s: ask for more \
+                     --entries, {} times what is opened in a second",
+                    self.next,
+                    TIME_WAIT + 1
+                );
+            }
             bail!("a segment was not forwarded at connection {}: {}", self.next, burst.complaint());
         }
         if self.next < self.end {
@@ -419,6 +427,15 @@ mod tests {
             let Flow { address, port, .. } = client(number);
             seen.insert((address, port))
         }));
+    }
+
+    #[test]
+    fn a_table_that_is_too_small_is_said_to_be() {
+        let (_keeper, mut core) = engine::director(2_000, Clock::calibrate(), &[]).unwrap();
+        let (mut lives, mut burst) = (Lives::new(), Burst::new());
+        let mut steps = std::iter::repeat_with(|| lives.step(&mut core, &mut burst)).take(4_000);
+        let error = steps.find_map(Result::err).unwrap().to_string();
+        assert!(error.starts_with("the table is full after "), "{error}");
     }
 
     #[test]

@@ -60,8 +60,13 @@ impl Burst {
     /// What becomes of the frames that are not to be sent; for messages.
     #[must_use]
     pub fn complaint(&self) -> String {
-        let refused = self.verdicts.iter().find(|verdict| **verdict != Verdict::Send(PORT));
-        refused.map_or_else(String::new, |verdict| format!("{verdict:?}"))
+        self.refused().map_or_else(String::new, |verdict| format!("{verdict:?}"))
+    }
+
+    /// The same as it was decided.
+    #[must_use]
+    pub fn refused(&self) -> Option<Verdict> {
+        self.verdicts.iter().copied().find(|verdict| *verdict != Verdict::Send(PORT))
     }
 
     /// The place among the servers of the one that a translated frame goes to.
