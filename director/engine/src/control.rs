@@ -262,6 +262,7 @@ impl Control {
     pub fn set_network(&mut self, network: Network) {
         if !Arc::ptr_eq(&self.network.fib, &network.fib) {
             self.fib_epoch = entry::next_epoch(self.fib_epoch);
+            network.fib.prepare();
         }
         self.shared.adjacencies.set_exits(network.ports.iter().map(PortView::exit).collect());
         self.own = Arc::new(Own::new(&network.local));

@@ -352,7 +352,7 @@ impl Entry<'_> {
             return;
         }
         let slot = self.kept_way(direction) & SLOT_MASK;
-        let way = u64::from(epoch) << EPOCH | u64::from(adjacency.number()) << ADJACENCY;
+        let way = KeptWay::new(epoch, adjacency).0;
         of_either!(self, record => keep_way(record, direction, way | slot));
     }
 }
@@ -393,11 +393,20 @@ fn keep_way<F: Layout>(record: &Record<F>, direction: Direction, way: u64) {
 #[derive(Clone, Copy)]
 pub(crate) struct Words<'a, const OUT: bool>(pub(crate) &'a Record<V4>);
 
-/// A way that an entry keeps.
+/// A way that an entry keeps, beside what else is in that word; or a server.
 #[derive(Clone, Copy)]
-pub(crate) struct KeptWay(u64);
+pub(crate) struct KeptWay(pub(crate) u64);
 
 impl KeptWay {
+    /// None was found yet.
+    pub(crate) const NONE: Self = Self(0);
+
+    /// A next hop that was found under an epoch.
+    #[inline]
+    pub(crate) const fn new(epoch: u32, next_hop: Adjacency) -> Self {
+        Self((epoch as u64) << EPOCH | (next_hop.number() as u64) << ADJACENCY)
+    }
+
     /// The number of the next hop, if the way was found under this epoch; if not, a number beyond that of any.
     #[inline(always)]
     pub(crate) const fn number_under(self, epoch: u32) -> u64 {
@@ -406,7 +415,7 @@ impl KeptWay {
 
     /// The next hop, if it was found under this epoch.
     #[inline(always)]
-    fn under(self, epoch: u32) -> Option<Adjacency> {
+    pub(crate) fn under(self, epoch: u32) -> Option<Adjacency> {
         let number = self.number_under(epoch);
         (number < 1 << (EPOCH - ADJACENCY)).then(|| Adjacency::from_number(number as u32))
     }

@@ -1,9 +1,14 @@
 //! Where packets go next: a mirror of the kernel's main routing tables.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
+use std::sync::OnceLock;
 
 use director_packet::Address;
 use prefix_trie::PrefixMap;
+
+mod ranges;
+
+use ranges::Ranges;
 
 /// A prefix: the address and its length in bits.
 pub type Prefix = (Address, u8);
@@ -39,24 +44,49 @@ pub struct Hop {
 }
 
 /// The routing tables of both families, longest prefix first.
-#[derive(Clone, Default, PartialEq)]
+///
+/// It is filled as a trie; workers look in what [`Self::prepare`] makes of it.
+#[derive(Clone, Default)]
 pub struct Fib {
     v4: PrefixMap<(u32, u8), Route>,
     v6: PrefixMap<(u128, u8), Route>,
+    ranges: OnceLock<(Ranges<u32>, Ranges<u128>)>,
+}
+
+impl PartialEq for Fib {
+    fn eq(&self, other: &Self) -> bool {
+        self.v4 == other.v4 && self.v6 == other.v6
+    }
 }
 
 impl Fib {
     /// Sets the route of a prefix.
     pub fn insert(&mut self, (address, length): Prefix, route: Route) {
+        self.ranges.take();
         match address {
             Address::V4(address) => self.v4.insert((address, length), route),
             Address::V6(address) => self.v6.insert((address, length), route),
         };
     }
 
+    /// Makes it ready for being asked often. For the control core, before workers see it.
+    pub fn prepare(&self) {
+        self.ranges.get_or_init(|| {
+            let v4 = self.v4.iter().map(|((address, length), route)| (address, length, *route));
+            let v6 = self.v6.iter().map(|((address, length), route)| (address, length, *route));
+            (Ranges::new(v4), Ranges::new(v6))
+        });
+    }
+
     /// The route of a destination.
     #[must_use]
     pub fn route(&self, destination: Address) -> Option<Route> {
+        if let Some((v4, v6)) = self.ranges.get() {
+            return match destination {
+                Address::V4(address) => v4.route(address),
+                Address::V6(address) => v6.route(address),
+            };
+        }
         match destination {
             Address::V4(address) => self.v4.get_lpm(&(address, 32)).map(|(_, route)| *route),
             Address::V6(address) => self.v6.get_lpm(&(address, 128)).map(|(_, route)| *route),
@@ -135,6 +165,40 @@ mod tests {
         assert_eq!(fib.hop(v4(0x0a00_0005)), None);
         assert_eq!(fib.hop(v4(0x0a01_0203)), None);
         assert_eq!(fib.hop(v4(0x0b00_0000)), Some(Hop { port: 1, address: v4(0xc0a8_0201) }));
+    }
+
+    /// Prefixes of a few bits, so that they nest and touch; the trie is the model.
+    #[test]
+    fn a_prepared_table_says_the_same() {
+        bolero::check!().with_type::<Vec<(u8, u8, u8)>>().for_each(|routes| {
+            let mut fib = Fib::default();
+            for (address, length, port) in routes {
+                let (four, six) = (u32::from(*address) << 24, u128::from(*address) << 120);
+                let length = length % 9;
+                let mask = !(0xff_u8.checked_shr(length.into()).unwrap_or(0));
+                let route = if port % 4 == 0 { Route::Local } else { Route::Link { port: *port } };
+                fib.insert((Address::V4(four & u32::from(mask) << 24), length), route);
+                fib.insert((Address::V6(six & u128::from(mask) << 120), length), route);
+            }
+            let prepared = fib.clone();
+            prepared.prepare();
+            for address in 0..=255_u8 {
+                for low in [0, 1, 0x00ff_ffff] {
+                    let (four, six) =
+                        (u32::from(address) << 24 | low, u128::from(address) << 120 | u128::from(low));
+                    assert_eq!(
+                        prepared.route(Address::V4(four)),
+                        fib.route(Address::V4(four)),
+                        "{address}: {fib:?}"
+                    );
+                    assert_eq!(
+                        prepared.route(Address::V6(six)),
+                        fib.route(Address::V6(six)),
+                        "{address}: {fib:?}"
+                    );
+                }
+            }
+        });
     }
 
     #[test]

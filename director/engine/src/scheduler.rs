@@ -95,6 +95,16 @@ impl ServiceView {
         }
     }
 
+    /// A server that was chosen, as a connection to `vip` sees it.
+    #[must_use]
+    #[inline]
+    pub(crate) fn chosen(&self, servers: &Servers, server: ServerView, vip: Endpoint) -> ServerView {
+        if vip == self.key.address && self.key.mark().is_none() {
+            return ServerView { forward: servers.forward(server.slot), ..server };
+        }
+        self.towards(servers, server.slot, server.address, vip)
+    }
+
     /// A server as connections to `vip` see it: one of the service's own port, or mark, goes to the server's port,
     /// any other keeps its own. To a persistent service of a mark every port is another.
     #[must_use]

@@ -13,6 +13,7 @@ use arc_swap::ArcSwapOption;
 use director_packet::Address;
 use zerocopy::FromZeros;
 
+use crate::entry::KeptWay;
 use crate::scheduler::dirty::Dirty;
 use crate::service::{Forward, ServerSpec};
 use crate::state::{Direction, State};
@@ -82,7 +83,11 @@ struct Shared {
     place: AtomicU32,
     /// Where changes are marked.
     marks: ArcSwapOption<Dirty>,
+    /// The way to it that was found last, as a [`KeptWay`].
+    way: AtomicU64,
 }
+
+const _: () = assert!(size_of::<Shared>() == 64);
 
 /// Which changes of a server matter to a scheduler.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -345,6 +350,7 @@ impl Servers {
         shared.upper.store(spec.upper, Relaxed);
         shared.lower.store(spec.lower, Relaxed);
         shared.forward.store(spec.forward as u32, Relaxed);
+        shared.way.store(0, Relaxed);
         shared.weight.store(spec.weight, SeqCst);
         shared.flags.fetch_and(!GONE, SeqCst);
         shared.fill();
@@ -421,6 +427,19 @@ impl Servers {
         self.shared
             .get(slot)
             .is_some_and(|shared| shared.weight.load(Relaxed) > 0 && shared.flags.load(Relaxed) == 0)
+    }
+
+    /// The way to a server that was kept last.
+    #[inline]
+    pub(crate) fn way(&self, slot: u32) -> KeptWay {
+        self.shared.get(slot).map_or(KeptWay::NONE, |shared| KeptWay(shared.way.load(Relaxed)))
+    }
+
+    /// Keeps a way that was found to the server of a slot.
+    pub(crate) fn keep_way(&self, slot: u32, way: KeptWay) {
+        if let Some(shared) = self.shared.get(slot) {
+            shared.way.store(way.0, Relaxed);
+        }
     }
 
     /// The weight of a server.

@@ -30,7 +30,7 @@ use director_packet::plain;
 use director_packet::{Address, Endpoint, Segment, UDP, options, parse};
 
 use crate::adjacency::{Adjacencies, Adjacency, Link};
-use crate::entry::{Entry, Load};
+use crate::entry::{Entry, KeptWay, Load};
 use crate::fragments::Fragments;
 use crate::ftp::Ftp;
 use crate::reason::Reason;
@@ -633,6 +633,19 @@ impl<'a> Way<'a> {
             None => find_way(moment, entry, direction)?,
         };
         Self::by(moment, adjacency)
+    }
+
+    /// That of a new entry to the server that was chosen for it, which is often the server's last one still.
+    #[inline]
+    fn of_new(moment: &Moment<'a>, entry: Entry<'_>) -> Result<Self, Reason> {
+        let (servers, epoch) = (&moment.shared.servers, moment.snapshot.fib_epoch);
+        if let Some(adjacency) = servers.way(entry.slot()).under(epoch) {
+            entry.set_way(Direction::In, epoch, adjacency);
+            return Self::by(moment, adjacency);
+        }
+        let way = Self::of(moment, entry, Direction::In)?;
+        servers.keep_way(entry.slot(), KeptWay::new(epoch, way.adjacency));
+        Ok(way)
     }
 
     #[inline]

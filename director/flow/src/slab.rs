@@ -137,13 +137,14 @@ mod memory {
             match pages {
                 Pages::Base => Self::map(len, wanted, 4096, anonymous, PageSize::Base, populate),
                 Pages::Unreserved => Self::map(len, wanted, 4096, unreserved, PageSize::Base, populate),
-                Pages::Huge2M => Self::map(len, wanted, 2 * MIB, huge_2m, PageSize::Huge2M, populate),
+                // Reserved pages are nobody else's anyway: no worker is to wait for one to be cleared.
+                Pages::Huge2M => Self::map(len, wanted, 2 * MIB, huge_2m, PageSize::Huge2M, true),
                 Pages::Huge1G => Self::map(len, wanted, 1024 * MIB, huge_1g, PageSize::Huge1G, true),
                 // Not worth a huge page: most of it would stay empty.
                 Pages::Auto if wanted < MIB => {
                     Self::map(len, wanted, 4096, anonymous, PageSize::Base, populate)
                 }
-                Pages::Auto => Self::map(len, wanted, 2 * MIB, huge_2m, PageSize::Huge2M, populate)
+                Pages::Auto => Self::map(len, wanted, 2 * MIB, huge_2m, PageSize::Huge2M, true)
                     .or_else(|_| Self::map(len, wanted, 2 * MIB, anonymous, PageSize::Transparent, populate)),
             }
         }

@@ -30,7 +30,7 @@ impl ServiceView {
         let servers = &moment.shared.servers;
         let Some(persistence) = self.persistence else {
             let server = self.schedule(servers, request, state).ok_or(Reason::NoServer)?;
-            return Ok(self.towards(servers, server.slot, server.address, vip));
+            return Ok(self.chosen(servers, server, vip));
         };
         if self.engine.is_some() && call.is_none() {
             return Err(Reason::NoCallId);

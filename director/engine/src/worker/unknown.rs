@@ -95,15 +95,15 @@ impl Core {
         }
         let first = first_state(snapshot, protocol, flags);
         let call = service.call_of(&lane.segment, frames.head(lane.at));
-        let entry = match self.insert(moment, service, lane.whose(), first, call.as_ref()) {
-            Ok(Made::New(entry)) => entry,
+        let (entry, way) = match self.insert(moment, service, lane.whose(), first, call.as_ref()) {
+            Ok(Made::New(entry)) => (entry, Way::of_new(moment, entry)),
             Ok(Made::Existing(entry)) => {
                 self.advance(moment, lane, entry);
-                entry
+                (entry, Way::of(moment, entry, Direction::In))
             }
             Err(reason) => return self.refuse(moment, lane, reason, frames),
         };
-        self.forward(moment, lane, entry, Way::of(moment, entry, Direction::In), frames)
+        self.forward(moment, lane, entry, way, frames)
     }
 
     /// Makes the entry of a new connection in a state, and counts it.

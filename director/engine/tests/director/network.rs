@@ -155,6 +155,33 @@ fn a_route_changes_under_a_connection() {
     assert_eq!(lab.front(&tcp(CLIENT, VIP, "A")), TO_SERVER.replace("back", "front"));
 }
 
+#[test]
+fn a_route_changes_for_new_connections() {
+    let mut lab = Lab::new();
+    let rounds = [None, Some("192.168.2.1"), Some("192.168.2.2"), None];
+    for (round, gateway) in rounds.into_iter().enumerate() {
+        lab.set_route(
+            "192.168.2.73",
+            32,
+            gateway.map_or(Route::Link { port: BACK }, |gateway| Route::Gateway {
+                port: BACK,
+                gateway: ip(gateway),
+            }),
+        );
+        if let Some(gateway) = gateway {
+            lab.set_neighbour(BACK, gateway, true);
+        }
+        // Each server twice: by a way that was found, and by one that the server kept.
+        let sent: Vec<_> = (0..6)
+            .map(|at| lab.front(&tcp(&format!("192.168.18.10:{}", 3000 + 10 * round + at), VIP, "S")))
+            .filter(|sent| sent.contains("192.168.2.73:"))
+            .collect();
+        let via = gateway.map_or_else(String::new, |gateway| format!(" via {gateway}"));
+        assert_eq!(sent.len(), 2);
+        assert!(sent.iter().all(|sent| sent.ends_with(&format!(" S{via}"))), "{sent:?}");
+    }
+}
+
 /// A way found under an old routing table is never taken, however often the table changes.
 #[test]
 fn many_changes_of_routes() {
