@@ -6,7 +6,7 @@ use crate::bucket::Bucket;
 use crate::family::Family;
 use crate::record::{Index, Record};
 use crate::slab::{prefetch_at, prefetch_record_at};
-use crate::table::{Hash, Probe, Table};
+use crate::table::{Hash, MAX_CHAIN, Probe, Table};
 
 /// What a lookup needs of a table, held for a burst: a copy of each place in memory, so that it is in a register
 /// and need not be read again after every store.
@@ -53,6 +53,36 @@ impl<'a, F: Family> Lookup<'a, F> {
         // Of no candidate it is whatever lies before the first record: a hint that helps nobody, nor harms.
         prefetch_record_at(self.records, probe.position());
         probe
+    }
+
+    /// After [`Self::probe`] of a hash without an only candidate: has the candidates in its bucket fetched, and the
+    /// bucket behind it.
+    #[inline(never)]
+    pub fn prefetch_candidates(self, hash: Hash) {
+        let Some(bucket) = self.buckets.get(hash.home() as usize) else { return };
+        self.prefetch_tagged(bucket, hash);
+        if let Some(next) = bucket.head().next() {
+            prefetch_at(self.buckets, next);
+        }
+    }
+
+    /// Some time after that: has the candidates behind its bucket fetched, so that [`Table::find`] waits for nothing.
+    #[inline(never)]
+    pub fn prefetch_overflow(self, hash: Hash) {
+        let at = |number: u32| self.buckets.get(number as usize);
+        let mut next = at(hash.home()).and_then(|bucket| bucket.head().next());
+        for _ in 0..MAX_CHAIN {
+            let Some(bucket) = next.and_then(at) else { return };
+            self.prefetch_tagged(bucket, hash);
+            next = bucket.head().next();
+        }
+    }
+
+    #[inline]
+    fn prefetch_tagged(self, bucket: &Bucket, hash: Hash) {
+        for index in bucket.tagged(hash.tag()).filter_map(|slot| bucket.slot(slot)) {
+            prefetch_record_at(self.records, index.get());
+        }
     }
 
     /// The record of the only candidate.

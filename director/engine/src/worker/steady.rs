@@ -97,6 +97,8 @@ pub struct Batch {
     glances: [Glance; BURST],
     /// How many frames there are.
     count: usize,
+    /// A bit for each frame whose entry is to be searched for, if there is one.
+    searched: u32,
     /// The configuration it was looked at under.
     serial: u32,
     port: u8,
@@ -106,7 +108,7 @@ impl Batch {
     /// Of no frame.
     #[must_use]
     pub const fn new() -> Self {
-        Self { glances: [Glance::NOTHING; BURST], count: 0, serial: 0, port: 0 }
+        Self { glances: [Glance::NOTHING; BURST], count: 0, searched: 0, serial: 0, port: 0 }
     }
 
     /// Begins a burst that came in on a port.
@@ -129,6 +131,18 @@ impl Batch {
         self.count.min(BURST)
     }
 
+    /// Between the passes, where a tag is not the only one of its kind: has all fetched that a search will look at.
+    #[cold]
+    fn prepare_search(&mut self, lookup: Lookup<'_, V4>) {
+        for at in 0..self.count() {
+            let Glance { hash, probe, .. } = self.glances[at];
+            if probe.only().is_none() {
+                lookup.prefetch_candidates(hash);
+                self.searched |= 1 << at;
+            }
+        }
+    }
+
     /// Forgets what was seen under another configuration.
     #[inline]
     fn keep_if(&mut self, serial: u32) {
@@ -137,6 +151,18 @@ impl Batch {
         }
     }
 }
+
+/// The numbers of the bits of a set; each is a place in a burst.
+#[inline]
+fn bits(mut set: u32) -> impl Iterator<Item = usize> {
+    std::iter::from_fn(move || {
+        let at = (set != 0).then(|| set.trailing_zeros() as usize)?;
+        set &= set - 1;
+        Some(at)
+    })
+}
+
+const _: () = assert!(BURST == u32::BITS as usize);
 
 impl Default for Batch {
     fn default() -> Self {
@@ -181,9 +207,15 @@ impl Core {
     #[inline(always)]
     pub(super) fn seek(table: &Table<V4>, batch: &mut Batch) {
         let lookup = table.lookup();
+        let mut least = Probe::MOST;
         for at in 0..batch.count() {
             let glance = &mut batch.glances[at];
             glance.probe = lookup.probe(glance.hash);
+            least = glance.probe.least(least);
+        }
+        batch.searched = 0;
+        if least.only().is_none() {
+            batch.prepare_search(lookup);
         }
     }
 
@@ -198,6 +230,9 @@ impl Core {
     ) -> Option<u8> {
         batch.keep_if(moment.snapshot.serial);
         let steady = Steady::new(moment, self.local.id());
+        for at in bits(batch.searched) {
+            steady.lookup.prefetch_overflow(batch.glances[at].hash);
+        }
         let mut common = Common::NONE_YET;
         #[expect(clippy::needless_range_loop, reason = "two iterators in step take more instructions")]
         for at in 0..batch.count() {
