@@ -1,5 +1,5 @@
-//! The short way compiled a second time, for CPUs of the x86-64-v3 level (AVX2, BMI1 and 2, LZCNT, MOVBE): the
-//! program itself runs on any x86-64.
+//! The short way compiled anew for CPUs of the x86-64-v3 level (AVX2, BMI1 and 2, LZCNT, MOVBE) and for those of
+//! x86-64-v4 (AVX-512: twice the vector registers). The program itself runs on any x86-64.
 #![allow(unsafe_code)]
 
 use director_flow::{Table, V4};
@@ -42,6 +42,9 @@ pub(super) enum Level {
     /// x86-64-v3.
     #[cfg(target_arch = "x86_64")]
     V3,
+    /// x86-64-v4.
+    #[cfg(target_arch = "x86_64")]
+    V4,
 }
 
 impl Level {
@@ -54,7 +57,12 @@ impl Level {
             && is_x86_feature_detected!("movbe")
             && is_x86_feature_detected!("popcnt")
         {
-            return Self::V3;
+            let is_v4 = is_x86_feature_detected!("avx512f")
+                && is_x86_feature_detected!("avx512bw")
+                && is_x86_feature_detected!("avx512cd")
+                && is_x86_feature_detected!("avx512dq")
+                && is_x86_feature_detected!("avx512vl");
+            return if is_v4 { Self::V4 } else { Self::V3 };
         }
         Self::Base
     }
@@ -72,7 +80,10 @@ impl Level {
             Self::Base => core.look::<Base>(moment, frames, batch),
             #[cfg(target_arch = "x86_64")]
             // SAFETY: `detect` found that this CPU has every feature that the function is compiled for.
-            Self::V3 => unsafe { look_v3(core, moment, frames, batch) },
+            Self::V3 => unsafe { v3::look(core, moment, frames, batch) },
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: likewise.
+            Self::V4 => unsafe { v4::look(core, moment, frames, batch) },
         }
     }
 
@@ -83,7 +94,10 @@ impl Level {
             Self::Base => Core::seek(table, batch),
             #[cfg(target_arch = "x86_64")]
             // SAFETY: as in `look`.
-            Self::V3 => unsafe { seek_v3(table, batch) },
+            Self::V3 => unsafe { v3::seek(table, batch) },
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: likewise.
+            Self::V4 => unsafe { v4::seek(table, batch) },
         }
     }
 
@@ -101,31 +115,51 @@ impl Level {
             Self::Base => core.decide(moment, frames, batch, verdicts),
             #[cfg(target_arch = "x86_64")]
             // SAFETY: as in `look`.
-            Self::V3 => unsafe { decide_v3(core, moment, frames, batch, verdicts) },
+            Self::V3 => unsafe { v3::decide(core, moment, frames, batch, verdicts) },
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: likewise.
+            Self::V4 => unsafe { v4::decide(core, moment, frames, batch, verdicts) },
         }
     }
 }
 
+/// The passes, compiled for a level.
 #[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2,bmi1,bmi2,lzcnt,movbe,popcnt")]
-fn look_v3(core: &mut Core, moment: &Moment<'_>, frames: &mut impl Frames, batch: &mut Batch) {
-    core.look::<V3>(moment, frames, batch);
+macro_rules! compiled {
+    ($level:ident, $features:literal) => {
+        mod $level {
+            use super::*;
+
+            #[target_feature(enable = $features)]
+            pub(super) fn look(
+                core: &mut Core,
+                moment: &Moment<'_>,
+                frames: &mut impl Frames,
+                batch: &mut Batch,
+            ) {
+                core.look::<V3>(moment, frames, batch);
+            }
+
+            #[target_feature(enable = $features)]
+            pub(super) fn seek(table: &Table<V4>, batch: &mut Batch) {
+                Core::seek(table, batch);
+            }
+
+            #[target_feature(enable = $features)]
+            pub(super) fn decide(
+                core: &mut Core,
+                moment: &Moment<'_>,
+                frames: &mut impl Frames,
+                batch: &mut Batch,
+                verdicts: &mut [Verdict; BURST],
+            ) -> Option<u8> {
+                core.decide(moment, frames, batch, verdicts)
+            }
+        }
+    };
 }
 
 #[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2,bmi1,bmi2,lzcnt,movbe,popcnt")]
-fn seek_v3(table: &Table<V4>, batch: &mut Batch) {
-    Core::seek(table, batch);
-}
-
+compiled!(v3, "avx2,bmi1,bmi2,lzcnt,movbe,popcnt");
 #[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2,bmi1,bmi2,lzcnt,movbe,popcnt")]
-fn decide_v3(
-    core: &mut Core,
-    moment: &Moment<'_>,
-    frames: &mut impl Frames,
-    batch: &mut Batch,
-    verdicts: &mut [Verdict; BURST],
-) -> Option<u8> {
-    core.decide(moment, frames, batch, verdicts)
-}
+compiled!(v4, "avx512f,avx512bw,avx512cd,avx512dq,avx512vl,avx2,bmi1,bmi2,lzcnt,movbe,popcnt");
