@@ -44,7 +44,7 @@ pub use ipvs::{Defense, Setting, Sysctls};
 pub use lcores::{Lcore, Lcores};
 pub use mark::Mark;
 pub use name::InterfaceName;
-pub use port::Port;
+pub use port::{Port, Side};
 pub use problem::{Errors, Problem, Severity, Warnings};
 pub use route::{Neighbor, Route};
 pub use service::{Forward, Protocol, Scheduler, SchedulerFlag, Server, Service};

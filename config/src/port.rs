@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use crate::address::{InterfaceAddress, MacAddress};
 use crate::device::Device;
-use crate::invalid::bounded;
+use crate::invalid::{Word, bounded};
 use crate::name::InterfaceName;
 use crate::problem::Span;
 use crate::reader::{Section, Seen};
@@ -29,6 +29,25 @@ bounded! {
 /// The smallest MTU with which Linux keeps IPv6 on an interface (RFC 8200, section 5).
 const IPV6_MTU: u16 = 1280;
 
+/// Who is on the other side of a port. It makes no difference to what a packet is done to, only to which
+/// worker a device gives it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Side {
+    /// Clients and servers, or it is not known.
+    #[default]
+    Both,
+    /// Clients.
+    Clients,
+    /// Real servers.
+    Servers,
+}
+
+impl Word for Side {
+    const WORDS: &'static [(&'static str, Result<Self, &'static str>)] =
+        &[("both", Ok(Side::Both)), ("clients", Ok(Side::Clients)), ("servers", Ok(Side::Servers))];
+}
+
 /// A DPDK port.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Port {
@@ -40,6 +59,8 @@ pub struct Port {
     pub addresses: Vec<InterfaceAddress>,
     /// Whether it has a kernel twin.
     pub twin: bool,
+    /// Who is on the other side of it.
+    pub side: Side,
     /// The MTU it begins with; the device's own if not given.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mtu: Option<Mtu>,
@@ -147,6 +168,7 @@ impl Port {
             .collect();
 
         let twin = section.get("twin").and_then(|item| item.boolean()).unwrap_or(true);
+        let side = section.word_or_default("side");
         let mtu = section.get("mtu").and_then(|item| {
             let mtu: Mtu = item.number()?;
             if mtu.get() < IPV6_MTU && addresses.iter().any(|address| address.address().is_ipv6()) {
@@ -174,6 +196,6 @@ impl Port {
             Some(mac)
         });
         section.finish();
-        Some(Self { name: name?, device: device?, addresses, twin, mtu, rx_queues, descriptors, mac })
+        Some(Self { name: name?, device: device?, addresses, twin, side, mtu, rx_queues, descriptors, mac })
     }
 }

@@ -5,7 +5,7 @@
 
 use std::path::Path;
 
-use director_config::{Config, Forward, Idle, Pages, Scheduler, Seconds, Setting, Sysctls};
+use director_config::{Config, Forward, Idle, Pages, Scheduler, Seconds, Setting, Side, Sysctls};
 
 fn shipped(name: &str) -> Config {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(name);
@@ -48,6 +48,7 @@ fn nic() {
     assert_eq!(config.connections.pages, Pages::Size1G);
     assert_eq!(config.connections.capacity.get(), 20_000_000);
     assert_eq!(config.ports[0].device.as_str(), "0000:03:00.0");
+    assert_eq!([config.ports[0].side, config.ports[1].side], [Side::Clients, Side::Servers]);
     assert_eq!(config.timeouts.syn_recv.get(), 30);
     assert!(config.ipvs.expire_nodest_conn.is_on());
     assert_eq!(config.services[0].servers[2].weight.get(), 0);
@@ -89,6 +90,7 @@ fn what_is_left_out_has_its_default() {
     assert_eq!(config.connections.capacity.get(), 1_000_000);
     assert_eq!(config.connections.pages, Pages::Auto);
     assert!(config.ports[0].twin && config.ports[0].addresses.is_empty());
+    assert_eq!(config.ports[0].side, Side::Both);
     assert!(config.ports[0].mtu.is_none() && config.ports[0].mac.is_none());
     assert!(config.services.is_empty() && config.neighbors.is_empty() && config.routes.is_empty());
     // IPVS's own.

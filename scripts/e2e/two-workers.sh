@@ -41,3 +41,13 @@ lab down
 say "one queue a port: each port has one worker, which hands frames to the other"
 up_with "$lcores" --servers 4
 run
+lab down
+
+say "what the device is asked to look at: net_null has RSS in name, and not of one end alone"
+up_with "$lcores"'; s/^device = "net_af_packet0.*/device = "net_null0,no-rx=1"\nrx_queues = 2\nside = "clients"/'
+same "RSS of each port" "front clients both 2, back both none 1" \
+    "$(status '[.ports[] | "\(.name) \(.side) \(.rss) \(.rx_queues)"] | join(", ")')"
+contains "what is looked at" "ipv4-tcp" "$(status '.ports[0].rss_types')"
+same "one end alone" "" "$(status '.ports[0] | [.rss_types, .rss_offered] | join(" ")' | grep -o '[a-z0-9-]*-only' || true)"
+same "queues of a port with one for each worker" "front:0, front:1 back:0" \
+    "$(status '[.workers[].queues | join(" ")] | join(", ")')"

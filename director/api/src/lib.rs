@@ -135,6 +135,19 @@ pub struct Port {
     pub rx_queues: u32,
     /// Transmit queues.
     pub tx_queues: u32,
+    /// Who is on the other side, of the configuration: `clients`, `servers`, `both`.
+    #[serde(default)]
+    pub side: String,
+    /// By which end of a packet the device chooses the receive queue: `source`, `destination`, `both`, or `none`
+    /// where it does not choose.
+    #[serde(default)]
+    pub rss: String,
+    /// Of which packets and by what, in DPDK's words.
+    #[serde(default)]
+    pub rss_types: String,
+    /// What the device says that it can choose by, in the same words.
+    #[serde(default)]
+    pub rss_offered: String,
     /// The driver of the kernel twin; none where it has none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub twin: Option<String>,

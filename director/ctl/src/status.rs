@@ -31,7 +31,7 @@ pub(crate) fn render(status: &Status) -> String {
 
 fn ports(status: &Status) -> String {
     let mut devices =
-        Table::new(&["Port", "Link", "Device", "Driver", "MAC", ">MTU", ">RxQ", ">TxQ", "Twin"]);
+        Table::new(&["Port", "Link", "Device", "Driver", "MAC", ">MTU", ">RxQ", ">TxQ", "RSS", "Twin"]);
     let mut traffic = Table::new(&[
         "Port",
         ">RxPackets",
@@ -53,6 +53,7 @@ fn ports(status: &Status) -> String {
             port.mtu.into(),
             port.rx_queues.into(),
             port.tx_queues.into(),
+            port.rss.as_str().into(),
             port.twin.as_deref().unwrap_or("none").into(),
         ]);
         let counters = [
@@ -233,6 +234,10 @@ mod tests {
                     mtu: 1500,
                     rx_queues: 1,
                     tx_queues: 2,
+                    side: "clients".into(),
+                    rss: "source".into(),
+                    rss_types: "ipv4-tcp l3-src-only l4-src-only".into(),
+                    rss_offered: "ipv4-tcp l3-src-only l3-dst-only l4-src-only l4-dst-only".into(),
                     twin: Some("net_tap".into()),
                     rx_packets: 1000,
                     rx_bytes: 64_000,
@@ -297,9 +302,9 @@ mod tests {
             "\
 director 0.1.0, up 1 d 02:03:04, forwarding
 
-Port   Link  Device                           Driver         MAC                 MTU  RxQ  TxQ  Twin
-front  up    net_af_packet0,iface=veth-front  net_af_packet  02:00:00:00:00:01  1500    1    2  net_tap
-back   down  0000:03:00.0                                                       9000    0    0  none
+Port   Link  Device                           Driver         MAC                 MTU  RxQ  TxQ  RSS     Twin
+front  up    net_af_packet0,iface=veth-front  net_af_packet  02:00:00:00:00:01  1500    1    2  source  net_tap
+back   down  0000:03:00.0                                                       9000    0    0          none
 
 Port   RxPackets  RxBytes  TxPackets  TxBytes  Drops  Missed  ToTwin  FromTwin
 front       1000    64000        900    57600     12       0      30        20

@@ -35,6 +35,7 @@ mod paths;
 mod ports;
 mod procfs;
 mod pump;
+mod rss;
 mod setup;
 mod sockets;
 mod status;

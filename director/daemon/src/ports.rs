@@ -5,10 +5,9 @@ use std::path::Path;
 use anyhow::{Context, Result, bail};
 use director_config::{Config, Port as PortConfiguration};
 use director_packet::Mac;
-use dpdk::{
-    Attached, Handle, Pool, PoolConfig, Port, PortConfig, RssConfig, RssTypes, RxQueue, Started, TxQueue,
-};
+use dpdk::{Attached, Handle, Pool, PoolConfig, Port, PortConfig, RssTypes, RxQueue, Started, TxQueue};
 
+use crate::rss::{self, Rss};
 use crate::worker::{Input, Output};
 
 /// Buffers of the kernel twins' own pool, for each twin: what the kernel sends is never short of them,
@@ -36,6 +35,10 @@ pub(crate) struct PortRuntime {
     pub(crate) mac: Mac,
     pub(crate) rx_queues: u16,
     pub(crate) tx_queues: u16,
+    /// How the device chooses a packet's receive queue.
+    pub(crate) rss: Rss,
+    /// What it says it could choose by.
+    pub(crate) rss_offered: RssTypes,
     pub(crate) twin: Option<TwinPort>,
 }
 
@@ -82,13 +85,14 @@ pub(crate) fn bring_up(
     // A configuration has few ports.
     let twin_config = PoolConfig { mbufs: TWIN_MBUFS * twins as u32, ..PoolConfig::default() };
     let twin_pool = Pool::new(eal, "twins", &twin_config).context("no buffers for the kernel twins")?;
-    let mut ports = Vec::new();
+    let mut ports: Vec<(PortRuntime, Queues)> = Vec::new();
     for configuration in &config.ports {
         let name = configuration.name.as_str();
         let port = bring_up_one(eal, configuration, pool, &twin_pool, workers)
             .with_context(|| format!("port \"{name}\""))?;
         ports.push(port);
     }
+    rss::agree(ports.iter().map(|(port, _)| (&port.port, &port.rss, port.rx_queues)));
     Ok(ports)
 }
 
@@ -109,11 +113,14 @@ fn bring_up_one(
     setup.rx_descriptors = descriptors;
     setup.tx_descriptors = descriptors;
     setup.mtu = configuration.mtu.map(|mtu| mtu.get());
-    if rx > 1 && !info.rss_types.is_empty() {
-        let wanted = RssTypes::IPV4 | RssTypes::IPV4_TCP | RssTypes::IPV4_UDP | RssTypes::IPV4_SCTP;
-        setup.rss = Some(RssConfig { types: wanted & info.rss_types, key: None });
-    }
-    let port = port.configure(&setup)?;
+    let choices = rss::choices(configuration.side, rx, info.rss_types, info.hash_key_size);
+    let mut attached = Some(port);
+    let (port, rss) = rss::first_taken(choices, |rss| {
+        setup.rss = rss.setting();
+        // A port that has refused is closed.
+        let port = attached.take().map_or_else(|| attach(eal, configuration.device.as_str()), Ok)?;
+        Ok(port.configure(&setup)?)
+    })?;
     if let Some(mac) = configuration.mac {
         port.set_mac(mac.octets())?;
     }
@@ -131,6 +138,8 @@ fn bring_up_one(
         mac,
         rx_queues: rx,
         tx_queues: tx,
+        rss,
+        rss_offered: info.rss_types,
         twin,
     };
     Ok((runtime, Queues { rx: rx_queues, tx: tx_queues }))
@@ -190,16 +199,18 @@ fn make_twin(eal: &Handle, name: &str, mac: Mac, pool: &Pool) -> Result<TwinPort
 
 /// Gives each receive queue to exactly one worker and each transmit queue to at most one thread.
 ///
-/// Receive queue q of port p goes to worker (p + q) modulo the workers, so that the single queues of two
-/// ports go to two workers. The owner of a port's only transmit queue is then the worker that receives
+/// Receive queue q of a port goes to worker q modulo the workers where each worker gets as many of the port's queues,
+/// so that what devices give to queues of one number comes to one worker. Else queue q of port p goes to worker
+/// (p + q) modulo the workers, so that the single queues of two ports go to two workers. The owner of a port's only transmit queue is then the worker that receives
 /// on the port before it: with two ports, the one whose packets leave there.
 pub(crate) fn deal(ports: Vec<Queues>, names: &[String], workers: usize) -> Dealt {
     let mut shares: Vec<_> = std::iter::repeat_with(Share::default).take(workers).collect();
     let mut control = Vec::new();
     let mut senders = Vec::new();
     for (at, queues) in ports.into_iter().enumerate() {
+        let first = if queues.rx.len() % workers == 0 { 0 } else { at };
         for (queue, rx) in queues.rx.into_iter().enumerate() {
-            let share = &mut shares[(at + queue) % workers];
+            let share = &mut shares[(first + queue) % workers];
             share.names.push(format!("{}:{queue}", names[at]));
             // A configuration has few ports: their number fits.
             share.inputs.push(Input::new(at as u8, rx));

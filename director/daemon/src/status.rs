@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use director_api::{Connections, ControlCore, Status, Totals};
+use director_config::Side;
 use director_engine::service::{ServiceKey, flag_names};
 use director_engine::{PageSize, Reason};
 
@@ -140,6 +141,10 @@ impl Director {
             mtu: state.control.network().ports.get(at).map_or(0, |view| view.mtu.into()),
             rx_queues: port.rx_queues.into(),
             tx_queues: port.tx_queues.into(),
+            side: side_name(port.configuration.side).into(),
+            rss: port.rss.ends.name().into(),
+            rss_types: port.rss.types.to_string(),
+            rss_offered: port.rss_offered.to_string(),
             twin: state.pump.twin(at).map(|twin| twin.port.driver().to_owned()),
             rx_packets: sum(&|c| c.rx.read().0),
             rx_bytes: sum(&|c| c.rx.read().1),
@@ -181,6 +186,14 @@ fn service_status(state: &State, service: &director_engine::catalog::Service) ->
         }),
         hairpin_snat: service.spec.hairpin_snat,
         servers: servers.collect(),
+    }
+}
+
+fn side_name(side: Side) -> &'static str {
+    match side {
+        Side::Both => "both",
+        Side::Clients => "clients",
+        Side::Servers => "servers",
     }
 }
 
