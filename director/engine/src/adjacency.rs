@@ -8,12 +8,12 @@
 //! there are free places before an entry then, a next hop may come to have two entries, if two threads make one at once;
 //! the control core sets both.
 
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use director_packet::{Address, Mac};
 
 use crate::fib::Hop;
+use crate::lock::Lock;
 
 /// The index of an entry.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -155,7 +155,7 @@ pub struct Adjacencies {
     /// Where an entry lies is nobody's to choose.
     seed: ahash::RandomState,
     /// The ports, for the control core.
-    exits: Mutex<Vec<Exit>>,
+    exits: Lock<Vec<Exit>>,
 }
 
 /// No room for another next hop.
@@ -176,7 +176,7 @@ impl Adjacencies {
         let entries = std::iter::repeat_with(free).take(size).collect();
         let addresses = crate::servers::zeroed(size);
         let seed = ahash::RandomState::new();
-        Self { entries, addresses, used: AtomicUsize::new(0), seed, exits: Mutex::default() }
+        Self { entries, addresses, used: AtomicUsize::new(0), seed, exits: Lock::default() }
     }
 
     /// How many next hops are known of.
@@ -306,14 +306,12 @@ impl Adjacencies {
     /// Sets what is known of a next hop's MAC address. For the control core.
     pub fn set(&self, adjacency: Adjacency, mac: Option<Mac>) {
         let Some(entry) = self.entries.get(adjacency.0 as usize) else { return };
-        if let Ok(exits) = self.exits.lock() {
-            entry.refresh(mac, &exits);
-        }
+        entry.refresh(mac, &self.exits.lock());
     }
 
     /// Sets what is known of the ports. For the control core.
     pub(crate) fn set_exits(&self, exits: Vec<Exit>) {
-        let Ok(mut known) = self.exits.lock() else { return };
+        let mut known = self.exits.lock();
         if *known == exits {
             return;
         }

@@ -17,11 +17,11 @@ use std::sync::atomic::{
     AtomicBool, AtomicU64,
     Ordering::{Acquire, Relaxed, Release},
 };
-use std::sync::{Mutex, MutexGuard, TryLockError};
 
 use director_flow::Tick;
 use director_packet::fragment::{Fragment, MAX_HEADER};
 
+use crate::lock::Lock;
 use crate::reason::Reason;
 pub(crate) use shard::First;
 use shard::Shard;
@@ -126,7 +126,7 @@ impl Ticket {
 
 /// The fragments that wait.
 pub(crate) struct Fragments {
-    shards: Box<[Mutex<Shard>]>,
+    shards: Box<[Lock<Shard>]>,
     seed: ahash::RandomState,
     /// How many fragments were given up, by port and by [`LOSSES`]. Nothing depends on these counts, hence Relaxed.
     lost: Box<[[AtomicU64; LOSSES.len()]]>,
@@ -138,7 +138,7 @@ impl Fragments {
     /// None yet, with memory for some.
     pub(crate) fn new() -> Self {
         Self {
-            shards: std::iter::repeat_with(|| Mutex::new(Shard::new())).take(SHARDS).collect(),
+            shards: std::iter::repeat_with(|| Lock::new(Shard::new())).take(SHARDS).collect(),
             seed: ahash::RandomState::new(),
             lost: std::iter::repeat_with(Default::default).take(PORTS).collect(),
             is_any_lost: AtomicBool::new(false),
@@ -151,7 +151,7 @@ impl Fragments {
         let hash = self.seed.hash_one(key);
         let at = (hash >> 32) as usize % SHARDS;
         let Some(shard) = self.shards.get(at) else { return Added::Refused(Reason::FragmentTableFull) };
-        match lock(shard).add(key, hash as usize, arrival, read, |port, reason| self.lose(port, reason)) {
+        match shard.lock().add(key, hash as usize, arrival, read, |port, reason| self.lose(port, reason)) {
             shard::Added::Kept => Added::Kept,
             shard::Added::Complete(datagram) => Added::Complete(Ticket { shard: at as u8, datagram }),
             shard::Added::Refused(reason) => Added::Refused(reason),
@@ -162,7 +162,7 @@ impl Fragments {
     pub(crate) fn take(&self, ticket: Ticket, whole: &mut Whole) {
         whole.clear();
         if let Some(shard) = self.shards.get(usize::from(ticket.shard)) {
-            lock(shard).take(ticket.datagram, whole);
+            shard.lock().take(ticket.datagram, whole);
         }
         whole.complete();
     }
@@ -171,7 +171,7 @@ impl Fragments {
     /// lock of its table.
     pub(crate) fn expire(&self, now: Tick, mut first: impl FnMut(First<'_>)) {
         for shard in &self.shards {
-            lock(shard).expire(now, PATIENCE, |port, reason| self.lose(port, reason), &mut first);
+            shard.lock().expire(now, PATIENCE, |port, reason| self.lose(port, reason), &mut first);
         }
     }
 
@@ -196,18 +196,6 @@ impl Fragments {
                     each(port, *reason, count.swap(0, Relaxed));
                 }
             }
-        }
-    }
-}
-
-/// Spins, and never sleeps, as the lock of a service does: a mutex that is only ever tried has no waiters, so
-/// unlocking it makes no system call.
-fn lock(shard: &Mutex<Shard>) -> MutexGuard<'_, Shard> {
-    loop {
-        match shard.try_lock() {
-            Ok(guard) => return guard,
-            Err(TryLockError::Poisoned(poisoned)) => return poisoned.into_inner(),
-            Err(TryLockError::WouldBlock) => std::hint::spin_loop(),
         }
     }
 }

@@ -15,6 +15,7 @@ pub mod fib;
 mod fragments;
 mod ftp;
 mod limiter;
+mod lock;
 pub mod mark;
 mod pressure;
 pub mod reason;

@@ -22,11 +22,12 @@ mod tests;
 mod tournament;
 mod weights;
 
-use std::sync::{Arc, Mutex, MutexGuard, TryLockError};
+use std::sync::Arc;
 
 use director_flow::Tick;
 use director_packet::{Address, Change, Endpoint};
 
+use crate::lock::Lock;
 use crate::servers::{Servers, Standing, Watch};
 use crate::service::{Engine, Forward, Persistence, SchedulerKind, ServiceKey};
 use crate::state::State;
@@ -145,7 +146,7 @@ const fn destinations(key: ServiceKey) -> usize {
 pub(crate) struct Turns {
     kind: SchedulerKind,
     destinations: usize,
-    inner: Mutex<Inner>,
+    inner: Lock<Inner>,
 }
 
 /// A list of servers and what the scheduler knows of it.
@@ -231,24 +232,11 @@ impl Turns {
     fn new(kind: SchedulerKind, destinations: usize) -> Self {
         let policy = Policy::new(kind, destinations, &[]);
         let inner = Inner { servers: Arc::new([]), marks: Arc::new(Dirty::new(0)), policy };
-        Self { kind, destinations, inner: Mutex::new(inner) }
-    }
-
-    /// Spins, and never sleeps: it is held for some 100 ns at a time, by workers on cores of their own, and by
-    /// the control core for a swap. A mutex that is only ever tried has no waiters, so unlocking it makes no
-    /// system call.
-    fn lock(&self) -> MutexGuard<'_, Inner> {
-        loop {
-            match self.inner.try_lock() {
-                Ok(guard) => return guard,
-                Err(TryLockError::Poisoned(poisoned)) => return poisoned.into_inner(),
-                Err(TryLockError::WouldBlock) => std::hint::spin_loop(),
-            }
-        }
+        Self { kind, destinations, inner: Lock::new(inner) }
     }
 
     fn schedule(&self, servers: &Servers, request: &Request, state: State) -> Option<ServerView> {
-        let mut inner = self.lock();
+        let mut inner = self.inner.lock();
         let server = inner.choose(servers, request)?;
         servers.bind(server.slot, state);
         Some(server)
@@ -277,7 +265,7 @@ impl Turns {
         let standings: Vec<_> = list.iter().map(|server| servers.standing(server.slot)).collect();
         let mut new =
             Inner { servers: list, marks, policy: Policy::new(self.kind, self.destinations, &standings) };
-        let mut inner = self.lock();
+        let mut inner = self.inner.lock();
         new.policy.adopt(&inner.policy);
         std::mem::swap(&mut *inner, &mut new);
         drop(inner);
@@ -286,7 +274,7 @@ impl Turns {
 
     /// A server left the list; `before` is the slot of the one before it.
     pub(crate) fn leave(&self, slot: u32, before: Option<u32>) {
-        if let Policy::RoundRobin(policy) = &mut self.lock().policy {
+        if let Policy::RoundRobin(policy) = &mut self.inner.lock().policy {
             policy.forget(slot, before);
         }
     }
@@ -295,7 +283,7 @@ impl Turns {
     pub(crate) fn rescale(&self, weights: impl Iterator<Item = u32>) {
         if self.kind == SchedulerKind::WeightedRoundRobin {
             let scale = Scale::of(weights);
-            if let Policy::WeightedRoundRobin(policy) = &mut self.lock().policy {
+            if let Policy::WeightedRoundRobin(policy) = &mut self.inner.lock().policy {
                 policy.rescale(scale);
             }
         }
@@ -303,7 +291,7 @@ impl Turns {
 
     /// A slot becomes another server's.
     pub(crate) fn forget(&self, slot: u32) {
-        if let Policy::Locality(policy) = &mut self.lock().policy {
+        if let Policy::Locality(policy) = &mut self.inner.lock().policy {
             policy.forget(slot);
         }
     }

@@ -10,12 +10,12 @@
 //! second.
 
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
-use std::sync::{Mutex, MutexGuard, TryLockError};
 
 use ahash::RandomState;
 use director_flow::{TICKS_PER_SECOND, Tick};
 use director_packet::{Address, Endpoint};
 
+use crate::lock::{Guard, Lock};
 use crate::reason::Reason;
 use crate::servers::Servers;
 use crate::service::EndKey;
@@ -220,7 +220,7 @@ impl Shard {
 
 /// The templates of all services.
 pub struct Templates {
-    shards: Box<[Mutex<Shard>]>,
+    shards: Box<[Lock<Shard>]>,
     seed: RandomState,
     capacity: u32,
     /// How many there are. It bounds them and says nothing else, hence Relaxed.
@@ -258,7 +258,7 @@ impl Templates {
         // Keys fall into shards by chance; this many fall short once in a lifetime.
         let room = (share + 8 * share.isqrt() + 32).min(1 << SLOT_BITS);
         Self {
-            shards: std::iter::repeat_with(|| Mutex::new(Shard::new(room))).take(SHARDS).collect(),
+            shards: std::iter::repeat_with(|| Lock::new(Shard::new(room))).take(SHARDS).collect(),
             seed: RandomState::new(),
             capacity,
             count: AtomicU32::new(0),
@@ -279,15 +279,8 @@ impl Templates {
         self.capacity
     }
 
-    /// Spins, and never sleeps: see [`crate::scheduler`].
-    fn lock(&self, shard: usize) -> MutexGuard<'_, Shard> {
-        loop {
-            match self.shards[shard % SHARDS].try_lock() {
-                Ok(guard) => return guard,
-                Err(TryLockError::Poisoned(poisoned)) => return poisoned.into_inner(),
-                Err(TryLockError::WouldBlock) => std::hint::spin_loop(),
-            }
-        }
+    fn lock(&self, shard: usize) -> Guard<'_, Shard> {
+        self.shards[shard % SHARDS].lock()
     }
 
     fn place_of(&self, (key, call): Wanted<'_>) -> (usize, u64) {

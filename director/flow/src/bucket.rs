@@ -11,7 +11,7 @@ use crate::slab::Blank;
 use crate::sync::{
     AtomicU32, AtomicU64,
     Ordering::{Acquire, Relaxed, Release},
-    relax,
+    note_lock, relax,
 };
 use crate::tags::equal_tags;
 
@@ -201,6 +201,7 @@ impl Bucket {
 
     /// Takes the chain's writer bit, waiting while another has it. Only for home buckets.
     pub(crate) fn write(&self) -> Writer<'_> {
+        note_lock();
         let mut spins = 0;
         loop {
             let head = self.head.load(Relaxed);

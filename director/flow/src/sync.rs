@@ -6,6 +6,29 @@ pub(crate) use loom::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
 #[cfg(not(loom))]
 pub(crate) use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
 
+#[cfg(debug_assertions)]
+thread_local! {
+    static LOCKS: std::cell::Cell<u64> = const { std::cell::Cell::new(0) };
+}
+
+/// Notes that this thread takes a lock: what others may have to wait for. Does nothing without debug assertions.
+#[inline(always)]
+pub fn note_lock() {
+    #[cfg(debug_assertions)]
+    LOCKS.with(|locks| locks.set(locks.get() + 1));
+}
+
+/// How many locks this thread has taken, of those that are noted: the writer bits of buckets, and the engine's. 0
+/// without debug assertions.
+#[must_use]
+pub fn locks_taken() -> u64 {
+    #[cfg(debug_assertions)]
+    let count = LOCKS.with(std::cell::Cell::get);
+    #[cfg(not(debug_assertions))]
+    let count = 0;
+    count
+}
+
 /// Waits a moment for another thread's short critical section.
 ///
 /// `spins` counts the caller's attempts: after a while the holder of the lock may be a thread that the kernel took off

@@ -67,7 +67,7 @@ fn losses(fragments: &Fragments) -> Vec<(u8, &'static str, u64)> {
 
 /// Free packets and pieces of all tables.
 fn room(fragments: &Fragments) -> (usize, usize) {
-    let rooms = fragments.shards.iter().map(|shard| shard.lock().unwrap().room());
+    let rooms = fragments.shards.iter().map(|shard| shard.lock().room());
     rooms.fold((0, 0), |all, one| (all.0 + one.0, all.1 + one.1))
 }
 

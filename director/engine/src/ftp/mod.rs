@@ -22,8 +22,8 @@ use std::sync::atomic::{
     Ordering::{Relaxed, SeqCst},
     fence,
 };
-use std::sync::{Mutex, MutexGuard, TryLockError};
 
+use crate::lock::Lock;
 use crate::reason::Reason;
 use control::Control;
 
@@ -46,7 +46,7 @@ struct Place {
     ///
     /// Relaxed, as [`Ftp::words`]: who acts on them has found the entry, or the lock.
     entries: AtomicU32,
-    control: Mutex<Seat>,
+    control: Lock<Seat>,
 }
 
 /// Whose place it is, by the number of its entry and 1.
@@ -59,24 +59,13 @@ struct Seat {
 pub(crate) struct Ftp {
     places: Box<[Place]>,
     /// Has room for all of them: it never grows.
-    free: Mutex<Vec<u32>>,
+    free: Lock<Vec<u32>>,
     /// By the number of an entry: its place and what it is there, or 0. As many as there are in both tables; memory is taken when used.
     words: Box<[AtomicU32]>,
     /// Whether there ever was one.
     in_use: AtomicBool,
     /// How many entries there are whose client's port is not known yet.
     unclaimed: AtomicU32,
-}
-
-/// Spins, and never sleeps: what is done under these locks is short.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    loop {
-        match mutex.try_lock() {
-            Ok(guard) => return guard,
-            Err(TryLockError::Poisoned(poisoned)) => return poisoned.into_inner(),
-            Err(TryLockError::WouldBlock) => std::hint::spin_loop(),
-        }
-    }
 }
 
 const fn place_of(word: u32) -> Option<u32> {
@@ -89,11 +78,11 @@ impl Ftp {
         let count = entries.min(CONTROLS);
         let place = || Place {
             entries: AtomicU32::new(0),
-            control: Mutex::new(Seat { owner: 0, control: Control::new(true) }),
+            control: Lock::new(Seat { owner: 0, control: Control::new(true) }),
         };
         Self {
             places: std::iter::repeat_with(place).take(count as usize).collect(),
-            free: Mutex::new((0..count).rev().collect()),
+            free: Lock::new((0..count).rev().collect()),
             words: crate::servers::zeroed(entries as usize),
             in_use: AtomicBool::new(false),
             unclaimed: AtomicU32::new(0),
@@ -137,7 +126,7 @@ impl Ftp {
         is_over: impl FnOnce() -> bool,
     ) -> Result<(), Reason> {
         let number = {
-            let mut free = lock(&self.free);
+            let mut free = self.free.lock();
             let kept = if by_server { 0 } else { self.places.len() / 2 };
             if free.len() > kept { free.pop() } else { None }
         };
@@ -148,12 +137,12 @@ impl Ftp {
         };
         place.entries.store(1, Relaxed);
         {
-            let mut seat = lock(&place.control);
+            let mut seat = place.control.lock();
             *seat = Seat { owner: control + 1, control: begun };
             if word.compare_exchange(0, CONTROL | (number + 1), Relaxed, Relaxed).is_err() {
                 // Another worker was faster.
                 seat.owner = 0;
-                lock(&self.free).push(number);
+                self.free.lock().push(number);
                 return Ok(());
             }
         }
@@ -168,7 +157,7 @@ impl Ftp {
     /// What is known of a control connection, for one packet. None: it has ended.
     pub(crate) fn with<T>(&self, control: u32, act: impl FnOnce(&mut Control) -> T) -> Option<T> {
         let word = self.word(control);
-        let mut seat = lock(&self.place(word)?.control);
+        let mut seat = self.place(word)?.control.lock();
         // The entry may have ended, and its place be another's.
         (word & CONTROL != 0 && seat.owner == control + 1).then(|| act(&mut seat.control))
     }
@@ -240,10 +229,10 @@ impl Ftp {
         }
         if let (Some(place), Some(number)) = (self.place(word), place_of(word)) {
             if word & CONTROL != 0 {
-                lock(&place.control).owner = 0;
+                place.control.lock().owner = 0;
             }
             if place.entries.fetch_sub(1, Relaxed) == 1 {
-                lock(&self.free).push(number);
+                self.free.lock().push(number);
             }
         }
     }

@@ -401,6 +401,6 @@ fn two_open_and_one_ends() {
             ftp.leave(0);
         });
         ftp.leave(0);
-        assert_eq!(super::lock(&ftp.free).len(), 2);
+        assert_eq!(ftp.free.lock().len(), 2);
     }
 }

@@ -36,7 +36,7 @@ fn v6(text: &str) -> Ipv6Addr {
 }
 
 /// A director with the network above and no service.
-fn lab() -> Lab {
+pub(crate) fn lab() -> Lab {
     let mut lab = Lab::empty(1000, 1);
     lab.network.local.extend([ip("2001:db8:18::58"), ip("2001:db8:2::90"), ip("fe80::1")]);
     lab.network.ports[0].address_v6 = v6("2001:db8:18::58").into();
@@ -81,7 +81,7 @@ fn add(lab: &mut Lab, key: ServiceKey, spec: ServiceSpec, servers: &[&str]) {
 }
 
 #[derive(Clone, Copy)]
-struct Packet<'a> {
+pub(crate) struct Packet<'a> {
     source: &'a str,
     destination: &'a str,
     /// As tcpdump has them; none: UDP.
@@ -90,7 +90,7 @@ struct Packet<'a> {
     payload: usize,
 }
 
-fn tcp<'a>(source: &'a str, destination: &'a str, flags: &'a str) -> Packet<'a> {
+pub(crate) fn tcp<'a>(source: &'a str, destination: &'a str, flags: &'a str) -> Packet<'a> {
     Packet { source, destination, flags: Some(flags), hops: 64, payload: 0 }
 }
 
@@ -126,7 +126,7 @@ impl Packet<'_> {
         packet
     }
 
-    fn frame(self, port: u8) -> Vec<u8> {
+    pub(crate) fn frame(self, port: u8) -> Vec<u8> {
         let packet = self.bytes();
         frame(&packet, port)
     }

@@ -17,6 +17,7 @@ use director_engine::snapshot::{PortView, Sysctls};
 use director_engine::sources::Source;
 use director_engine::state::{State, Timeouts};
 use director_engine::{BURST, Control, Frames, Options, Reason, Tick, Verdict, Worker};
+use director_flow::locks_taken;
 use director_packet::{Address, Endpoint, Mac};
 
 use super::packet::{Packet, describe, mac_of};
@@ -94,6 +95,8 @@ pub(crate) struct Lab {
     pub(crate) milliseconds: u64,
     /// What the control core has sent: the port and the frame.
     pub(crate) told: Vec<(u8, Vec<u8>)>,
+    /// Locks that workers took for bursts without a new connection, and for those with one.
+    pub(crate) locks: [u64; 2],
 }
 
 impl Lab {
@@ -135,7 +138,8 @@ impl Lab {
             ip_forward: true,
             ip_forward_v6: true,
         };
-        let mut lab = Self { control, workers, network, milliseconds: 5_000, told: Vec::new() };
+        let mut lab =
+            Self { control, workers, network, milliseconds: 5_000, told: Vec::new(), locks: [0; 2] };
         for host in ["192.168.18.1", "192.168.18.10", "192.168.18.11"] {
             lab.set_neighbour(FRONT, host, true);
         }
@@ -323,7 +327,10 @@ impl Lab {
         let mut burst = Burst { frames, head: usize::MAX };
         // No verdict is left over from here.
         let mut verdicts = [Verdict::Drop(Reason::HandoffFull); BURST];
+        let before_burst = (insertions(&self.control), locks_taken());
         worker.process(now, self.milliseconds as u32, port, &mut burst, &mut verdicts);
+        let is_new = insertions(&self.control) != before_burst.0;
+        self.locks[usize::from(is_new)] += locks_taken() - before_burst.1;
         let count = burst.frames.len();
         for ((verdict, after), before) in verdicts.iter().zip(&burst.frames).zip(&before) {
             assert_ne!(*verdict, Verdict::Drop(Reason::HandoffFull), "no verdict");
@@ -419,6 +426,16 @@ impl Lab {
         let catalog = &self.control.catalog;
         catalog.statistics(catalog.service(key).unwrap()).0
     }
+}
+
+/// How often an entry was to be made, whatever became of it.
+fn insertions(control: &Control) -> u64 {
+    [control.table().counters(), control.table_v6().counters()]
+        .map(|counts| {
+            counts.inserted + counts.existing + counts.refused + counts.table_full + counts.chain_full
+        })
+        .iter()
+        .sum()
 }
 
 /// The last part of the address of the server that a client's packet went to; 0 if it went to none.

@@ -9,6 +9,7 @@ mod hairpin;
 mod ipv6;
 mod lab;
 mod limits;
+mod locks;
 mod marks;
 mod network;
 mod one_packet;

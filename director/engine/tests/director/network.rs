@@ -51,7 +51,7 @@ fn a_connection_outlives_the_place_of_its_next_hop() {
     for at in 0..140_000 {
         adjacencies.entry(hop(at)).unwrap();
     }
-    let mut idle_turn = |lab: &mut Lab| {
+    let idle_turn = |lab: &mut Lab| {
         let _used = adjacencies.take_recent().count();
         lab.control.sweep_next_hops(|_| false);
         lab.poll();
