@@ -5,10 +5,12 @@
 //! was last seen. A lookup is one of a packet: the record is read, both ends are compared, and it is looked
 //! whether the time of the last packet has changed.
 
+mod floor;
 mod maps;
 mod own;
 mod rte;
 
+pub use floor::floor;
 pub use maps::{dashmap, papaya, scc};
 pub use own::{Readers, own, own_readers, own_table};
 pub use rte::rte_hash;

@@ -25,6 +25,9 @@ pub struct Options {
     /// Run the benchmarks first, and write their JSON there; those that are there already are not run again
     #[arg(long)]
     run: bool,
+    /// With --run, in minutes: short and small, to see that all of it works
+    #[arg(long)]
+    quick: bool,
     /// With --run, report even if other processes used the CPUs meanwhile
     #[arg(long)]
     noisy: bool,
@@ -33,20 +36,20 @@ pub struct Options {
     docs: PathBuf,
 }
 
-/// Everything that --run runs: the file's name, and the arguments.
-const ALL: [(&str, &[&str]); 12] = [
-    ("forward-4096", &["forward", "--flows", "4096"]),
-    ("forward-1000000", &["forward", "--flows", "1000000"]),
-    ("hot-4096", &["hot", "--flows", "4096"]),
-    ("hot-1000000", &["hot", "--flows", "1000000"]),
-    ("connect", &["connect"]),
-    ("table", &["table", "--churn"]),
-    ("curve", &["curve"]),
-    ("scaling", &["scaling"]),
-    ("latency-4096", &["latency", "--flows", "4096"]),
-    ("latency-1000000", &["latency", "--flows", "1000000"]),
-    ("memory", &["memory"]),
-    ("instructions", &["instructions"]),
+/// Everything that --run runs: the file's name, the arguments, and what --quick adds to these.
+const ALL: [(&str, &str, &str); 12] = [
+    ("forward-4096", "forward --flows 4096", "--pairs 1 --seconds 1"),
+    ("forward-1000000", "forward --flows 1000000", "--pairs 1 --seconds 1"),
+    ("hot-4096", "hot --flows 4096", "--pairs 1 --seconds 1"),
+    ("hot-1000000", "hot --flows 1000000", "--pairs 1 --seconds 1"),
+    ("connect", "connect", "--entries 1000000 --rounds 1 --seconds 5"),
+    ("table", "table --churn", "--entries 1000000 --pairs 1"),
+    ("curve", "curve", "--entries 1000000 --pairs 1"),
+    ("scaling", "scaling", "--entries 1000000 --pairs 2 --seconds 1"),
+    ("latency-4096", "latency --flows 4096", "--pairs 1 --seconds 2"),
+    ("latency-1000000", "latency --flows 1000000", "--pairs 1 --seconds 2"),
+    ("memory", "memory", "--entries 1000000"),
+    ("instructions", "instructions", ""),
 ];
 
 const BEGIN: &str = "<!-- figures: written by scripts/bench report -->";
@@ -88,23 +91,33 @@ fn replaced(page: &str, figures: &str) -> Result<String> {
 
 fn run_all(options: &Options, interrupt: &Interrupt) -> Result<()> {
     fs::create_dir_all(&options.results)?;
-    for (name, arguments) in ALL {
+    for (name, arguments, shorter) in ALL {
+        let shorter = if options.quick { shorter } else { "" };
         interrupt.check()?;
         let path = options.results.join(name).with_extension("json");
         if path.exists() {
             continue;
         }
-        eprintln!("== {} --json > {}", arguments.join(" "), path.display());
+        eprintln!("== {arguments} {shorter} --json > {}", path.display());
         let mut command = Command::new(std::env::current_exe()?);
-        command.args(arguments).arg("--json").stderr(Stdio::inherit());
+        command
+            .args(arguments.split(' ').chain(shorter.split_whitespace()))
+            .arg("--json")
+            .stderr(Stdio::inherit());
         if options.noisy && name != "instructions" {
             command.arg("--noisy");
         }
         let output = command.output()?;
         if !output.status.success() {
-            bail!("{} failed; run this again to go on from there", arguments.join(" "));
+            bail!("{arguments} failed; run this again to go on from there");
         }
-        fs::write(&path, output.stdout).with_context(|| format!("cannot write {}", path.display()))?;
+        let mut result: Value =
+            serde_json::from_slice(&output.stdout).with_context(|| format!("what {arguments} printed"))?;
+        if options.quick {
+            result["quick"] = true.into();
+        }
+        fs::write(&path, serde_json::to_string_pretty(&result)?)
+            .with_context(|| format!("cannot write {}", path.display()))?;
     }
     Ok(())
 }
@@ -188,6 +201,9 @@ fn figures(found: &[Value], plots: &Path) -> Result<String> {
             writeln!(page)?;
             if value["noisy"] == true {
                 writeln!(page, "**Noisy: other processes used the CPUs meanwhile; worth little.**\n")?;
+            }
+            if value["quick"] == true {
+                writeln!(page, "**A quick run: short and small, to see that it works.**\n")?;
             }
             section(value, plots, &mut page).with_context(|| format!("the result of {name}"))?;
         }
@@ -333,6 +349,12 @@ fn table(value: &Value, plots: &Path, page: &mut String) -> Result<()> {
         bars.push((name.to_owned(), cycles));
     }
     writeln!(page, "\nMaking up the keys is {} cycles of each.", value["keys_cycles"])?;
+    if bars.iter().any(|(name, _)| name == "floor") {
+        writeln!(
+            page,
+            "`floor` is no table: two random cache lines of as much memory for each, the first naming the second."
+        )?;
+    }
     let title = format!("A lookup among {} connections", grouped(&value["entries"]));
     plot::bars(&plots.join("table.svg"), &title, "cycles", &bars)?;
     writeln!(page, "\n![{title}](performance/table.svg)")?;
@@ -545,7 +567,7 @@ mod tests {
         write(
             "a.json",
             json!({
-                "bench": "forward", "flows": 4096, "frame_bytes": 60, "noisy": true, "cpu": "some CPU",
+                "bench": "forward", "flows": 4096, "frame_bytes": 60, "noisy": true, "quick": true, "cpu": "some CPU",
                 "director": spread_of(30e6), "rivals": { "5tswap": spread_of(40e6) },
                 "ratio": { "5tswap": spread_of(0.75) }, "builds": { "director": "rustc", "testpmd": "22.11" },
             }),
@@ -580,12 +602,14 @@ mod tests {
                 ] },
             }),
         );
-        let options = Options { results, run: false, noisy: false, docs: directory.path().join("docs") };
+        let options =
+            Options { results, run: false, quick: false, noisy: false, docs: directory.path().join("docs") };
         run(&options, &Interrupt::default()).unwrap();
         let page = fs::read_to_string(options.docs.join("performance.md")).unwrap();
         for part in [
             "| CPU | some CPU |",
             "**Noisy",
+            "**A quick run",
             "| testpmd 5tswap | 40.00",
             "| 1,000 |",
             "2.50 times",

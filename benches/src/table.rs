@@ -1,5 +1,5 @@
 //! What a lookup costs: the director's connection table, DPDK's `rte_hash` and concurrent maps of Rust,
-//! in the same run.
+//! in the same run; and, as the floor under all of them, two random lines of memory with nothing looked up.
 //!
 //! Lookups come in bursts of 32, as packets do, of connections drawn at random with each; the record is
 //! looked at, since no packet can be forwarded without. All tables are filled at the same time and
@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
+use director_flow::Options as TableOptions;
 use dpdk::Eal;
 use serde::Serialize;
 
@@ -52,8 +53,8 @@ pub struct Options {
     /// Measure also while another core makes and ends connections
     #[arg(long)]
     churn: bool,
-    /// The tables to compare with
-    #[arg(long, value_delimiter = ',', value_name = "TABLE", default_values = ["rte_hash", "papaya", "dashmap", "scc"])]
+    /// The tables to compare with; floor is none, but two random lines of as much memory for each connection
+    #[arg(long, value_delimiter = ',', value_name = "TABLE", default_values = ["floor", "rte_hash", "papaya", "dashmap", "scc"])]
     rivals: Vec<String>,
     #[command(flatten)]
     common: Common,
@@ -87,14 +88,15 @@ pub fn eal(judge: &Judge<'_>, memory: &Memory) -> Result<Eal> {
     Ok(Eal::start(&arguments)?)
 }
 
-/// The table of a name.
-fn contender(name: &str, eal: &Eal, entries: u32, room: u32) -> Result<Contender> {
+/// The table of a name, of so many bytes where it can be of any.
+fn contender(name: &str, eal: &Eal, entries: u32, room: u32, bytes: u64) -> Result<Contender> {
     Ok(match name {
+        "floor" => contenders::floor(bytes),
         "rte_hash" => contenders::rte_hash(eal, "rival", entries, room)?,
         "papaya" => contenders::papaya(room),
         "dashmap" => contenders::dashmap(room),
         "scc" => contenders::scc(room),
-        other => bail!("no table {other}: there are rte_hash, papaya, dashmap and scc"),
+        other => bail!("no table {other}: there are floor, rte_hash, papaya, dashmap and scc"),
     })
 }
 
@@ -271,9 +273,11 @@ pub fn run(options: &Options, interrupt: &Interrupt) -> Result<String> {
     memory::need(needed + other)?;
     let memory = Memory::get(0, needed, common.no_huge)?;
     let eal = eal(&judge, &memory)?;
-    let mut tables = vec![contenders::own(room)?];
+    let (table, own) = contenders::own_table(&TableOptions::new(room, 2))?;
+    let bytes = (table.bytes_per_entry() * f64::from(table.capacity())) as u64;
+    let mut tables = vec![own];
     for name in rivals {
-        tables.push(contender(name, &eal, *entries, room)?);
+        tables.push(contender(name, &eal, *entries, room, bytes)?);
     }
     for table in &mut tables {
         let start = Instant::now();
@@ -297,7 +301,7 @@ pub fn run(options: &Options, interrupt: &Interrupt) -> Result<String> {
             let quiet = judge.hear(|| look_up(&mut *table.reader, *entries, time, seed))?;
             eprint!("run {} of {pairs}: {:<10} {:6.1} cycles a lookup", pair + 1, table.name, quiet.cycles);
             samples.quiet.push(quiet);
-            if *churn {
+            if *churn && table.name != "floor" {
                 let cpu = judge.cpus.control;
                 let (churned, changes) =
                     judge.hear(|| look_up_churned(table, *entries, time, seed, cpu, made))?;
@@ -368,6 +372,12 @@ impl fmt::Display for Report {
             writeln!(f, "{name:<10}{:>26}{:>26}{:>26}", cycles.text(1), nanoseconds.text(1), ratio.text(2))?;
         }
         writeln!(f, "making up the keys is {:.1} cycles of each", self.keys_cycles)?;
+        if self.tables.iter().any(|figures| figures.name == "floor") {
+            writeln!(
+                f,
+                "floor: two random lines of as much memory, the first naming the second; nothing looked up"
+            )?;
+        }
         if self.tables.iter().any(|figures| figures.churned.is_some()) {
             writeln!(f, "\nWhile another core makes and ends connections")?;
             writeln!(
