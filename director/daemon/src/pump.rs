@@ -26,9 +26,17 @@ const PATIENCE: u64 = 10_000;
 /// Bursts taken from a ring or a twin in one turn, at most.
 const BURSTS: usize = 8;
 
+/// How many turns in a row a port may take nothing of what the kernel sent before the first frame of it is dropped: the
+/// device may refuse this one for ever, and would then keep back all.
+const STUCK: u32 = 50;
+
 struct PumpPort {
     twin: Option<TwinPort>,
     tx: Option<TxQueue>,
+    /// What the kernel sent and the port has no room for. Until it has, the rest waits in the twin.
+    backlog: Burst,
+    /// For how many turns it has had no room.
+    stuck: u32,
     mac: Mac,
 }
 
@@ -57,7 +65,10 @@ impl Pump {
         port_numbers: Arc<[usize]>,
         pool: Pool,
     ) -> Self {
-        let ports = ports.into_iter().map(|(twin, tx, mac)| PumpPort { twin, tx, mac }).collect();
+        let ports = ports
+            .into_iter()
+            .map(|(twin, tx, mac)| PumpPort { twin, tx, backlog: Burst::new(), stuck: 0, mac })
+            .collect();
         Self {
             ports,
             paths,
@@ -112,21 +123,57 @@ impl Pump {
     fn drain_twin(&mut self, at: usize) -> usize {
         let mut moved = 0;
         for _ in 0..BURSTS {
-            let Some(twin) = &mut self.ports[at].twin else { return moved };
-            let mut burst = std::mem::take(&mut self.burst);
-            let count = twin.rx.receive(&mut burst);
-            for mbuf in burst.drain() {
-                if self.send(at, Outgoing { mbuf, own: true }) {
-                    add(&self.counters.port(at).from_twin, 1);
-                }
+            let PumpPort { twin: Some(twin), backlog, .. } = &mut self.ports[at] else { return moved };
+            if backlog.is_empty() {
+                twin.rx.receive(backlog);
             }
-            self.burst = burst;
-            moved += count;
-            if count < Burst::CAPACITY {
+            let count = backlog.len();
+            moved += self.pass_on(at);
+            if count < Burst::CAPACITY || !self.ports[at].backlog.is_empty() {
                 break;
             }
         }
         moved
+    }
+
+    /// Sends what the kernel sent, or has the worker send it that owns the transmit queue, as far as there is room.
+    /// Returns how many frames went.
+    fn pass_on(&mut self, at: usize) -> usize {
+        let PumpPort { tx, backlog, .. } = &mut self.ports[at];
+        let count = backlog.len();
+        let counters = self.counters.port(at);
+        if let Some(tx) = tx {
+            let mut lengths = [0; Burst::CAPACITY];
+            for (length, mbuf) in lengths.iter_mut().zip(backlog.iter()) {
+                *length = mbuf.len() as u64;
+            }
+            let sent = tx.send(backlog);
+            counters.own.add(sent as u64, lengths[..sent].iter().sum());
+        } else {
+            let path = &self.paths.ports[at];
+            let ring = &path.control[path.sender.last().copied().unwrap_or(0)];
+            let mut all = std::mem::take(backlog);
+            for mbuf in all.drain() {
+                // Nobody else puts frames into this ring, so room that it has stays.
+                if ring.is_full() {
+                    let _ = backlog.push(mbuf);
+                } else {
+                    let _ = ring.push(Outgoing { mbuf, own: true });
+                }
+            }
+        }
+        let gone = count - backlog.len();
+        let port = &mut self.ports[at];
+        port.stuck = if gone == 0 && count > 0 { port.stuck + 1 } else { 0 };
+        if port.stuck > STUCK {
+            let mut all = std::mem::take(&mut port.backlog);
+            for mbuf in all.drain().skip(1) {
+                let _ = port.backlog.push(mbuf);
+            }
+            port.stuck = 0;
+        }
+        add(&counters.from_twin, gone as u64);
+        gone
     }
 
     /// Sends a frame on a port, or has the worker send it that owns the transmit queue. False: dropped.

@@ -15,6 +15,13 @@ use crate::paths::{Held, Outgoing, Paths};
 /// How often a full transmit queue is tried again before its frames are dropped.
 const SEND_TRIES: usize = 4;
 
+/// Frames of the kernel's and of the director's own that wait for room in a full transmit queue, at most.
+const OWN_WAITING: usize = 16;
+
+/// How often in a row a queue may take nothing before they are dropped too: the device may refuse the first of them for
+/// ever, and would then keep back all.
+const STUCK: u32 = 16;
+
 /// Loops without a frame before a worker that may sleep does.
 const IDLE_LOOPS: u32 = 64;
 
@@ -46,11 +53,13 @@ pub(crate) struct Output {
     queue: TxQueue,
     waiting: Burst,
     own: u32,
+    /// How often in a row the queue has taken nothing.
+    stuck: u32,
 }
 
 impl Output {
     pub(crate) fn new(queue: TxQueue) -> Self {
-        Self { queue, waiting: Burst::new(), own: 0 }
+        Self { queue, waiting: Burst::new(), own: 0, stuck: 0 }
     }
 }
 
@@ -386,10 +395,21 @@ impl Loop {
                 break;
             }
         }
-        for mbuf in output.waiting.drain() {
+        if output.waiting.is_empty() {
+            output.stuck = 0;
+            return;
+        }
+        output.stuck = if from == 0 { output.stuck + 1 } else { 0 };
+        // Received frames are dropped. The others are few, and go first the next time.
+        let keep = if output.stuck < STUCK { OWN_WAITING } else { 0 };
+        let mut rest = std::mem::take(&mut output.waiting);
+        for mbuf in rest.drain() {
+            let place = output.waiting.slots();
             if own & 1 == 0 {
                 let port = self.port_numbers.get(usize::from(mbuf.port())).copied().unwrap_or(0);
                 self.counters.port(port).drop_one(Reason::TransmitFull);
+            } else if place < keep && output.waiting.push(mbuf).is_ok() {
+                output.own |= 1 << place;
             }
             own >>= 1;
         }

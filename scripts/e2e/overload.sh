@@ -1,0 +1,93 @@
+#!/usr/bin/env bash
+# A worker that has more than it can do keeps the kernel's traffic going: ping and health checks lose nothing.
+# timeout: 180
+source "$(dirname "$0")/../lib/e2e.sh"
+
+# The MAC address of the first net_pcap port of a process, which the driver makes up.
+PORT_MAC=02:70:63:61:70:00
+FLOOD=10.77.0.1
+CONNECTIONS=1024
+PINGS=1000
+CHECKS=100
+
+# Segments of that many connections. net_pcap repeats them for ever, as fast as the worker can take them and no slower.
+frames() {
+    PYTHONPATH=$SCRIPTS/lib PYTHONDONTWRITEBYTECODE=1 /usr/bin/python3 - "$1" <<END
+import struct, sys
+from frames import *
+with open(sys.argv[1], "wb") as file:
+    file.write(struct.pack("<IHHIIII", 0xA1B2C3D4, 2, 4, 0, 0, 65535, 1))
+    for port in range($CONNECTIONS):
+        side = Side("client")
+        side.source, side.destination, side.sport = "10.77.0.10", "$FLOOD", 4000 + port
+        frame = bytes.fromhex("${PORT_MAC//:/}" + "020000000a01" + "0800") + side.ip(TCP, side.tcp(ACK))
+        frame = frame.ljust(60, b"\0")
+        file.write(struct.pack("<IIII", 0, 0, len(frame), len(frame)) + frame)
+END
+}
+
+# The lab's, and two ports more: one by which the flood comes, and one by which it goes.
+configuration() {
+    lab config | sed 's/^idle = .*/idle = "poll"/'
+    cat <<END
+[ipvs]
+sloppy_tcp = true
+
+[[port]]
+name = "flood"
+device = "net_pcap0,rx_pcap=$WORK/frames.pcap,infinite_rx=1"
+addresses = ["$FLOOD/24"]
+twin = false
+
+[[port]]
+name = "sink"
+device = "net_null0,no-rx=1"
+addresses = ["10.78.0.1/24"]
+twin = false
+
+[[neighbor]]
+address = "10.78.0.71"
+mac = "02:00:00:00:0d:01"
+
+[[service]]
+protocol = "tcp"
+address = "$FLOOD:8888"
+scheduler = "rr"
+
+[[service.server]]
+address = "10.78.0.71:9999"
+END
+}
+
+all_are_there() { [ "$(status .connections.active)" -ge "$CONNECTIONS" ]; }
+flooded() { status '.ports[] | select(.name == "flood").rx_packets'; }
+
+# pings NODE ADDRESS: how many of so many were answered.
+pings() {
+    lab exec "$1" -- ping -q -c $PINGS -i 0.005 -W 5 "$2" | sed -n 's/.* \([0-9]*\) received.*/\1/p'
+}
+
+frames "$WORK/frames.pcap"
+configuration >"$WORK/director.toml"
+up --config "$WORK/director.toml"
+wait_until 10 all_are_there || fail "connections: $(status .connections)"
+service tcp 2
+before=$(flooded)
+
+pings client $VIP >"$WORK/front" &
+pings director 192.168.2.71 >"$WORK/back" &
+answered=0
+for _ in $(seq $CHECKS); do
+    case $(director curl -s --max-time 5 http://192.168.2.72:9999/) in
+        "This is 192.168.2.72.") answered=$((answered + 1)) ;;
+    esac
+done
+wait
+
+packets=$(($(flooded) - before))
+say "meanwhile the worker had $packets packets of the flood"
+[ "$packets" -gt 100000 ] || fail "that is no flood"
+same "pings by a client that were answered" $PINGS "$(cat "$WORK/front")"
+same "pings to a server that were answered" $PINGS "$(cat "$WORK/back")"
+same "health checks that were answered" $CHECKS $answered
+same "connections through the director" "72 71 72 71" "$(get 4)"
