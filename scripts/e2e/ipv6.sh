@@ -6,13 +6,6 @@ VIP6=2001:db8:18::58
 SERVICE6=[$VIP6]:8888
 URL6=http://$SERVICE6
 
-# address6 NODE ADDRESS GATEWAY: IPv6 on a node, which the lab has made without.
-address6() {
-    lab exec "$1" -- sysctl -qw net.ipv6.conf.all.disable_ipv6=0 net.ipv6.conf.eth0.disable_ipv6=0
-    lab exec "$1" -- ip address add "$2/64" dev eth0 nodad
-    lab exec "$1" -- ip -6 route add default via "$3"
-}
-
 get6() {
     client sh -c "for i in \$(seq $1); do curl -g -s --max-time 5 '$URL6/'; done" | server_digits
 }

@@ -2,7 +2,16 @@
 # The engine's scenarios through the real director, those that need neither hours nor another network.
 source "$(dirname "$0")/../lib/e2e.sh"
 
-up
+VIP6=2001:db8:18::58
+BACK6=2001:db8:2::90
+up_with "s|\"$VIP/24\"|&, \"$VIP6/64\"|; s|\"$BACK/24\"|&, \"$BACK6/64\"|"
+director sysctl -qw net.ipv6.conf.all.forwarding=1
+address6 client 2001:db8:18::10 $VIP6
+for number in 1 2; do address6 server$number 2001:db8:2::7$number $BACK6; done
+wait_until 10 client ping -6 -c 1 -W 1 $VIP6 >/dev/null || fail "the VIP does not answer ping"
+for number in 1 2; do
+    wait_until 10 server $number ping -6 -c 1 -W 1 $BACK6 >/dev/null || fail "nor the other side, server $number"
+done
 client ping -c 1 -W 2 $VIP >/dev/null
 server 1 ping -c 1 -W 2 $BACK >/dev/null
 server 2 ping -c 1 -W 2 $BACK >/dev/null
@@ -11,8 +20,8 @@ front=$(gateway_mac client $VIP)
 back=$(gateway_mac server1 $BACK)
 # The nodes' own stacks shall not join in.
 for node in client server1 server2; do
-    lab exec $node -- nft 'table ip quiet {
-        chain input { type filter hook input priority 0; meta l4proto { tcp, udp, sctp, 4 } drop; }; }'
+    lab exec $node -- nft 'table inet quiet {
+        chain input { type filter hook input priority 0; meta l4proto { tcp, udp, sctp, 4, 41 } drop; }; }'
 done
 
 export SCRIPTS

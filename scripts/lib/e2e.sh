@@ -82,6 +82,13 @@ up_with() {
     up --config "$WORK/director.toml" "$@"
 }
 
+# address6 NODE ADDRESS GATEWAY: IPv6 on a node, which the lab has made without.
+address6() {
+    lab exec "$1" -- sysctl -qw net.ipv6.conf.all.disable_ipv6=0 net.ipv6.conf.eth0.disable_ipv6=0
+    lab exec "$1" -- ip address add "$2/64" dev eth0 nodad
+    lab exec "$1" -- ip -6 route add default via "$3"
+}
+
 client() { lab exec client -- "$@"; }
 director() { lab exec director -- "$@"; }
 server() {

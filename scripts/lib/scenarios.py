@@ -17,19 +17,27 @@ import time
 
 from frames import checksum
 
-TCP, UDP, SCTP, ICMP, IPIP = 6, 17, 132, 1, 4
+TCP, UDP, SCTP, ICMP, ICMPV6 = 6, 17, 132, 1, 58
+# A packet in another, of either family.
+INSIDE = 4, 41
 PROTOCOLS = {"tcp": TCP, "udp": UDP, "sctp": SCTP}
 FLAGS = [("S", 2), ("F", 1), ("R", 4), ("P", 8), ("A", 16), ("U", 32)]
 CHUNKS = (
     "DATA INIT INIT-ACK SACK HEARTBEAT HEARTBEAT-ACK ABORT SHUTDOWN SHUTDOWN-ACK ERROR COOKIE-ECHO COOKIE-ACK "
     "ECNE CWR SHUTDOWN-COMPLETE"
 ).split()
-NODES = {"client": "192.168.18.10", "server1": "192.168.2.71", "server2": "192.168.2.72"}
-HOSTS = {"192.168.18.10", "192.168.18.58", "192.168.2.71", "192.168.2.72", "192.168.2.90"}
+NODES = {
+    "client": ("192.168.18.10", "2001:db8:18::10"),
+    "server1": ("192.168.2.71", "2001:db8:2::71"),
+    "server2": ("192.168.2.72", "2001:db8:2::72"),
+}
+HOSTS = {"192.168.18.58", "192.168.2.90", "2001:db8:18::58", "2001:db8:2::90"}.union(*NODES.values())
 # What can be sent and done here; everything else is for simulated time. Options of packets: whether a number follows.
 OPTIONS = {"ttl": 1, "length": 1, "cut": 1, "fragmentable": 0, "wrong-checksum": 0, "no-checksum": 0}
 # And those of a stream.
 OPTIONS |= {"seq": 1, "ack": 1, "record-route": 1}
+# Extension headers of IPv6, by their kinds.
+EXTENSIONS = {"hop-by-hop": 0, "routing": 43, "atomic": 44, "destination-options": 60}
 NUMBERS = 1000, 7
 STEPS = {"front", "back", "ipvsadm", "set", "wait"}
 PATIENCE = 2.0
@@ -47,9 +55,48 @@ def crc32c(data):
     return register ^ 0xFFFFFFFF
 
 
+def address(text):
+    return socket.inet_pton(socket.AF_INET6 if ":" in text else socket.AF_INET, text)
+
+
 def end(text):
-    address, port = text.rsplit(":", 1)
-    return socket.inet_aton(address), int(port)
+    host, port = text.rsplit(":", 1)
+    return address(host.strip("[]")), int(port)
+
+
+def name(host):
+    return socket.inet_ntop(socket.AF_INET if len(host) == 4 else socket.AF_INET6, host)
+
+
+def name_end(host, port):
+    return f"{name(host)}:{port}" if len(host) == 4 else f"[{name(host)}]:{port}"
+
+
+def ip(protocol, source, destination, payload, ttl=64):
+    """A packet of the addresses' family; the number of ICMP is IPv4's, and of one in another."""
+    if len(source) == 4:
+        return ipv4(protocol, source, destination, payload, ttl)
+    return ipv6({ICMP: ICMPV6, INSIDE[0]: INSIDE[1]}.get(protocol, protocol), source, destination, payload, ttl)
+
+
+def pseudo(source, destination, protocol, length):
+    """What a transport's checksum covers besides it."""
+    kind = "!xBH" if len(source) == 4 else "!I3xB"
+    fields = (protocol, length) if len(source) == 4 else (length, protocol)
+    return source + destination + struct.pack(kind, *fields)
+
+
+def icmp(source, destination, body, **given):
+    """An ICMP message whose checksum is put in."""
+    sum_ = checksum(body if len(source) == 4 else pseudo(source, destination, ICMPV6, len(body)) + body)
+    return ip(ICMP, source, destination, body[:2] + struct.pack("!H", sum_) + body[4:], **given)
+
+
+def ipv6(protocol, source, destination, payload, ttl=64, extensions=()):
+    for kind, data in reversed(extensions):
+        payload = bytes([protocol]) + data + payload
+        protocol = kind
+    return struct.pack("!IHBB", 6 << 28, len(payload), protocol, ttl) + source + destination + payload
 
 
 def ipv4(protocol, source, destination, payload, ttl=64, fragment=0x4000, options=b""):
@@ -60,42 +107,46 @@ def ipv4(protocol, source, destination, payload, ttl=64, fragment=0x4000, option
 
 
 def packet(words):
-    """The IPv4 packet that a line describes."""
+    """The IP packet that a line describes."""
     kind, source, _, destination, *options = words
     if kind == "ip":
         kind, protocol, source, _, destination = words
-        return ipv4(int(protocol), socket.inet_aton(source), socket.inet_aton(destination), bytes(24))
+        return ip(int(protocol), address(source), address(destination), bytes(24))
     if kind == "ipip":
         _, source, _, destination, _, *inside = words
-        return ipv4(IPIP, socket.inet_aton(source), socket.inet_aton(destination), packet(inside), ttl=63)
+        return ip(INSIDE[0], address(source), address(destination), packet(inside), ttl=63)
     if kind == "ping":
-        echo = struct.pack("!BBHHH", 8, 0, 0, 1, 1)
-        echo = echo[:2] + struct.pack("!H", checksum(echo)) + echo[4:]
-        return ipv4(ICMP, socket.inet_aton(source), socket.inet_aton(destination), echo)
+        echo = struct.pack("!BBHHH", 128 if ":" in source else 8, 0, 0, 1, 1)
+        return icmp(address(source), address(destination), echo)
     if kind == "icmp":
         _, kind, source, _, destination, *rest = words
         mtu = int(rest[1]) if rest[0] == "mtu" else 0
         code = [int(part) for part in kind.split("/")]
-        body = struct.pack("!BBHHH", *code, 0, 0, mtu) + quoted(rest[rest.index("about") + 1 :])
-        body = body[:2] + struct.pack("!H", checksum(body)) + body[4:]
-        return ipv4(ICMP, socket.inet_aton(source), socket.inet_aton(destination), body)
+        body = struct.pack("!BBHI", *code, 0, mtu) + quoted(rest[rest.index("about") + 1 :])
+        return icmp(address(source), address(destination), body)
     what = "" if kind == "udp" else options.pop(0)
-    given = {}
+    given, extensions = {}, []
     while options:
-        name = options.pop(0)
-        if name == "data":
-            given[name] = " ".join(options).replace("\\r", "\r").replace("\\n", "\n").encode()
-            break
-        if name == "sack":
-            edges = [int(edge) for edge in options.pop(0).split(",")]
-            given[name] = struct.pack(f"!BBBB{len(edges)}I", 1, 1, 5, 2 + 4 * len(edges), *edges)
+        option = options.pop(0)
+        if option in EXTENSIONS:
+            rest = {"routing": bytes([0, 0, int(options.pop(0)), 0, 0, 0, 0]) if option == "routing" else b""}
+            rest["atomic"] = bytes([0, 0, 0, 0, 0, 0, 7])
+            extensions.append((EXTENSIONS[option], rest.get(option, bytes([0, 1, 4, 0, 0, 0, 0]))))
             continue
-        if name not in OPTIONS:
-            raise Unknown(name)
-        given[name] = int(options.pop(0)) if OPTIONS[name] else True
+        if option == "data":
+            given[option] = " ".join(options).replace("\\r", "\r").replace("\\n", "\n").encode()
+            break
+        if option == "sack":
+            edges = [int(edge) for edge in options.pop(0).split(",")]
+            given[option] = struct.pack(f"!BBBB{len(edges)}I", 1, 1, 5, 2 + 4 * len(edges), *edges)
+            continue
+        if option not in OPTIONS:
+            raise Unknown(option)
+        given[option] = int(options.pop(0)) if OPTIONS[option] else True
     (saddr, sport), (daddr, dport) = end(source), end(destination)
     header = {"tcp": 20, "udp": 8, "sctp": 12}[kind]
-    data = bytes(at % 256 for at in range(given["length"] - 20 - header)) if "length" in given else b""
+    below = 20 if len(saddr) == 4 else 40 + 8 * len(extensions)
+    data = bytes(at % 256 for at in range(given["length"] - below - header)) if "length" in given else b""
     data = given.get("data", data)
     more = given.get("sack", b"")
     length = header + len(more) + len(data)
@@ -114,10 +165,12 @@ def packet(words):
         body = body[:8] + struct.pack("<I", crc32c(body)) + body[12:]
         at = None
     if at is not None and "no-checksum" not in given:
-        sum_ = checksum(saddr + daddr + struct.pack("!BBH", 0, PROTOCOLS[kind], length) + body)
+        sum_ = checksum(pseudo(saddr, daddr, PROTOCOLS[kind], length) + body)
         sum_ ^= 0x5500 if "wrong-checksum" in given else 0
         body = body[:at] + struct.pack("!H", sum_) + body[at + 2 :]
-    body = body[: given.get("cut", len(body))]
+    body = body[: given.get("cut", len(body) + 8 * len(extensions)) - 8 * len(extensions)]
+    if len(saddr) == 16:
+        return ipv6(PROTOCOLS[kind], saddr, daddr, body, given.get("ttl", 64), extensions)
     fragment = 0 if "fragmentable" in given else 0x4000
     room = given.get("record-route", 0)
     way = struct.pack(f"!BBB{4 * room + 1}x", 7, 3 + 4 * room, 4) if room else b""
@@ -129,38 +182,62 @@ def quoted(words):
     if "cut" not in words:
         return packet(words)
     at = words.index("cut")
-    return packet(words[:at] + words[at + 2 :])[: 20 + int(words[at + 1])]
+    whole = packet(words[:at] + words[at + 2 :])
+    return whole[: (20 if whole[0] >> 4 == 4 else 40) + int(words[at + 1])]
 
 
-def transport_is_right(ip, protocol, body):
+def ends(packet):
+    """Source and destination."""
+    return (packet[12:16], packet[16:20]) if packet[0] >> 4 == 4 else (packet[8:24], packet[24:40])
+
+
+def upper(packet):
+    """The protocol above the headers of an IP packet, where that begins, and the extension headers in words."""
+    if packet[0] >> 4 == 4:
+        return packet[9], (packet[0] & 15) * 4, ""
+    protocol, at, said = packet[6], 40, ""
+    names = {kind: option for option, kind in EXTENSIONS.items()}
+    while protocol in names:
+        said += f" {names[protocol]}" + (f" {packet[at + 3]}" if protocol == EXTENSIONS["routing"] else "")
+        length = 8 if protocol == EXTENSIONS["atomic"] else (packet[at + 1] + 1) * 8
+        protocol, at = packet[at], at + length
+    return protocol, at, said
+
+
+def transport_is_right(packet, protocol, body):
     if protocol == SCTP:
         return body[8:12] == struct.pack("<I", crc32c(body[:8] + bytes(4) + body[12:]))
-    pseudo = ip[12:20] + struct.pack("!BBH", 0, protocol, len(body))
-    return checksum(pseudo + body) == 0
+    return checksum(pseudo(*ends(packet), protocol, len(body)) + body) == 0
 
 
-def describe(ip):
+def describe(packet):
     """A packet in the words of the scenarios; an IPv4 or ICMP checksum that is wrong is said."""
-    size = (ip[0] & 15) * 4
-    body = ip[size : struct.unpack("!H", ip[2:4])[0]]
-    source, destination = socket.inet_ntoa(ip[12:16]), socket.inet_ntoa(ip[16:20])
-    protocol, ttl = ip[9], ip[8]
+    is_v4 = packet[0] >> 4 == 4
+    protocol, size, extensions = upper(packet)
+    body = packet[size : struct.unpack("!H", packet[2:4])[0] if is_v4 else 40 + struct.unpack("!H", packet[4:6])[0]]
+    saddr, daddr = ends(packet)
+    source, destination = name(saddr), name(daddr)
+    ttl = packet[8 if is_v4 else 7]
     note = "" if ttl == 63 else f" ttl {ttl}"
-    if size > 23 and ip[20] == 7:
-        recorded = [ip[at : at + 4] for at in range(23, 20 + ip[22] - 1, 4)]
-        note += " record-route " + ",".join(map(socket.inet_ntoa, recorded))
-    if checksum(ip[:size]):
+    if is_v4 and size > 23 and packet[20] == 7:
+        recorded = [packet[at : at + 4] for at in range(23, 20 + packet[22] - 1, 4)]
+        note += " record-route " + ",".join(map(name, recorded))
+    note += extensions
+    if is_v4 and checksum(packet[:size]):
         note += " wrong IPv4 checksum"
-    if protocol == ICMP:
-        kind, code, _, _, mtu = struct.unpack("!BBHHH", body[:8])
+    if protocol == (ICMP if is_v4 else ICMPV6):
+        kind, code, _, mtu = struct.unpack("!BBHI", body[:8])
         inner = body[8:]
-        ports = struct.unpack("!HH", inner[20:24])
-        ends = f"{socket.inet_ntoa(inner[12:16])}:{ports[0]} > {socket.inet_ntoa(inner[16:20])}:{ports[1]}"
-        mtu = f" mtu {mtu}" if (kind, code) == (3, 4) else ""
-        note += " wrong ICMP checksum" if checksum(body) else ""
-        return f"{source} > {destination}: icmp {kind}/{code}{mtu} about {ends} ttl {inner[8]}{note}"
-    if protocol == IPIP:
-        df = " DF" if ip[6] & 0x40 else ""
+        _, start, _ = upper(inner)
+        ports = struct.unpack("!HH", inner[start : start + 4])
+        quoted_ends = [name_end(*one) for one in zip(ends(inner), ports)]
+        mtu = f" mtu {mtu}" if (kind, code) == ((3, 4) if is_v4 else (2, 0)) else ""
+        is_right = checksum(body if is_v4 else pseudo(saddr, daddr, ICMPV6, len(body)) + body) == 0
+        note += "" if is_right else " wrong ICMP checksum"
+        about = f"{' > '.join(quoted_ends)} ttl {inner[8 if is_v4 else 7]}"
+        return f"{source} > {destination}: icmp {kind}/{code}{mtu} about {about}{note}"
+    if protocol in INSIDE:
+        df = " DF" if is_v4 and packet[6] & 0x40 else ""
         return f"{source} > {destination} ipip{df}{note}: {describe(body)}"
     if protocol not in PROTOCOLS.values():
         return f"{source} > {destination} protocol {protocol}{note}"
@@ -178,10 +255,10 @@ def describe(ip):
         what = "+".join(names)
     if protocol == UDP and body[6:8] == b"\0\0":
         note += " without checksum"
-    elif not transport_is_right(ip, protocol, body):
+    elif not transport_is_right(packet, protocol, body):
         note += " wrong checksum"
     note += stream(body) if protocol == TCP else ""
-    return f"{source}:{sport} > {destination}:{dport} {what}{note}"
+    return f"{name_end(saddr, sport)} > {name_end(daddr, dport)} {what}{note}"
 
 
 def stream(body):
@@ -206,40 +283,53 @@ class Unknown(Exception):
 
 
 class Network:
-    """A socket in each node of the lab, on its eth0."""
+    """Sockets in each node of the lab, on its eth0: one for each family."""
 
     def __init__(self, lab, macs):
         self.macs = macs
         libc = ctypes.CDLL(None, use_errno=True)
         home = os.open("/proc/self/ns/net", os.O_RDONLY)
         self.sockets = {}
-        for node, address in NODES.items():
+        for node, addresses in NODES.items():
             there = os.open(f"/run/netns/{lab}-{node}", os.O_RDONLY)
             if libc.setns(there, 0):
                 raise OSError(ctypes.get_errno(), f"setns {node}")
-            out = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(0x0800))
-            out.bind(("eth0", 0x0800))
-            self.sockets[out] = "front" if node == "client" else "back", address
+            for kind in (0x0800, 0x86DD):
+                out = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(kind))
+                out.bind(("eth0", kind))
+                self.sockets[out] = "front" if node == "client" else "back", addresses
             libc.setns(home, 0)
         self.nodes = list(self.sockets)
 
     def seen(self, wait):
-        """The first packet that comes in within so many seconds, on which side, and the address of the node."""
+        """The first packet that comes in within so many seconds, on which side, and the addresses of the node."""
         until = time.monotonic() + wait
         while True:
             ready, _, _ = select.select(self.nodes, [], [], max(until - time.monotonic(), 0))
             if not ready:
                 return None
-            data, address = ready[0].recvfrom(65535)
-            if address[2] != socket.PACKET_OUTGOING and address[2] != socket.PACKET_OTHERHOST:
-                return *self.sockets[ready[0]], data[14:]
+            data, where = ready[0].recvfrom(65535)
+            if where[2] in (socket.PACKET_OUTGOING, socket.PACKET_OTHERHOST) or is_neighbours(data[14:]):
+                continue
+            return *self.sockets[ready[0]], data[14:]
 
     def send(self, port, words):
         """Sends a packet from in front or from behind."""
         while self.seen(0):
             pass
-        out = self.nodes[0 if port == "front" else 1]
-        out.send(self.macs[port] + out.getsockname()[4] + b"\x08\x00" + packet(words))
+        # Of the client, or of the first server.
+        out = self.nodes[0 if port == "front" else 2]
+        sent = packet(words)
+        kind = b"\x08\x00" if sent[0] >> 4 == 4 else b"\x86\xdd"
+        out.send(self.macs[port] + out.getsockname()[4] + kind + sent)
+
+
+def is_neighbours(packet):
+    """Whether it is the discovery of neighbours or of listeners, which goes on all the time."""
+    if packet[0] >> 4 == 4:
+        return False
+    protocol, at, _ = upper(packet)
+    return protocol == ICMPV6 and packet[at] in (130, 131, 132, 133, 134, 135, 136, 143)
 
 
 def lab(*words):
@@ -275,7 +365,7 @@ def is_for_the_lab(case):
     waits = sum(float(words[1]) for _, words, _ in case if words[0] == "wait")
     # What is sent in parts is for simulated time too.
     martians = "martian" in text or "hold" in text or " part " in text
-    hosts = set(re.findall(r"\d+\.\d+\.\d+\.\d+", text))
+    hosts = set(re.findall(r"\d+\.\d+\.\d+\.\d+|[0-9a-f]+(?:::?[0-9a-f]+){3,}", text))
     # Templates outlive a case.
     is_persistent = any(words[0] == "ipvsadm" and "-p" in words for _, words, _ in case)
     if is_persistent or martians or waits > LONGEST_WAIT or not hosts <= HOSTS or not {words[0] for _, words, _ in case} <= STEPS:
@@ -311,7 +401,7 @@ def check_services(below):
 
 def is_error(line):
     """Whether the director itself says so: then it is subject to the rate limit."""
-    return re.search(r"icmp (3/[^4]|11/).* ttl \d+ ttl 64$", line)
+    return re.search(r"icmp (1/|3/[^4]|11/).* ttl \d+ ttl 64$", line)
 
 
 def frame(network, words, below):
@@ -322,15 +412,15 @@ def frame(network, words, below):
     if "-> kernel" in below:
         # What the stack does with it is its own: answer it, or forward it as it is.
         while seen := network.seen(0.05):
-            port, _, ip = seen
-            if port != words[0] and ip[12:20] != packet(words[1:])[12:20]:
-                raise Failed(f"translated: {port} {describe(ip)}")
+            port, _, got = seen
+            if port != words[0] and ends(got) != ends(packet(words[1:])):
+                raise Failed(f"translated: {port} {describe(got)}")
         return
     found = []
     while seen := network.seen(PATIENCE if len(found) < len(leaves) else 0.03):
-        port, node, ip = seen
-        via = "" if socket.inet_ntoa(ip[16:20]) == node else f" via {node}"
-        found.append(f"{port} {describe(ip)}{via}")
+        port, node, got = seen
+        via = "" if name(ends(got)[1]) in node else f" via {node[got[0] >> 4 == 6]}"
+        found.append(f"{port} {describe(got)}{via}")
     if found != leaves:
         raise Failed(f"what leaves is {found}")
 

@@ -8,7 +8,7 @@ use etherparse::defrag::IpDefragPool;
 use etherparse::{NetSlice, SlicedPacket};
 
 use crate::lab::{BACK, Burst, CLIENT, FRONT, Lab, PORT_MACS, SERVERS, VIP, key, tcp_key};
-use crate::packet::{Packet, mac_of, tcp, udp};
+use crate::packet::{Packet, tcp, udp};
 
 const DNS: &str = "192.168.18.58:53";
 const DNS_SERVERS: [&str; 2] = ["192.168.2.71:53", "192.168.2.72:5353"];
@@ -83,7 +83,7 @@ fn send(lab: &mut Lab, port: u8, frames: Vec<Vec<u8>>) -> Outcome {
 }
 
 fn frame(packet: &Packet, port: u8) -> Vec<u8> {
-    packet.frame(mac_of(*packet.source.ip()), PORT_MACS[usize::from(port)])
+    packet.frame(packet.from(), PORT_MACS[usize::from(port)])
 }
 
 /// The fragments of a packet, cut at these places of its data.

@@ -4,7 +4,7 @@ use bolero::TypeGenerator;
 use director_engine::state::State;
 
 use crate::lab::{BACK, FRONT, Lab, PORT_MACS, point, tcp_key, weight};
-use crate::packet::{mac_of, tcp};
+use crate::packet::tcp;
 
 const FTP: &str = "192.168.18.58:21";
 const SERVERS: [&str; 2] = ["192.168.2.71:21", "192.168.2.72:21"];
@@ -51,7 +51,7 @@ fn flags(bits: u8) -> String {
 fn take(lab: &mut Lab, step: &Step) {
     let server_of = |server: bool| SERVERS[usize::from(server)];
     let send = |lab: &mut Lab, worker: bool, port: u8, packet: crate::packet::Packet| {
-        let frame = packet.frame(mac_of(*packet.source.ip()), PORT_MACS[usize::from(port)]);
+        let frame = packet.frame(packet.from(), PORT_MACS[usize::from(port)]);
         let (outcomes, _) = lab.burst(worker.into(), port, vec![frame]);
         // What was right stays right.
         assert!(!outcomes[0].contains("wrong"), "{outcomes:?}");

@@ -11,7 +11,7 @@ use director_packet::TCP;
 use etherparse::{NetSlice, SlicedPacket, TransportSlice};
 
 use crate::lab::{BACK, FRONT, Lab, PORT_MACS};
-use crate::packet::{Packet, describe, mac_of, tcp, udp};
+use crate::packet::{Packet, describe, tcp, udp};
 use crate::properties::{Damaged, Step, check_counts, check_end, lab, restore, serve, take};
 
 #[derive(Debug, TypeGenerator)]
@@ -62,7 +62,7 @@ fn check_reply(lab: &mut Lab, connection: &Connection) {
         [connection.server, connection.client, connection.service].map(|end| end.to_string());
     let packet: Packet =
         if connection.protocol == TCP { tcp(&server, &client, "A") } else { udp(&server, &client) };
-    let frame = packet.frame(mac_of(*packet.source.ip()), PORT_MACS[usize::from(BACK)]);
+    let frame = packet.frame(packet.from(), PORT_MACS[usize::from(BACK)]);
     let (verdicts, frames, _) = lab.process(0, BACK, vec![frame]);
     assert!(matches!(verdicts[0], Verdict::Send(_) | Verdict::Hold(_)), "{verdicts:?} of {connection:?}");
     let text = describe(&frames[0]);

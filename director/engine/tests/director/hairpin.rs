@@ -4,7 +4,7 @@ use director_engine::HAIRPIN_PORTS;
 use director_engine::service::{ServerSpec, ServiceSpec};
 
 use crate::lab::{BACK, Lab, PORT_MACS, RR, VIP, point, tcp_key};
-use crate::packet::{mac_of, tcp};
+use crate::packet::tcp;
 
 const SERVER: &str = "192.168.2.72:80";
 
@@ -73,13 +73,13 @@ fn workers_do_not_take_each_others_ports() {
     for number in 0..20 {
         let worker = usize::from(number % 2);
         let packet = tcp(&client(number), VIP, "S");
-        let frame = packet.frame(mac_of(*packet.source.ip()), PORT_MACS[usize::from(BACK)]);
+        let frame = packet.frame(packet.from(), PORT_MACS[usize::from(BACK)]);
         let port = port_in(&lab.burst(worker, BACK, vec![frame]).0[0]).unwrap();
         assert_eq!(usize::from(port - HAIRPIN_PORTS.start()) % 2, worker);
         ports.push(port);
         // Whoever gets the answer finds the entry.
         let answer = tcp(SERVER, &format!("192.168.2.90:{port}"), "SA");
-        let frame = answer.frame(mac_of(*answer.source.ip()), PORT_MACS[usize::from(BACK)]);
+        let frame = answer.frame(answer.from(), PORT_MACS[usize::from(BACK)]);
         let back = lab.burst(1 - worker, BACK, vec![frame]).0.remove(0);
         assert_eq!(back, format!("back {VIP} > {} SA", client(number)));
     }

@@ -3,9 +3,10 @@
 //! ```text
 //! 192.168.18.0/24          front: .58, .59   back: .90          192.168.2.0/24
 //! client .10, router .1 ---------- director ---------- servers .71 to .74, router .1
+//! 2001:db8:18::/64         the same hosts, by ::10 and so on    2001:db8:2::/64
 //! ```
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
 use director_engine::adjacency::Link;
@@ -20,7 +21,7 @@ use director_engine::{BURST, Control, Frames, Options, Reason, Tick, Verdict, Wo
 use director_flow::locks_taken;
 use director_packet::{Address, Endpoint, Mac};
 
-use super::packet::{Packet, describe, mac_of};
+use super::packet::{Packet, describe, host_of, mac_of};
 
 pub(crate) const FRONT: u8 = 0;
 pub(crate) const BACK: u8 = 1;
@@ -120,31 +121,45 @@ impl Lab {
         fib.insert((ip("192.168.18.0"), 24), Route::Link { port: FRONT });
         fib.insert((ip("192.168.2.0"), 24), Route::Link { port: BACK });
         fib.insert((ip("0.0.0.0"), 0), Route::Gateway { port: FRONT, gateway: ip("192.168.18.1") });
-        let port = |mac, address: &str| PortView {
+        fib.insert((ip("2001:db8:18::"), 64), Route::Link { port: FRONT });
+        fib.insert((ip("2001:db8:2::"), 64), Route::Link { port: BACK });
+        fib.insert((ip("::"), 0), Route::Gateway { port: FRONT, gateway: ip("2001:db8:18::1") });
+        let port = |mac, address: &str, address_v6: &str| PortView {
             mac,
             mtu: 1500,
             up: true,
             twin: true,
             address: address.parse::<Ipv4Addr>().unwrap().into(),
-            address_v6: 0,
+            address_v6: address_v6.parse::<Ipv6Addr>().unwrap().into(),
         };
+        let local = ["192.168.18.58", "192.168.18.59", "192.168.2.90"];
+        let local_v6 = ["2001:db8:18::58", "2001:db8:18::59", "2001:db8:2::90", "fe80::1"];
+        let own = [
+            (FRONT, "192.168.18.58", 24),
+            (BACK, "192.168.2.90", 24),
+            (FRONT, "2001:db8:18::58", 64),
+            (BACK, "2001:db8:2::90", 64),
+        ];
         let network = Network {
-            ports: vec![port(PORT_MACS[0], "192.168.18.58"), port(PORT_MACS[1], "192.168.2.90")],
-            local: vec![ip("192.168.18.58"), ip("192.168.18.59"), ip("192.168.2.90")],
+            ports: vec![
+                port(PORT_MACS[0], "192.168.18.58", "2001:db8:18::58"),
+                port(PORT_MACS[1], "192.168.2.90", "2001:db8:2::90"),
+            ],
+            local: local.iter().chain(&local_v6).map(|address| ip(address)).collect(),
             fib: Arc::new(fib),
-            sources: [(FRONT, "192.168.18.58"), (BACK, "192.168.2.90")]
-                .map(|(port, address)| Source { port, address: ip(address), prefix: 24 })
-                .into(),
+            sources: own.map(|(port, address, prefix)| Source { port, address: ip(address), prefix }).into(),
             ip_forward: true,
             ip_forward_v6: true,
         };
         let mut lab =
             Self { control, workers, network, milliseconds: 5_000, told: Vec::new(), locks: [0; 2] };
-        for host in ["192.168.18.1", "192.168.18.10", "192.168.18.11"] {
-            lab.set_neighbour(FRONT, host, true);
+        for host in [1, 10, 11] {
+            lab.set_neighbour(FRONT, &format!("192.168.18.{host}"), true);
+            lab.set_neighbour(FRONT, &format!("2001:db8:18::{host}"), true);
         }
-        for host in ["192.168.2.1", "192.168.2.71", "192.168.2.72", "192.168.2.73", "192.168.2.74"] {
-            lab.set_neighbour(BACK, host, true);
+        for host in [1, 71, 72, 73, 74] {
+            lab.set_neighbour(BACK, &format!("192.168.2.{host}"), true);
+            lab.set_neighbour(BACK, &format!("2001:db8:2::{host}"), true);
         }
         lab.renew_network();
         lab.control.poll(lab.now(), 1000);
@@ -254,12 +269,12 @@ impl Lab {
 
     /// What becomes of a packet that a host in front of the director sends.
     pub(crate) fn front(&mut self, packet: &Packet) -> String {
-        self.one(FRONT, packet.frame(mac_of(*packet.source.ip()), PORT_MACS[0]))
+        self.one(FRONT, packet.frame(packet.from(), PORT_MACS[0]))
     }
 
     /// What becomes of a packet that a host behind the director sends.
     pub(crate) fn back(&mut self, packet: &Packet) -> String {
-        self.one(BACK, packet.frame(mac_of(*packet.source.ip()), PORT_MACS[1]))
+        self.one(BACK, packet.frame(packet.from(), PORT_MACS[1]))
     }
 
     /// What becomes of a frame, with what its sender is told.
@@ -362,12 +377,15 @@ impl Lab {
     pub(crate) fn sent(&self, port: u8, frame: &[u8]) -> String {
         let name = PORT_NAMES[usize::from(port)];
         assert_eq!(frame[6..12], PORT_MACS[usize::from(port)].0, "the source MAC address");
-        let destination = Ipv4Addr::from(*frame[30..].first_chunk::<4>().unwrap());
+        let destination: IpAddr = match frame[14] >> 4 {
+            4 => Ipv4Addr::from(*frame[30..].first_chunk::<4>().unwrap()).into(),
+            _ => Ipv6Addr::from(*frame[38..].first_chunk::<16>().unwrap()).into(),
+        };
         let to = Mac(*frame.first_chunk().unwrap());
-        let via = match to.0 {
-            mac if mac == mac_of(destination).0 => String::new(),
-            [2, 0x10, a, b, c, d] => format!(" via {}", Ipv4Addr::new(a, b, c, d)),
-            _ => format!(" via {to}"),
+        let via = match host_of(to) {
+            Some(_) if to == mac_of(destination) => String::new(),
+            Some(host) => format!(" via {host}"),
+            None => format!(" via {to}"),
         };
         format!("{name} {}{via}", describe(frame))
     }

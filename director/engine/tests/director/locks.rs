@@ -7,6 +7,7 @@
 //! established connection's packets have one twice a second at most, for the clock of its entry, and with each change
 //! of its state.
 
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use director_engine::Verdict;
@@ -31,11 +32,11 @@ fn add(lab: &mut Lab, key: ServiceKey, spec: ServiceSpec, server: &str, forward:
 }
 
 fn frame(port: u8, packet: &Packet) -> Vec<u8> {
-    packet.frame(mac_of(*packet.source.ip()), PORT_MACS[usize::from(port)])
+    packet.frame(packet.from(), PORT_MACS[usize::from(port)])
 }
 
 fn ether(port: u8, packet: &[u8]) -> Vec<u8> {
-    let source = mac_of(packet[12..].first_chunk::<4>().copied().unwrap().into());
+    let source = mac_of(IpAddr::from(*packet[12..].first_chunk::<4>().unwrap()));
     [&PORT_MACS[usize::from(port)].0[..], &source.0, &[8, 0], packet].concat()
 }
 
@@ -162,14 +163,13 @@ fn untranslated_and_hairpins() {
 
 #[test]
 fn ipv6() {
-    use crate::ipv6::{lab, tcp};
     const VIP: &str = "[2001:db8:18::58]:80";
     const SERVER: &str = "[2001:db8:2::71]:80";
-    let mut lab = lab();
+    let mut lab = Lab::empty(1000, 1);
     add(&mut lab, tcp_key(VIP), RR, SERVER, Forward::Masquerading);
     let client = |at: u16| format!("[2001:db8:18::10]:{}", 2000 + at);
-    let forth = |flags: &'static str| each(|at| tcp(&client(at), VIP, flags).frame(FRONT));
-    let back = |flags: &'static str| each(|at| tcp(SERVER, &client(at), flags).frame(BACK));
+    let forth = |flags: &'static str| each(|at| frame(FRONT, &tcp(&client(at), VIP, flags)));
+    let back = |flags: &'static str| each(|at| frame(BACK, &tcp(SERVER, &client(at), flags)));
     begin(&mut lab, FRONT, forth("S"));
     go_on(&mut lab, "IPv6", BACK, back("SA"));
     go_on(&mut lab, "IPv6", FRONT, forth("A"));

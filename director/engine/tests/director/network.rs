@@ -6,7 +6,7 @@ use director_engine::{Reason, Verdict};
 use director_packet::{Address, Mac};
 
 use crate::lab::{BACK, CLIENT, FRONT, Lab, PORT_MACS, SERVERS, VIP, ip, tcp_key};
-use crate::packet::{mac_of, tcp};
+use crate::packet::tcp;
 
 const TO_SERVER: &str = "back 192.168.18.10:2001 > 192.168.2.73:80 A";
 
@@ -88,7 +88,7 @@ fn does_not_answer(forward: Forward) {
     lab.set_server(VIP, SERVERS[2], ServerSpec { forward, ..ServerSpec::default() });
     lab.set_neighbour(BACK, "192.168.2.73", false);
     for packet in [tcp(CLIENT, VIP, "S"), tcp(CLIENT, VIP, "PA").length(900)] {
-        let frame = packet.frame(mac_of(*packet.source.ip()), PORT_MACS[0]);
+        let frame = packet.frame(packet.from(), PORT_MACS[0]);
         let (verdicts, mut frames, _) = lab.process(0, FRONT, vec![frame.clone()]);
         assert!(matches!(verdicts[..], [Verdict::Hold(_)]), "{verdicts:?}");
         let service = lab.workers[0].held_for(0).unwrap();

@@ -1,21 +1,41 @@
 //! Packets as a test writes them, and frames as an independent parser reads them.
 
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use director_packet::{Mac, crc32c};
 use etherparse::{
-    IcmpEchoHeader, Icmpv4Slice, Icmpv4Type, IpHeaders, IpNumber, Ipv4Header, Ipv4Options, Ipv4Slice,
-    NetSlice, PacketBuilder, SlicedPacket, TcpHeader, TcpOptionElement, TcpOptions, TcpSlice, TransportSlice,
-    UdpHeader,
+    IcmpEchoHeader, Icmpv4Type, Icmpv6Type, IpHeaders, IpNumber, Ipv4Header, Ipv4Options, Ipv4Slice,
+    Ipv6ExtensionSlice, Ipv6Header, Ipv6Slice, NetSlice, PacketBuilder, PacketBuilderStep, SlicedPacket,
+    TcpHeader, TcpOptionElement, TcpOptions, TcpSlice, TransportSlice, UdpHeader,
 };
 
-/// The MAC address of a host of the simulated network.
-pub(crate) fn mac_of(address: Ipv4Addr) -> Mac {
-    let [a, b, c, d] = address.octets();
-    Mac([2, 0x10, a, b, c, d])
+/// The MAC address of a host of the simulated network, whose addresses are 2001:db8:X::Y where they are of IPv6.
+pub(crate) fn mac_of(address: IpAddr) -> Mac {
+    match address {
+        IpAddr::V4(address) => {
+            let [a, b, c, d] = address.octets();
+            Mac([2, 0x10, a, b, c, d])
+        }
+        IpAddr::V6(address) => {
+            let [.., network, _, _, _, _, _, _, _, _, high, low] = address.octets();
+            Mac([2, 0x60, 0, network, high, low])
+        }
+    }
 }
 
-pub(crate) fn end(text: &str) -> SocketAddrV4 {
+/// Whose MAC address it is.
+pub(crate) fn host_of(mac: Mac) -> Option<IpAddr> {
+    match mac.0 {
+        [2, 0x10, a, b, c, d] => Some(Ipv4Addr::new(a, b, c, d).into()),
+        [2, 0x60, 0, network, high, low] => {
+            let host = u16::from_be_bytes([high, low]);
+            Some(Ipv6Addr::new(0x2001, 0xdb8, network.into(), 0, 0, 0, 0, host).into())
+        }
+        _ => None,
+    }
+}
+
+pub(crate) fn end(text: &str) -> SocketAddr {
     text.parse().unwrap()
 }
 
@@ -26,14 +46,77 @@ enum Sum {
     None,
 }
 
+/// The header of a packet.
+#[derive(Clone)]
+enum Net {
+    V4(Ipv4Header),
+    V6(Ipv6Header),
+}
+
+impl Net {
+    fn between(source: IpAddr, destination: IpAddr) -> Self {
+        match (source, destination) {
+            (IpAddr::V4(source), IpAddr::V4(destination)) => {
+                let (source, destination) = (source.octets(), destination.octets());
+                Self::V4(Ipv4Header::new(0, 64, IpNumber::UDP, source, destination).unwrap())
+            }
+            (IpAddr::V6(source), IpAddr::V6(destination)) => Self::V6(Ipv6Header {
+                hop_limit: 64,
+                source: source.octets(),
+                destination: destination.octets(),
+                ..Ipv6Header::default()
+            }),
+            _ => panic!("{source} and {destination}: of two families"),
+        }
+    }
+
+    fn ends(&self) -> (IpAddr, IpAddr) {
+        match self {
+            Self::V4(ip) => (Ipv4Addr::from(ip.source).into(), Ipv4Addr::from(ip.destination).into()),
+            Self::V6(ip) => (Ipv6Addr::from(ip.source).into(), Ipv6Addr::from(ip.destination).into()),
+        }
+    }
+
+    const fn ttl(&self) -> u8 {
+        match self {
+            Self::V4(ip) => ip.time_to_live,
+            Self::V6(ip) => ip.hop_limit,
+        }
+    }
+
+    /// The frame that such a packet begins.
+    fn begin(self, from: Mac, to: Mac) -> PacketBuilderStep<IpHeaders> {
+        PacketBuilder::ethernet2(from.0, to.0).ip(match self {
+            Self::V4(ip) => IpHeaders::Ipv4(ip, Default::default()),
+            Self::V6(ip) => IpHeaders::Ipv6(ip, Default::default()),
+        })
+    }
+
+    fn sum_of_tcp(&self, tcp: &TcpHeader, data: &[u8]) -> u16 {
+        match self {
+            Self::V4(ip) => tcp.calc_checksum_ipv4(ip, data).unwrap(),
+            Self::V6(ip) => tcp.calc_checksum_ipv6(ip, data).unwrap(),
+        }
+    }
+
+    fn sum_of_udp(&self, udp: &UdpHeader, data: &[u8]) -> u16 {
+        match self {
+            Self::V4(ip) => udp.calc_checksum_ipv4(ip, data).unwrap(),
+            Self::V6(ip) => udp.calc_checksum_ipv6(ip, data).unwrap(),
+        }
+    }
+}
+
 /// A TCP segment or UDP datagram.
 #[derive(Clone)]
 pub(crate) struct Packet {
-    pub(crate) source: SocketAddrV4,
-    pub(crate) destination: SocketAddrV4,
+    pub(crate) source: SocketAddr,
+    pub(crate) destination: SocketAddr,
     /// None: UDP.
     tcp: Option<TcpHeader>,
-    ip: Ipv4Header,
+    net: Net,
+    /// Extension headers of IPv6: the kind of each, and what comes after its "next header".
+    extensions: Vec<(u8, Vec<u8>)>,
     payload: Vec<u8>,
     sum: Sum,
 }
@@ -67,16 +150,26 @@ pub(crate) fn udp(source: &str, destination: &str) -> Packet {
 }
 
 impl Packet {
-    fn new(source: SocketAddrV4, destination: SocketAddrV4, tcp: Option<TcpHeader>) -> Self {
-        let protocol = if tcp.is_some() { IpNumber::TCP } else { IpNumber::UDP };
-        let mut ip =
-            Ipv4Header::new(0, 64, protocol, source.ip().octets(), destination.ip().octets()).unwrap();
-        ip.dont_fragment = true;
-        Self { source, destination, tcp, ip, payload: Vec::new(), sum: Sum::Right }
+    fn new(source: SocketAddr, destination: SocketAddr, tcp: Option<TcpHeader>) -> Self {
+        let mut net = Net::between(source.ip(), destination.ip());
+        if let Net::V4(ip) = &mut net {
+            ip.dont_fragment = true;
+            ip.protocol = if tcp.is_some() { IpNumber::TCP } else { IpNumber::UDP };
+        }
+        Self { source, destination, tcp, net, extensions: Vec::new(), payload: Vec::new(), sum: Sum::Right }
     }
 
+    /// The MAC address of its sender.
+    pub(crate) fn from(&self) -> Mac {
+        mac_of(self.source.ip())
+    }
+
+    /// Time to live, or hop limit.
     pub(crate) fn ttl(mut self, ttl: u8) -> Self {
-        self.ip.time_to_live = ttl;
+        match &mut self.net {
+            Net::V4(ip) => ip.time_to_live = ttl,
+            Net::V6(ip) => ip.hop_limit = ttl,
+        }
         self
     }
 
@@ -85,20 +178,31 @@ impl Packet {
         self
     }
 
-    /// An IPv4 packet of this length.
+    /// An IP packet of this length.
     pub(crate) fn length(mut self, length: usize) -> Self {
+        let network = match &self.net {
+            Net::V4(ip) => ip.header_len(),
+            Net::V6(_) => 40 + self.extensions.iter().map(|(_, bytes)| 1 + bytes.len()).sum::<usize>(),
+        };
         let header = self.tcp.as_ref().map_or(8, TcpHeader::header_len);
-        self.payload = (0..length - self.ip.header_len() - header).map(|at| at as u8).collect();
+        self.payload = (0..length - network - header).map(|at| at as u8).collect();
         self
     }
 
-    pub(crate) fn fragmentable(mut self) -> Self {
-        self.ip.dont_fragment = false;
-        self
+    pub(crate) fn fragmentable(self) -> Self {
+        self.ip(|ip| ip.dont_fragment = false)
     }
 
+    /// A change of its header of IPv4.
     pub(crate) fn ip(mut self, change: impl FnOnce(&mut Ipv4Header)) -> Self {
-        change(&mut self.ip);
+        let Net::V4(ip) = &mut self.net else { panic!("of IPv6") };
+        change(ip);
+        self
+    }
+
+    /// Another extension header, before what is above them.
+    pub(crate) fn extension(mut self, kind: u8, bytes: &[u8]) -> Self {
+        self.extensions.push((kind, bytes.to_vec()));
         self
     }
 
@@ -129,7 +233,7 @@ impl Packet {
         self
     }
 
-    /// The IPv4 packet.
+    /// The IP packet.
     pub(crate) fn bytes(&self) -> Vec<u8> {
         self.frame(Mac::default(), Mac::default())[14..].to_vec()
     }
@@ -137,9 +241,8 @@ impl Packet {
     /// The frame that carries it.
     pub(crate) fn frame(&self, from: Mac, to: Mac) -> Vec<u8> {
         let mut frame = Vec::new();
-        let ip = IpHeaders::Ipv4(self.ip.clone(), Default::default());
-        let start = PacketBuilder::ethernet2(from.0, to.0).ip(ip);
-        let sum_at = 14 + self.ip.header_len() + if self.tcp.is_some() { 16 } else { 6 };
+        let start = self.net.clone().begin(from, to);
+        let header = self.tcp.as_ref().map_or(8, TcpHeader::header_len);
         match &self.tcp {
             Some(header) => start.tcp_header(header.clone()).write(&mut frame, &self.payload).unwrap(),
             None => start
@@ -147,10 +250,17 @@ impl Packet {
                 .write(&mut frame, &self.payload)
                 .unwrap(),
         }
+        let sum_at = frame.len() - self.payload.len() - header + if self.tcp.is_some() { 16 } else { 6 };
         match self.sum {
             Sum::Right => {}
             Sum::Wrong => frame[sum_at] ^= 0x55,
             Sum::None => frame[sum_at..sum_at + 2].fill(0),
+        }
+        for (kind, bytes) in self.extensions.iter().rev() {
+            let next = std::mem::replace(&mut frame[20], *kind);
+            frame.splice(54..54, std::iter::once(next).chain(bytes.iter().copied()));
+            let length = (frame.len() - 54) as u16;
+            frame[18..20].copy_from_slice(&length.to_be_bytes());
         }
         frame
     }
@@ -175,7 +285,7 @@ const CHUNKS: [&str; 15] = [
     "SHUTDOWN-COMPLETE",
 ];
 
-/// An IPv4 packet of SCTP with these chunks (`COOKIE-ECHO+DATA`).
+/// An IP packet of SCTP with these chunks (`COOKIE-ECHO+DATA`).
 pub(crate) fn sctp(source: &str, destination: &str, chunks: &str) -> Vec<u8> {
     let (from, to) = (end(source), end(destination));
     let mut data = [from.port().to_be_bytes(), to.port().to_be_bytes()].concat();
@@ -187,11 +297,10 @@ pub(crate) fn sctp(source: &str, destination: &str, chunks: &str) -> Vec<u8> {
     }
     let sum = crc32c::of(&data).to_le_bytes();
     data[8..12].copy_from_slice(&sum);
-    let mut packet = Vec::new();
-    PacketBuilder::ipv4(from.ip().octets(), to.ip().octets(), 64)
-        .write(&mut packet, IpNumber::SCTP, &data)
-        .unwrap();
-    packet
+    let mut frame = Vec::new();
+    let start = Net::between(from.ip(), to.ip()).begin(Mac::default(), Mac::default());
+    start.write(&mut frame, IpNumber::SCTP, &data).unwrap();
+    frame.split_off(14)
 }
 
 fn describe_sctp(data: &[u8]) -> String {
@@ -218,25 +327,28 @@ pub(crate) fn icmp(
     quoted: &[u8],
     to: Mac,
 ) -> Vec<u8> {
-    let (source, destination): (Ipv4Addr, Ipv4Addr) = (source.parse().unwrap(), destination.parse().unwrap());
+    let (source, destination): (IpAddr, IpAddr) = (source.parse().unwrap(), destination.parse().unwrap());
     let mut frame = Vec::new();
-    PacketBuilder::ethernet2(mac_of(source).0, to.0)
-        .ipv4(source.octets(), destination.octets(), 64)
-        .icmpv4_raw(kind, code, rest)
-        .write(&mut frame, quoted)
-        .unwrap();
+    let start = Net::between(source, destination).begin(mac_of(source), to);
+    let written = match source {
+        IpAddr::V4(_) => start.icmpv4_raw(kind, code, rest).write(&mut frame, quoted),
+        IpAddr::V6(_) => start.icmpv6_raw(kind, code, rest).write(&mut frame, quoted),
+    };
+    written.unwrap();
     frame
 }
 
 /// A ping.
 pub(crate) fn ping(source: &str, destination: &str, to: Mac) -> Vec<u8> {
-    let (source, destination): (Ipv4Addr, Ipv4Addr) = (source.parse().unwrap(), destination.parse().unwrap());
+    let (source, destination): (IpAddr, IpAddr) = (source.parse().unwrap(), destination.parse().unwrap());
     let mut frame = Vec::new();
-    PacketBuilder::ethernet2(mac_of(source).0, to.0)
-        .ipv4(source.octets(), destination.octets(), 64)
-        .icmpv4(Icmpv4Type::EchoRequest(IcmpEchoHeader { id: 1, seq: 1 }))
-        .write(&mut frame, b"ping")
-        .unwrap();
+    let start = Net::between(source, destination).begin(mac_of(source), to);
+    let echo = IcmpEchoHeader { id: 1, seq: 1 };
+    let written = match source {
+        IpAddr::V4(_) => start.icmpv4(Icmpv4Type::EchoRequest(echo)).write(&mut frame, b"ping"),
+        IpAddr::V6(_) => start.icmpv6(Icmpv6Type::EchoRequest(echo)).write(&mut frame, b"ping"),
+    };
+    written.unwrap();
     frame
 }
 
@@ -258,72 +370,118 @@ fn tcp_flags(header: &TcpHeader) -> String {
     if flags.is_empty() { "-".into() } else { flags }
 }
 
-/// The time to live and the way that was recorded.
-fn note_ttl(header: &Ipv4Header) -> String {
+/// What is said behind everything else: the time to live, the way that was recorded, the extension headers.
+fn note(net: &Net) -> String {
     // What a packet that came with 64 leaves with goes without saying.
-    let ttl = if header.time_to_live == 63 { String::new() } else { format!(" ttl {}", header.time_to_live) };
+    let ttl = if net.ttl() == 63 { String::new() } else { format!(" ttl {}", net.ttl()) };
+    let Net::V4(header) = net else { return ttl };
     let [7, length, free, addresses @ ..] = header.options.as_slice() else { return ttl };
     let recorded = addresses.chunks_exact(4).take(usize::from((*length).min(free - 1)) / 4);
     let recorded: Vec<_> = recorded.map(|a| Ipv4Addr::new(a[0], a[1], a[2], a[3]).to_string()).collect();
     format!("{ttl} record-route {}", recorded.join(","))
 }
 
+/// A fragment: where it begins, whether others follow, its identification, and "don't fragment".
+type Part = (u16, bool, u32, &'static str);
+
+/// What an independent parser says of the IP header of a frame: the header, what is to be said behind everything else,
+/// what is above and its protocol, and which part of it, if it is a fragment.
+fn network<'a>(packet: &SlicedPacket<'a>, frame: &'a [u8]) -> (Net, String, IpNumber, &'a [u8], Option<Part>) {
+    match packet.net.as_ref() {
+        Some(NetSlice::Ipv4(ip)) => {
+            let header = ip.header().to_header();
+            let sum = header.calc_header_checksum();
+            assert_eq!(header.header_checksum, sum, "the IPv4 checksum of {frame:02x?}");
+            assert!(usize::from(header.total_len) + 14 <= frame.len());
+            let df = if header.dont_fragment { " DF" } else { "" };
+            let part = (
+                header.fragment_offset.byte_offset(),
+                header.more_fragments,
+                header.identification.into(),
+                df,
+            );
+            let part = header.is_fragmenting_payload().then_some(part);
+            let net = Net::V4(header);
+            (net.clone(), note(&net), ip.payload().ip_number, ip.payload().payload, part)
+        }
+        Some(NetSlice::Ipv6(ip)) => {
+            let header = ip.header().to_header();
+            assert!(usize::from(header.payload_length) + 54 <= frame.len());
+            let (mut names, mut part) = (String::new(), None);
+            for extension in ip.extensions().clone() {
+                names += &match extension {
+                    Ipv6ExtensionSlice::HopByHop(_) => " hop-by-hop".to_owned(),
+                    Ipv6ExtensionSlice::DestinationOptions(_) => " destination-options".to_owned(),
+                    Ipv6ExtensionSlice::Routing(header) => format!(" routing {}", header.slice()[3]),
+                    Ipv6ExtensionSlice::Fragment(header) if header.is_fragmenting_payload() => {
+                        let offset = header.fragment_offset().byte_offset();
+                        part = Some((offset, header.more_fragments(), header.identification(), ""));
+                        String::new()
+                    }
+                    Ipv6ExtensionSlice::Fragment(_) => " atomic".to_owned(),
+                    other => panic!("{other:?}"),
+                };
+            }
+            let net = Net::V6(header);
+            (net.clone(), note(&net) + &names, ip.payload().ip_number, ip.payload().payload, part)
+        }
+        other => panic!("{other:?}: {frame:02x?}"),
+    }
+}
+
 /// A frame in words, as an independent parser sees it. A wrong IPv4 or ICMP checksum, or a length that
 /// does not fit, is a failure; the state of the transport checksum is part of the answer.
 pub(crate) fn describe(frame: &[u8]) -> String {
     let packet = SlicedPacket::from_ethernet(frame).unwrap_or_else(|error| panic!("{error}: {frame:02x?}"));
-    let Some(NetSlice::Ipv4(ip)) = packet.net else { panic!("not IPv4: {frame:02x?}") };
-    let header = ip.header().to_header();
-    assert_eq!(header.header_checksum, header.calc_header_checksum(), "the IPv4 checksum of {frame:02x?}");
-    assert!(usize::from(header.total_len) + 14 <= frame.len());
-    let (source, destination) = (ip.header().source_addr(), ip.header().destination_addr());
-    if header.is_fragmenting_payload() {
-        let (from, data) =
-            (header.fragment_offset.byte_offset(), header.total_len - header.header_len() as u16);
-        let df = if header.dont_fragment { " DF" } else { "" };
-        let last = if header.more_fragments { "" } else { " last" };
-        let part = format!("part {from} {}{last} id {}{df}", from + data, header.identification);
-        return format!("{source} > {destination} {part}{}", note_ttl(&header));
+    let (net, note, protocol, payload, part) = network(&packet, frame);
+    let (source, destination) = net.ends();
+    if let Some((from, more, identification, df)) = part {
+        let last = if more { "" } else { " last" };
+        let to = usize::from(from) + payload.len();
+        return format!("{source} > {destination} part {from} {to}{last} id {identification}{df}{note}");
     }
-    let ends = |from: u16, to: u16| format!("{source}:{from} > {destination}:{to}");
-    if header.protocol == IpNumber::SCTP {
-        let data = &frame[14 + header.header_len()..14 + usize::from(header.total_len)];
-        let port = |at: usize| u16::from_be_bytes([data[at], data[at + 1]]);
-        return ends(port(0), port(2)) + " " + &describe_sctp(data) + &note_ttl(&header);
+    let ends =
+        |from, to| format!("{} > {}", SocketAddr::new(source, from), SocketAddr::new(destination, to));
+    if protocol == IpNumber::SCTP {
+        let port = |at: usize| u16::from_be_bytes([payload[at], payload[at + 1]]);
+        return ends(port(0), port(2)) + " " + &describe_sctp(payload) + &note;
     }
-    if header.protocol == IpNumber::IPV4 {
-        let df = if header.dont_fragment { " DF" } else { "" };
-        let inside = describe(&[&frame[..14], ip.payload().payload].concat());
-        return format!("{source} > {destination} ipip{df}{}: {inside}", note_ttl(&header));
+    if [IpNumber::IPV4, IpNumber::IPV6].contains(&protocol) {
+        let df = matches!(&net, Net::V4(ip) if ip.dont_fragment).then_some(" DF").unwrap_or_default();
+        let kind = if protocol == IpNumber::IPV4 { [8, 0] } else { [0x86, 0xdd] };
+        let inside = describe(&[&frame[..12], &kind, payload].concat());
+        return format!("{source} > {destination} ipip{df}{note}: {inside}");
     }
-    let (mut text, found, right) = match packet.transport.unwrap() {
+    let (mut text, found, right) = match packet.transport.as_ref().unwrap() {
         TransportSlice::Tcp(tcp) => {
-            let tcp_header = tcp.to_header();
-            let text =
-                format!("{} {}", ends(tcp.source_port(), tcp.destination_port()), tcp_flags(&tcp_header));
-            (text, tcp.checksum(), tcp_header.calc_checksum_ipv4(&header, tcp.payload()).unwrap())
+            let header = tcp.to_header();
+            let text = format!("{} {}", ends(tcp.source_port(), tcp.destination_port()), tcp_flags(&header));
+            (text, tcp.checksum(), net.sum_of_tcp(&header, tcp.payload()))
         }
         TransportSlice::Udp(udp) => {
-            let udp_header = udp.to_header();
             let text = format!("{} UDP", ends(udp.source_port(), udp.destination_port()));
             if udp.checksum() == 0 {
-                return text + &note_ttl(&header) + " without checksum";
+                return text + &note + " without checksum";
             }
-            (text, udp.checksum(), udp_header.calc_checksum_ipv4(&header, udp.payload()).unwrap())
+            (text, udp.checksum(), net.sum_of_udp(&udp.to_header(), udp.payload()))
         }
         TransportSlice::Icmpv4(icmp) => {
-            let text = format!("{source} > {destination}: {}", describe_icmp(&icmp));
-            return text + &note_ttl(&header);
+            assert_eq!(ones_sum(icmp.slice()), 0xffff, "the ICMP checksum of {frame:02x?}");
+            return format!("{source} > {destination}: {}{note}", describe_icmp(icmp.slice()));
+        }
+        TransportSlice::Icmpv6(icmp) => {
+            let Net::V6(header) = &net else { panic!("ICMPv6 over IPv4") };
+            let is_right = icmp.is_checksum_valid(header.source, header.destination);
+            assert!(is_right, "the ICMPv6 checksum of {frame:02x?}");
+            return format!("{source} > {destination}: {}{note}", describe_icmp(icmp.slice()));
         }
         other => panic!("{other:?}"),
     };
-    text += &note_ttl(&header);
+    text += &note;
     if !same(found, right) {
         text += " wrong checksum";
     }
-    if let Ok(packet) = SlicedPacket::from_ethernet(frame)
-        && let Some(TransportSlice::Tcp(tcp)) = packet.transport
-    {
+    if let Some(TransportSlice::Tcp(tcp)) = packet.transport {
         text += &describe_stream(&tcp);
     }
     text
@@ -354,54 +512,52 @@ fn describe_stream(tcp: &TcpSlice<'_>) -> String {
     text
 }
 
-fn describe_icmp(icmp: &Icmpv4Slice<'_>) -> String {
-    let message = icmp.slice();
-    let mut blank = message.to_vec();
-    blank[2..4].fill(0);
-    let mut sum: u32 = blank
-        .chunks(2)
-        .map(|pair| u32::from(u16::from_be_bytes([pair[0], *pair.get(1).unwrap_or(&0)])))
-        .sum();
-    while sum > 0xffff {
-        sum = (sum & 0xffff) + (sum >> 16);
-    }
-    assert!(same(!(sum as u16), icmp.checksum()), "the ICMP checksum of {message:02x?}");
-    let (kind, code) = (icmp.type_u8(), icmp.code_u8());
-    let [_, _, high, low] = icmp.bytes5to8();
-    let mtu = match (kind, code) {
-        (3, 4) => format!(" mtu {}", u16::from_be_bytes([high, low])),
-        _ => String::new(),
-    };
-    format!("icmp {kind}/{code}{mtu} about {}", describe_quoted(&message[8..]))
+/// The sum of 16-bit words in one's complement.
+fn ones_sum(bytes: &[u8]) -> u16 {
+    let words =
+        bytes.chunks(2).map(|pair| u32::from(u16::from_be_bytes([pair[0], *pair.get(1).unwrap_or(&0)])));
+    let sum: u32 = words.sum();
+    let sum = (sum & 0xffff) + (sum >> 16);
+    ((sum & 0xffff) + (sum >> 16)) as u16
+}
+
+fn describe_icmp(message: &[u8]) -> String {
+    let (kind, code, quoted) = (message[0], message[1], &message[8..]);
+    let is_v6 = quoted[0] >> 4 == 6;
+    let mtu = u32::from_be_bytes(*message[4..].first_chunk().unwrap());
+    let mtu = if mtu == 0 { String::new() } else { format!(" mtu {mtu}") };
+    assert!(mtu.is_empty() || (kind, code) == if is_v6 { (2, 0) } else { (3, 4) });
+    format!("icmp {kind}/{code}{mtu} about {}", describe_quoted(quoted))
 }
 
 /// The packet that an ICMP error quotes, which may be cut short.
 fn describe_quoted(quoted: &[u8]) -> String {
-    let (header, rest) = Ipv4Header::from_slice(quoted).unwrap();
-    assert_eq!(header.header_checksum, header.calc_header_checksum(), "the quoted IPv4 checksum");
+    let (net, protocol, rest, whole) = if quoted[0] >> 4 == 4 {
+        let (header, rest) = Ipv4Header::from_slice(quoted).unwrap();
+        assert_eq!(header.header_checksum, header.calc_header_checksum(), "the quoted IPv4 checksum");
+        let whole = Ipv4Slice::from_slice(quoted).ok().filter(|ip| !ip.is_payload_fragmented());
+        let whole = whole.map(|ip| ip.payload().payload);
+        (Net::V4(header.clone()), header.protocol, rest, whole)
+    } else {
+        let (header, _) = Ipv6Header::from_slice(quoted).unwrap();
+        let lax = Ipv6Slice::from_slice_lax(quoted).unwrap();
+        let (protocol, rest) = (lax.payload().ip_number, lax.payload().payload);
+        let whole = Ipv6Slice::from_slice(quoted).ok().filter(|ip| !ip.is_payload_fragmented());
+        (Net::V6(header), protocol, rest, whole.map(|ip| ip.payload().payload))
+    };
     let port = |at: usize| u16::from_be_bytes([rest[at], rest[at + 1]]);
-    let ends = format!(
-        "{}:{} > {}:{}",
-        Ipv4Addr::from(header.source),
-        port(0),
-        Ipv4Addr::from(header.destination),
-        port(2)
-    );
-    let mut text = format!("{ends} ttl {}", header.time_to_live);
-    if let Ok(ip) = Ipv4Slice::from_slice(quoted) {
-        let payload = ip.payload().payload;
-        if header.is_fragmenting_payload() {
-            return text;
-        }
-        let right = if header.protocol == IpNumber::TCP {
-            TcpHeader::from_slice(payload)
-                .map(|(tcp, data)| same(tcp.checksum, tcp.calc_checksum_ipv4(&header, data).unwrap()))
-        } else if header.protocol == IpNumber::SCTP {
+    let (source, destination) = net.ends();
+    let (from, to) = (SocketAddr::new(source, port(0)), SocketAddr::new(destination, port(2)));
+    let mut text = format!("{from} > {to} ttl {}", net.ttl());
+    if let Some(payload) = whole {
+        let right = if protocol == IpNumber::TCP {
+            TcpHeader::from_slice(payload).map(|(tcp, data)| same(tcp.checksum, net.sum_of_tcp(&tcp, data)))
+        } else if protocol == IpNumber::SCTP {
             // Quoted as it was sent, its port aside.
             return text;
         } else {
             let (udp, data) = UdpHeader::from_slice(payload).unwrap();
-            Ok(udp.checksum == 0 || same(udp.checksum, udp.calc_checksum_ipv4(&header, data).unwrap()))
+            Ok(udp.checksum == 0 || same(udp.checksum, net.sum_of_udp(&udp, data)))
         };
         if right.is_ok_and(|right| !right) {
             text += " wrong checksum";

@@ -16,7 +16,7 @@ fn udp_lab() -> Lab {
 }
 
 fn frame(packet: &Packet, port: u8) -> Vec<u8> {
-    packet.frame(mac_of(*packet.source.ip()), PORT_MACS[usize::from(port)])
+    packet.frame(packet.from(), PORT_MACS[usize::from(port)])
 }
 
 #[test]
@@ -71,7 +71,7 @@ fn nothing_else_changes() {
         let (verdicts, frames, _) = lab.process(0, port, vec![frame(&packet, port)]);
         assert_eq!(verdicts, [director_engine::Verdict::Send(1 - port)]);
         let out = usize::from(1 - port);
-        let expected = translated.clone().ttl(63).frame(PORT_MACS[out], mac_of(*translated.destination.ip()));
+        let expected = translated.clone().ttl(63).frame(PORT_MACS[out], mac_of(translated.destination.ip()));
         assert_eq!(frames[0], expected);
     }
 }
@@ -196,7 +196,7 @@ fn raw(packet: &Packet, transport: &[u8]) -> Vec<u8> {
         header = Some(ip.to_bytes());
     });
     let mut frame = PORT_MACS[0].0.to_vec();
-    frame.extend(mac_of(*packet.source.ip()).0);
+    frame.extend(packet.from().0);
     frame.extend(ether_type::IPV4);
     frame.extend(header.unwrap());
     frame.extend(transport);

@@ -3,12 +3,12 @@
 use director_engine::{BURST, Batch, Frames, Reason, Verdict};
 
 use crate::lab::{BACK, Burst, CLIENT, FRONT, Lab, PORT_MACS, SERVERS, VIP, tcp_key};
-use crate::packet::{mac_of, tcp};
+use crate::packet::tcp;
 
 /// The verdict of a client's acknowledgment, where `between` happens after it was looked for.
 fn with(lab: &mut Lab, client: &str, between: impl FnOnce(&mut Lab)) -> Verdict {
     let packet = tcp(client, VIP, "A");
-    let frame = packet.frame(mac_of(*packet.source.ip()), PORT_MACS[0]);
+    let frame = packet.frame(packet.from(), PORT_MACS[0]);
     let mut frames = Burst { frames: vec![frame.clone()], head: usize::MAX };
     let mut batch = Batch::new();
     lab.workers[0].quiescent();
@@ -156,7 +156,7 @@ impl Step {
         if self.is_wrong {
             packet = packet.wrong();
         }
-        let mac = mac_of(*packet.source.ip());
+        let mac = packet.from();
         (port, packet.frame(mac, PORT_MACS[usize::from(port)]))
     }
 }

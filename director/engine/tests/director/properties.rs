@@ -7,7 +7,7 @@ use director_engine::{Reason, Verdict};
 use director_packet::{Address, Mac};
 
 use crate::lab::{BACK, CLIENT, FRONT, Lab, PORT_MACS, RR, SERVERS, VIP, key, point, tcp_key};
-use crate::packet::{Packet, icmp, mac_of, tcp, udp};
+use crate::packet::{Packet, icmp, tcp, udp};
 
 pub(crate) const UDP_VIP: &str = "192.168.18.58:53";
 
@@ -71,8 +71,7 @@ pub(crate) enum Seed {
 }
 
 fn seed(seed: &Seed) -> Vec<u8> {
-    let frame =
-        |packet: Packet, port: u8| packet.frame(mac_of(*packet.source.ip()), PORT_MACS[usize::from(port)]);
+    let frame = |packet: Packet, port: u8| packet.frame(packet.from(), PORT_MACS[usize::from(port)]);
     match seed {
         Seed::Syn => frame(tcp(CLIENT, VIP, "S").ip_options(&[1, 1, 1, 0]), FRONT),
         Seed::Segment => frame(tcp(CLIENT, VIP, "PA").payload(b"hello"), FRONT),

@@ -12,9 +12,9 @@ use director_engine::service::{
 };
 use director_engine::snapshot::Sysctls;
 use director_engine::state::State;
-use director_packet::Endpoint;
+use director_packet::{Address, Endpoint};
 use director_packet::fragment::{MAX_FRAME, cut};
-use etherparse::{IpNumber, Ipv4Header};
+use etherparse::{IpNumber, Ipv4Header, Ipv6Header};
 
 use crate::lab::{BACK, FRONT, Lab, PORT_MACS, PORT_NAMES, RR, ip, key, point};
 use crate::packet::{self, Packet, mac_of, tcp, udp};
@@ -148,6 +148,10 @@ impl Scene {
                 self.lab.network.ip_forward = *value != "0";
                 self.lab.renew_network();
             }
+            ["ipv6_forwarding", value] => {
+                self.lab.network.ip_forward_v6 = *value != "0";
+                self.lab.renew_network();
+            }
             ["mtu", port, value] => {
                 self.lab.network.ports[usize::from(port_of(port)?)].mtu = number(value)?;
                 self.lab.renew_network();
@@ -214,7 +218,10 @@ impl Scene {
         self.marks.push(MarkRule {
             protocol: Some(protocol.number()),
             source: None,
-            destination: Some(Network::V4(v4(destination), u32::MAX)),
+            destination: Some(match ip(destination) {
+                Address::V4(address) => Network::V4(address, u32::MAX),
+                Address::V6(address) => Network::V6(address, u128::MAX),
+            }),
             ports: (number(first)?, number(last)?),
             mark: number(mark)?,
         });
@@ -269,7 +276,8 @@ impl Scene {
         let (mut service, mut server) = (None, None);
         let (mut spec, mut server_spec) = (RR, ServerSpec::default());
         let mut forward = Forward::DirectRouting;
-        let (mut timeout, mut netmask) = (None, u32::MAX);
+        let (mut timeout, mut netmask) = (None, None);
+        let mut is_v6 = false;
         let mut words = arguments.iter();
         while let Some(word) = words.next() {
             let mut next = || words.next().copied().ok_or_else(|| format!("{word} of what?"));
@@ -280,7 +288,8 @@ impl Scene {
                 "--sctp-service" => service = Some(key(Protocol::Sctp, next()?)),
                 "-f" => service = Some(ServiceKey::of_mark(number(next()?)?)),
                 "-p" => timeout = Some(number(next()?)?),
-                "-M" => netmask = v4(next()?),
+                "-M" => netmask = Some(next()?),
+                "-6" => is_v6 = true,
                 "-o" => spec.one_packet = true,
                 "-b" => {
                     for flag in next()?.split(',') {
@@ -303,8 +312,16 @@ impl Scene {
                 other => return Err(format!("ipvsadm {other} is not for scenarios")),
             }
         }
+        let mut service: ServiceKey = service.ok_or("which service?")?;
+        if let Some(mark) = service.mark().filter(|_| is_v6) {
+            service = ServiceKey::of_mark_v6(mark);
+        }
+        // An address of IPv4, the length of a prefix of IPv6.
+        let netmask = match netmask {
+            None => service.whole_netmask(),
+            Some(text) => number(text).unwrap_or_else(|_| v4(text)),
+        };
         spec.persistence = timeout.map(|timeout| Persistence { timeout, netmask });
-        let service: ServiceKey = service.ok_or("which service?")?;
         let catalog = &mut self.lab.control.catalog;
         server_spec.forward = forward;
         // As ipvsadm does it with -a and -e: a port that is not translated is the service's.
@@ -375,8 +392,13 @@ impl Scene {
             }
             if let Some(Persistence { timeout, netmask }) = service.spec.persistence {
                 line += &format!(" persistent {timeout}");
-                if netmask != u32::MAX {
-                    line += &format!(" mask {}", Ipv4Addr::from(netmask));
+                if netmask != service.key.whole_netmask() {
+                    let mask = if service.key.address.is_v6() {
+                        netmask.to_string()
+                    } else {
+                        Ipv4Addr::from(netmask).to_string()
+                    };
+                    line += &format!(" mask {mask}");
                 }
             }
             if service.spec.one_packet {
@@ -413,44 +435,50 @@ fn frame_of(words: &[&str], port: u8) -> Result<Vec<u8>, String> {
         ["ping", source, ">", destination] => Ok(packet::ping(source, destination, mac)),
         ["ip", protocol, source, ">", destination] => {
             let mut frame = packet::ping(source, destination, mac);
-            frame[23] = number(protocol)?;
+            let at = if frame[14] >> 4 == 4 { 23 } else { 20 };
+            frame[at] = number(protocol)?;
             Ok(with_length(&frame, 24))
         }
         ["sctp", source, ">", _, _, ..] => {
             let packet = whole(words)?;
-            let source: std::net::SocketAddrV4 = source.parse().map_err(|_| "no end")?;
-            Ok([&mac.0[..], &mac_of(*source.ip()).0, &[8, 0], &packet].concat())
+            let kind = if packet[0] >> 4 == 4 { [8, 0] } else { [0x86, 0xdd] };
+            Ok([&mac.0[..], &mac_of(packet::end(source).ip()).0, &kind, &packet].concat())
         }
         ["icmp", kind, source, ">", destination, rest @ ..] => {
             let (kind, code) = kind.split_once('/').ok_or("an ICMP error is TYPE/CODE")?;
             let (mtu, quoted) = match rest {
                 ["mtu", mtu, "about", quoted @ ..] => (number(mtu)?, quoted),
-                ["about", quoted @ ..] => (0_u16, quoted),
+                ["about", quoted @ ..] => (0_u32, quoted),
                 _ => return Err("an ICMP error is about a packet".into()),
             };
-            let [high, low] = mtu.to_be_bytes();
             let quoted = whole(quoted)?;
             Ok(packet::icmp(
                 source,
                 destination,
                 number(kind)?,
                 number(code)?,
-                [0, 0, high, low],
+                mtu.to_be_bytes(),
                 &quoted,
                 mac,
             ))
         }
         _ => {
             let (packet, cut) = packet_of(words)?;
-            let frame = packet.frame(mac_of(*packet.source.ip()), mac);
+            let frame = packet.frame(packet.from(), mac);
             Ok(cut.map_or(frame.clone(), |cut| with_length(&frame, cut)))
         }
     }
 }
 
-/// The frame with so many bytes after its IPv4 header of 20, which says so.
+/// The frame with so many bytes after its IP header, which says so.
 fn with_length(frame: &[u8], bytes: usize) -> Vec<u8> {
     let (ethernet, packet) = frame.split_at(14);
+    if packet[0] >> 4 == 6 {
+        let (mut header, data) = Ipv6Header::from_slice(packet).unwrap();
+        let bytes = bytes.min(data.len());
+        header.payload_length = bytes as u16;
+        return [ethernet, &header.to_bytes(), &data[..bytes]].concat();
+    }
     let (mut header, data) = Ipv4Header::from_slice(packet).unwrap();
     let bytes = bytes.min(data.len());
     header.total_len = (20 + bytes) as u16;
@@ -458,7 +486,7 @@ fn with_length(frame: &[u8], bytes: usize) -> Vec<u8> {
     [ethernet, &header.to_bytes(), &data[..bytes]].concat()
 }
 
-/// The IPv4 packet that a line describes, the rest cut off.
+/// The IP packet that a line describes, the rest cut off.
 fn whole(words: &[&str]) -> Result<Vec<u8>, String> {
     let (mut packet, cut) = match words {
         ["ipip", source, ">", destination, "with", inside @ ..] => {
@@ -473,23 +501,38 @@ fn whole(words: &[&str]) -> Result<Vec<u8>, String> {
             (packet.bytes(), cut)
         }
     };
-    packet.truncate(cut.map_or(usize::MAX, |cut: usize| 20 + cut));
+    let header = if packet[0] >> 4 == 4 { 20 } else { 40 };
+    packet.truncate(cut.map_or(usize::MAX, |cut: usize| header + cut));
     Ok(packet)
 }
 
-/// The IPv4 packet with another in it.
+/// The IP packet with another of the same family in it.
 fn wrapped(source: &str, destination: &str, inside: &[&str]) -> Result<Vec<u8>, String> {
     let inside = whole(inside)?;
+    let length = inside.len() as u16;
+    if let (Address::V6(source), Address::V6(destination)) = (ip(source), ip(destination)) {
+        let outer = Ipv6Header {
+            payload_length: length,
+            next_header: IpNumber::IPV6,
+            hop_limit: 63,
+            source: source.to_be_bytes(),
+            destination: destination.to_be_bytes(),
+            ..Ipv6Header::default()
+        };
+        return Ok([&outer.to_bytes()[..], &inside].concat());
+    }
     let address = |text: &str| text.parse::<std::net::Ipv4Addr>().map_err(|_| format!("no address: {text}"));
     let (source, destination) = (address(source)?.octets(), address(destination)?.octets());
-    let length = inside.len() as u16;
     let mut outer = Ipv4Header::new(length, 63, IpNumber::IPV4, source, destination)
         .map_err(|error| error.to_string())?;
     outer.header_checksum = outer.calc_header_checksum();
     Ok([&outer.to_bytes()[..], &inside].concat())
 }
 
-/// A TCP segment or UDP datagram, and how many bytes after the IPv4 header it is to be cut to.
+/// An extension header with options, of which there is one: padding.
+const OPTIONS: [u8; 7] = [0, 1, 4, 0, 0, 0, 0];
+
+/// A TCP segment or UDP datagram, and how many bytes after the IP header it is to be cut to.
 fn packet_of(words: &[&str]) -> Result<(Packet, Option<usize>), String> {
     let (mut packet, options) = match words {
         ["tcp", source, ">", destination, flags, options @ ..] => (tcp(source, destination, flags), options),
@@ -507,6 +550,10 @@ fn packet_of(words: &[&str]) -> Result<(Packet, Option<usize>), String> {
                 let id = number(next()?)?;
                 packet.ip(|ip| ip.identification = id)
             }
+            "hop-by-hop" => packet.extension(0, &OPTIONS),
+            "destination-options" => packet.extension(60, &OPTIONS),
+            "routing" => packet.extension(43, &[0, 0, number(next()?)?, 0, 0, 0, 0]),
+            "atomic" => packet.extension(44, &[0, 0, 0, 0, 0, 0, 7]),
             "fragmentable" => packet.fragmentable(),
             "wrong-checksum" => packet.wrong(),
             "no-checksum" => packet.without_checksum(),
