@@ -15,6 +15,31 @@ udp6_get() {
         sed -n 's/^This is 2001:db8:2::\([0-9]*\)\.$/\1/p' | paste -sd' '
 }
 
+# talk6 LENGTH…: datagrams of these lengths from one port, each answered in full; one that is lost is sent again, once.
+talk6() {
+    client /usr/bin/python3 - "$VIP6" "$@" <<'END'
+import socket
+import sys
+
+s = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
+s.settimeout(2)
+s.connect((sys.argv[1], 8888))
+for length in map(int, sys.argv[2:]):
+    data = bytes(at * 7 % 251 for at in range(length))
+    for attempt in 1, 2:
+        s.send(data)
+        try:
+            _, _, echo = s.recv(65535).partition(b"\n")
+        except OSError:  # a time-out, or "message too long": the packet was too big
+            if attempt == 2:
+                raise
+            continue
+        assert echo == data, (length, len(echo))
+        break
+print("ok")
+END
+}
+
 up_with "s|\"$VIP/24\"|&, \"$VIP6/64\"|; s|\"$BACK/24\"|&, \"2001:db8:2::90/64\"|"
 director sysctl -qw net.ipv6.conf.all.forwarding=1
 address6 client 2001:db8:18::10 $VIP6
@@ -70,6 +95,27 @@ ipvsadm -a -u "$SERVICE6" -r "[2001:db8:2::71]:9999" -m
 ipvsadm -a -u "$SERVICE6" -r "[2001:db8:2::72]:9999" -m
 same "datagrams of four ports" "72 71 72 71" "$(udp6_get 4)"
 ipvsadm -d -u "$SERVICE6" -r "[2001:db8:2::72]:9999"
+
+# In fragments, on both wires; then through a smaller MTU, on either side: no router splits them, the sender is told.
+server 1 sh -c 'timeout 20 tcpdump -Z root -i eth0 -nn -l -c 8 "ip6[6] == 44" 2>/dev/null' >"$WORK/wire" &
+wire=$!
+sleep 1
+same "datagrams in fragments, both ways" ok "$(talk6 10 1452 1453 2900 8000 30000 60000)"
+wait "$wire"
+contains "fragments to the server" "2001:db8:18::10 >" "$(cat "$WORK/wire")"
+contains "and from it" "> 2001:db8:18::10" "$(cat "$WORK/wire")"
+director ip link set back mtu 1400
+sleep 1
+client ip -6 route flush cache
+same "fragments through a smaller MTU" ok "$(talk6 8000 8000)"
+contains "path MTU the client learnt of a fragment" "mtu 1400" "$(client ip -6 route get $VIP6)"
+director ip link set back mtu 1500
+director ip link set front mtu 1400
+sleep 1
+server 1 ip -6 route flush cache
+same "and from the server" ok "$(talk6 8000 8000)"
+director ip link set front mtu 1500
+sleep 1
 ipvsadm -e -u "$SERVICE6" -r "[2001:db8:2::71]:9999" -m -w 0
 ipvsadm -a -u "$SERVICE6" -r "[2001:db8:2::71]:9998" -m
 same "a port nobody listens on" refused "$(client /usr/bin/python3 - <<END

@@ -1,14 +1,15 @@
-//! Fragments of IPv4 packets that wait for the rest of their packet, shared by all workers.
+//! Fragments that wait for the rest of their packet, shared by all workers.
 //!
 //! A fragment has no ports, so devices steer it elsewhere than the packets of its connection. So here any worker may
 //! put in any fragment; the one that puts in the last has the packet. Their bytes are copied to memory of fixed size,
 //! under a lock that is held for one copy; packets are dealt to several such tables by their hash, so that workers
 //! rarely want the same.
 //!
-//! As Linux does it: a packet is given up 30 s after its first fragment, whatever came since; a fragment of which all
+//! As Linux does it: a packet is given up 30 s after its first fragment (IPv6: 60 s), whatever came since; a fragment of which all
 //! is there already is a duplicate and is let go; one of which a part is there gives the whole packet up, since which
 //! of the two is right nobody can tell (CVE-2018-5391 and RFC 5722 are about what follows from guessing); and so does
-//! one that contradicts what is known of the packet's length. Where there is no room the oldest packet makes some.
+//! one that contradicts what is known of the packet's length. Where there is no room the oldest packet makes some; each
+//! family has tables of its own, so that neither takes the other's room.
 
 mod shard;
 mod whole;
@@ -19,6 +20,7 @@ use std::sync::atomic::{
 };
 
 use director_flow::Tick;
+use director_packet::Address;
 use director_packet::fragment::{Fragment, MAX_HEADER};
 
 use crate::lock::Lock;
@@ -27,11 +29,13 @@ pub(crate) use shard::First;
 use shard::Shard;
 pub(crate) use whole::Whole;
 
-/// Tables; a power of two.
+/// Tables of each family; a power of two.
 const SHARDS: usize = 8;
 
-/// Ticks after which a packet is given up: Linux's `net.ipv4.ipfrag_time`, 30 s.
+/// Ticks after which a packet is given up: Linux's `net.ipv4.ipfrag_time`, 30 s, and `net.ipv6.ip6frag_time`, 60 s
+/// (RFC 8200, section 4.5).
 const PATIENCE: u32 = 300;
+const PATIENCE_V6: u32 = 600;
 
 /// Why fragments are given up that were taken already.
 const LOSSES: [Reason; 4] =
@@ -41,38 +45,44 @@ const LOSSES: [Reason; 4] =
 const PORTS: usize = 256;
 
 /// What the fragments of a packet have in common.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
 struct Key {
-    addresses: u64,
-    /// Identification and protocol.
-    which: u32,
+    source: Address,
+    destination: Address,
+    identification: u32,
+    /// Of IPv4; 0 in IPv6, where the fragments of a packet may tell of different ones (RFC 8200, section 4.5).
+    protocol: u8,
 }
 
 impl Key {
+    const NONE: Self =
+        Self { source: Address::V4(0), destination: Address::V4(0), identification: 0, protocol: 0 };
+
     const fn of(fragment: &Fragment) -> Self {
-        Self {
-            addresses: (fragment.source as u64) << 32 | fragment.destination as u64,
-            which: (fragment.identification as u32) << 8 | fragment.protocol as u32,
-        }
+        let Fragment { source, destination, identification, .. } = *fragment;
+        let protocol = if matches!(source, Address::V4(_)) { fragment.protocol } else { 0 };
+        Self { source, destination, identification, protocol }
     }
 }
 
-/// The beginning of a packet's first frame: the headers of Ethernet and of IPv4.
+/// The beginning of a packet's first frame: the headers of Ethernet and of IP.
 #[derive(Clone, Copy)]
 pub(crate) struct Opening {
     bytes: [u8; director_packet::ethernet::HEADER + MAX_HEADER],
     length: u8,
     port: u8,
+    /// What comes behind these headers, where IPv6 has a fragment header.
+    next: u8,
 }
 
 impl Opening {
     const NONE: Self =
-        Self { bytes: [0; director_packet::ethernet::HEADER + MAX_HEADER], length: 0, port: 0 };
+        Self { bytes: [0; director_packet::ethernet::HEADER + MAX_HEADER], length: 0, port: 0, next: 0 };
 
     /// Of a frame, if it is of a packet's first fragment.
     fn of(frame: &[u8], fragment: &Fragment, port: u8) -> Self {
-        let length = director_packet::ethernet::HEADER + usize::from(fragment.header);
-        let mut opening = Self { port, ..Self::NONE };
+        let length = director_packet::ethernet::HEADER + usize::from(fragment.base);
+        let mut opening = Self { port, next: fragment.protocol, ..Self::NONE };
         if fragment.offset == 0
             && let (Some(from), Some(to)) = (frame.get(..length), opening.bytes.get_mut(..length))
         {
@@ -138,7 +148,7 @@ impl Fragments {
     /// None yet, with memory for some.
     pub(crate) fn new() -> Self {
         Self {
-            shards: std::iter::repeat_with(|| Lock::new(Shard::new())).take(SHARDS).collect(),
+            shards: std::iter::repeat_with(|| Lock::new(Shard::new())).take(2 * SHARDS).collect(),
             seed: ahash::RandomState::new(),
             lost: std::iter::repeat_with(Default::default).take(PORTS).collect(),
             is_any_lost: AtomicBool::new(false),
@@ -149,7 +159,8 @@ impl Fragments {
     pub(crate) fn add(&self, arrival: &Arrival, read: impl FnMut(usize, &mut [u8]) -> bool) -> Added {
         let key = Key::of(&arrival.fragment);
         let hash = self.seed.hash_one(key);
-        let at = (hash >> 32) as usize % SHARDS;
+        let before = if matches!(key.source, Address::V4(_)) { 0 } else { SHARDS };
+        let at = before + (hash >> 32) as usize % SHARDS;
         let Some(shard) = self.shards.get(at) else { return Added::Refused(Reason::FragmentTableFull) };
         match shard.lock().add(key, hash as usize, arrival, read, |port, reason| self.lose(port, reason)) {
             shard::Added::Kept => Added::Kept,
@@ -170,8 +181,9 @@ impl Fragments {
     /// Gives up what has waited long enough; shows the first fragment of each packet of which that came, under the
     /// lock of its table.
     pub(crate) fn expire(&self, now: Tick, mut first: impl FnMut(First<'_>)) {
-        for shard in &self.shards {
-            shard.lock().expire(now, PATIENCE, |port, reason| self.lose(port, reason), &mut first);
+        for (at, shard) in self.shards.iter().enumerate() {
+            let patience = if at < SHARDS { PATIENCE } else { PATIENCE_V6 };
+            shard.lock().expire(now, patience, |port, reason| self.lose(port, reason), &mut first);
         }
     }
 

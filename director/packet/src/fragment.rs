@@ -1,20 +1,24 @@
-//! Fragments of IPv4 packets (RFC 791, sections 2.3 and 3.2): what one says of itself, and how a packet is cut.
+//! Fragments of IP packets: what one says of itself, and how a packet is cut. Here of IPv4 (RFC 791, sections 2.3 and
+//! 3.2).
+
+pub mod v6;
 
 use zerocopy::FromBytes;
 
 use crate::checksum::checksum;
 use crate::ethernet::HEADER;
 use crate::header::{Ipv4, Tcp, Udp};
-use crate::{Endpoint, Segment, TCP, UDP};
+use crate::{Address, Endpoint, Segment, TCP, UDP};
 
-/// The longest IPv4 packet, in bytes.
+/// The longest IP packet, in bytes; of IPv6 there could be one that is longer by its header.
 pub const MAX_PACKET: usize = 65_535;
 
-/// The longest frame of an IPv4 packet, in bytes.
+/// The longest frame of an IP packet, in bytes.
 pub const MAX_FRAME: usize = HEADER + MAX_PACKET;
 
-/// The longest IPv4 header, in bytes.
-pub const MAX_HEADER: usize = 60;
+/// The longest headers that each fragment of a packet repeats, in bytes: of IPv4 at most 60; of IPv6 what a sender that
+/// means well may need.
+pub const MAX_HEADER: usize = 128;
 
 /// Fragments begin at multiples of so many bytes.
 pub const UNIT: usize = 8;
@@ -28,46 +32,55 @@ const OFFSET: u16 = 0x1fff;
 /// A fragment.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Fragment {
-    /// Source address, host order.
-    pub source: u32,
-    /// Destination address, host order.
-    pub destination: u32,
-    /// What it has in common with the other fragments of its packet, apart from the addresses and the protocol.
-    pub identification: u16,
-    /// The protocol above.
+    /// Source address.
+    pub source: Address,
+    /// Destination address.
+    pub destination: Address,
+    /// What it has in common with the other fragments of its packet, apart from the addresses and, of IPv4, the
+    /// protocol; 16 bits in IPv4.
+    pub identification: u32,
+    /// The protocol above; of IPv6, the kind of the header that its data begins with.
     pub protocol: u8,
-    /// Type of service.
+    /// Type of service, or traffic class.
     pub service: u8,
-    /// The length of its IPv4 header, in bytes.
-    pub header: u8,
+    /// The length of its headers before the data, in bytes.
+    pub header: u16,
+    /// The length of those that the whole packet has too: of IPv6 all but the fragment header.
+    pub base: u16,
     /// Where, in the data of the packet, its data begins: bytes, a multiple of [`UNIT`].
     pub offset: u16,
     /// The length of its data, in bytes.
     pub length: u16,
     /// Whether it is not the last.
     pub more: bool,
-    /// Whether it has the flag "don't fragment".
+    /// Whether it has the flag "don't fragment", as all of IPv6 have it in effect.
     pub dont_fragment: bool,
 }
 
 impl Fragment {
-    /// Reads the header of an IPv4 packet. None: it is no fragment, or the header is none.
+    /// Reads the headers of an IP packet. None: it is no fragment, or the headers are none.
     #[must_use]
     pub fn read(packet: &[u8]) -> Option<Self> {
-        let (header, _) = Ipv4::ref_from_prefix(packet).ok()?;
-        if header.version_and_length >> 4 != 4 {
-            return None;
+        match packet.first()? >> 4 {
+            4 => Self::read_v4(packet),
+            6 => v6::read(packet),
+            _ => None,
         }
+    }
+
+    fn read_v4(packet: &[u8]) -> Option<Self> {
+        let (header, _) = Ipv4::ref_from_prefix(packet).ok()?;
         let length = usize::from(header.length.get()).checked_sub(header.header_length())?;
         let field = header.fragment.get();
         (field & Ipv4::IS_FRAGMENT != 0).then(|| Self {
-            source: header.source.get(),
-            destination: header.destination.get(),
-            identification: header.identification.get(),
+            source: Address::V4(header.source.get()),
+            destination: Address::V4(header.destination.get()),
+            identification: header.identification.get().into(),
             protocol: header.protocol,
             service: header.service,
             // At most 60: four bits of words of four bytes.
-            header: header.header_length() as u8,
+            header: header.header_length() as u16,
+            base: header.header_length() as u16,
             offset: (field & OFFSET) << 3,
             // No more than the length of the packet.
             length: length as u16,
@@ -79,7 +92,7 @@ impl Fragment {
     /// How long it is with its header, in bytes.
     #[must_use]
     pub const fn packet_length(&self) -> u16 {
-        self.header as u16 + self.length
+        self.header.saturating_add(self.length)
     }
 }
 
@@ -88,7 +101,6 @@ impl Fragment {
 #[must_use]
 pub fn beginning(packet: &[u8]) -> Option<Segment> {
     let fragment = Fragment::read(packet).filter(|fragment| fragment.offset == 0)?;
-    let (ip, _) = Ipv4::ref_from_prefix(packet).ok()?;
     let transport = packet.get(usize::from(fragment.header)..usize::from(fragment.packet_length()))?;
     let (source, destination, flags) = match fragment.protocol {
         TCP => Tcp::ref_from_prefix(transport)
@@ -99,14 +111,21 @@ pub fn beginning(packet: &[u8]) -> Option<Segment> {
             .ok()?,
         _ => return None,
     };
+    let (source, destination, ttl) = match (fragment.source, fragment.destination) {
+        (Address::V4(from), Address::V4(to)) => {
+            let (ip, _) = Ipv4::ref_from_prefix(packet).ok()?;
+            (Endpoint::v4(from, source), Endpoint::v4(to, destination), ip.ttl)
+        }
+        _ => v6::ends(packet, source, destination)?,
+    };
     Some(Segment {
-        source: Endpoint::v4(fragment.source, source),
-        destination: Endpoint::v4(fragment.destination, destination),
+        source,
+        destination,
         length: fragment.packet_length(),
         protocol: fragment.protocol,
         flags,
-        header: fragment.header.into(),
-        ttl: ip.ttl,
+        header: fragment.header,
+        ttl,
     })
 }
 

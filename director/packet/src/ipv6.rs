@@ -13,8 +13,11 @@ const MOST: usize = 8;
 
 const HOP_BY_HOP: u8 = 0;
 const ROUTING: u8 = 43;
-const FRAGMENT: u8 = 44;
-const DESTINATION_OPTIONS: u8 = 60;
+/// The kind of a fragment header.
+pub const FRAGMENT: u8 = 44;
+
+/// The kind of destination options, which may also begin what is fragmented.
+pub const DESTINATION_OPTIONS: u8 = 60;
 
 /// The length of a fragment header, in bytes.
 pub const FRAGMENT_HEADER: usize = 8;
@@ -85,6 +88,17 @@ pub fn upper(packet: &[u8]) -> Option<Upper> {
         at += length;
     }
     Some(Upper { protocol, at: at as u16, fragment: None })
+}
+
+/// Where the place is that names what comes behind the headers that end at `end`: the "next header" of the last of them.
+pub(crate) fn named_at(packet: &[u8], end: usize) -> Option<usize> {
+    let (mut kind, mut named_at, mut at) = (packet.get(6)?, 6, HEADER);
+    while at < end {
+        let [next, length, ..] = packet.get(at..)?.first_chunk::<8>()?;
+        let length = if *kind == FRAGMENT { FRAGMENT_HEADER } else { (usize::from(*length) + 1) * 8 };
+        (kind, named_at, at) = (next, at, at + length);
+    }
+    (at == end).then_some(named_at)
 }
 
 #[cfg(test)]

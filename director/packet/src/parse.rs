@@ -215,11 +215,13 @@ fn ipv6(packet: &[u8], available: usize, contiguous: bool) -> Result<Verdict, Ma
     let upper = ipv6::upper(packet.get(..length).unwrap_or(packet)).ok_or(short(Malformed::Ipv6))?;
     let (source, destination) = (Address::V6(header.source.get()), Address::V6(header.destination.get()));
     let ipv6::Upper { protocol, at, fragment } = upper;
-    if ![TCP, UDP, SCTP].contains(&protocol) {
-        return Ok(Verdict::Other);
-    }
-    if fragment.is_some() {
+    let is_known = [TCP, UDP, SCTP].contains(&protocol);
+    // What is behind options only the first fragment says, or the second.
+    if fragment.is_some() && (is_known || protocol == ipv6::DESTINATION_OPTIONS) {
         return Ok(Verdict::Fragment { source, destination, protocol });
+    }
+    if !is_known {
+        return Ok(Verdict::Other);
     }
     let start = usize::from(at);
     let data = length.checked_sub(start).ok_or(Malformed::Ipv6)?;

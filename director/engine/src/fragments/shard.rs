@@ -1,7 +1,8 @@
 //! One table of packets of which fragments are missing: everything allocated before.
 
 use director_flow::Tick;
-use director_packet::fragment::{MAX_PACKET, UNIT};
+use director_packet::Address;
+use director_packet::fragment::{MAX_PACKET, UNIT, v6};
 
 use super::{Arrival, Key, Opening, Whole};
 use crate::reason::Reason;
@@ -13,7 +14,7 @@ pub(super) const DATAGRAMS: usize = 512;
 pub(super) const PIECES: usize = 4096;
 pub(super) const PIECE: usize = 512;
 
-/// The shortest IPv4 header, in bytes.
+/// The shortest header of IP, in bytes.
 const LEAST_HEADER: usize = 20;
 
 /// Words of a packet's map of what is there, a bit for each [`UNIT`] of its data.
@@ -67,7 +68,7 @@ struct Datagram {
 }
 
 const EMPTY: Datagram = Datagram {
-    key: Key { addresses: 0, which: 0 },
+    key: Key::NONE,
     bucket: NONE,
     next: NONE,
     older: NONE,
@@ -101,6 +102,8 @@ pub(super) struct Shard {
 pub(crate) struct First<'a> {
     shard: &'a Shard,
     opening: &'a Opening,
+    /// What its fragments have in common; of IPv6 in their headers.
+    key: Key,
     /// The first piece of one of the packet's fragments.
     fragments: u32,
 }
@@ -111,7 +114,7 @@ impl First<'_> {
         self.opening.port
     }
 
-    /// The headers of Ethernet and of IP, as they came.
+    /// The headers of Ethernet and of IP, as they came, but for the fragment header of IPv6.
     pub(crate) fn headers(&self) -> &[u8] {
         self.opening.bytes()
     }
@@ -119,6 +122,9 @@ impl First<'_> {
     /// The frame, but no more of its data than so many bytes.
     pub(crate) fn frame(&self, most: usize) -> Vec<u8> {
         let mut frame = self.opening.bytes().to_vec();
+        if matches!(self.key.source, Address::V6(_)) {
+            frame.extend(v6::first_header(self.opening.next, self.key.identification));
+        }
         let mut fragment = self.fragments;
         while let Some(other) = self.shard.pieces.get(fragment as usize).filter(|piece| piece.offset != 0) {
             fragment = other.other;
@@ -170,12 +176,16 @@ impl Shard {
     ) -> Added {
         let fragment = &arrival.fragment;
         let found = self.find(key, hash);
-        // What is not a multiple of a unit cannot be followed by more; Linux cuts it off.
+        // What is not a multiple of a unit cannot be followed by more; Linux cuts it off, and of IPv6 drops it.
         let odd = if fragment.more { usize::from(fragment.length) % UNIT } else { 0 };
         let length = usize::from(fragment.length) - odd;
         let start = usize::from(fragment.offset);
         let end = start + length;
-        if let Err(reason) = self.judge(found, start, end, fragment.more) {
+        let judged = match key.source {
+            Address::V6(_) if odd != 0 => Err(Reason::FragmentMalformed),
+            _ => self.judge(found, start, end, fragment.more),
+        };
+        if let Err(reason) = judged {
             // A duplicate harms nobody.
             if let Some(at) = found.filter(|_| reason != Reason::FragmentDuplicate) {
                 self.give_up(at, reason, &mut lost);
@@ -261,8 +271,8 @@ impl Shard {
     pub(super) fn take(&mut self, at: u32, whole: &mut Whole) {
         let Some(datagram) = self.datagrams.get(at as usize).copied() else { return };
         let is_unsplittable = datagram.longest_unsplittable == datagram.longest;
-        let opening = datagram.opening;
-        whole.begin(opening.bytes(), opening.port, datagram.end, datagram.longest, is_unsplittable);
+        whole.begin(&datagram.opening, datagram.end, datagram.longest, is_unsplittable);
+        whole.note_identification(datagram.key.identification);
         whole.note_congestion(datagram.congestion);
         let mut fragment = datagram.fragments;
         while let Some(first) = self.pieces.get(fragment as usize) {
@@ -293,7 +303,8 @@ impl Shard {
             && now.since(datagram.since) >= patience
         {
             if datagram.opening.length > 0 {
-                first(First { shard: self, opening: &datagram.opening, fragments: datagram.fragments });
+                let Datagram { ref opening, key, fragments, .. } = *datagram;
+                first(First { shard: self, opening, key, fragments });
             }
             self.give_up(self.oldest, Reason::FragmentTimeout, &mut lost);
         }

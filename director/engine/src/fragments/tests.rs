@@ -2,7 +2,7 @@
 
 use director_flow::Tick;
 use director_packet::ethernet::HEADER;
-use director_packet::fragment::{Fragment, MAX_FRAME, cut};
+use director_packet::fragment::{Fragment, MAX_FRAME, cut, v6};
 use etherparse::{IpHeaders, IpNumber, Ipv4Header, PacketBuilder};
 
 use super::shard::{DATAGRAMS, PIECE, PIECES};
@@ -27,6 +27,27 @@ fn frame(host: u16, identification: u16, data: usize) -> Vec<u8> {
 fn part(frame: &[u8], from: usize, to: usize) -> Vec<u8> {
     let mut out = Box::new([0; MAX_FRAME]);
     let length = cut(frame, 20, from..to, &mut out);
+    out[..length].to_vec()
+}
+
+/// As [`frame`], of IPv6 and behind hop-by-hop options; and a fragment of it.
+fn frame_v6(host: u16, data: usize) -> Vec<u8> {
+    let payload: Vec<u8> = (8..data).map(|at| (at ^ at >> 8) as u8).collect();
+    let mut source = [0x20; 16];
+    source[14..].copy_from_slice(&host.to_be_bytes());
+    let mut frame = Vec::new();
+    let start = PacketBuilder::ethernet2([2; 6], [4; 6]).ipv6(source, [0xfd; 16], 64);
+    start.udp(5, 6).write(&mut frame, &payload).unwrap();
+    frame[20] = 0;
+    frame.splice(54..54, [17, 0, 1, 4, 0, 0, 0, 0]);
+    let length = (frame.len() - 54) as u16;
+    frame[18..20].copy_from_slice(&length.to_be_bytes());
+    frame
+}
+
+fn part_v6(frame: &[u8], identification: u32, from: usize, to: usize) -> Vec<u8> {
+    let mut out = Box::new([0; MAX_FRAME]);
+    let length = v6::cut(frame, 48, identification, from..to, &mut out);
     out[..length].to_vec()
 }
 
@@ -71,7 +92,7 @@ fn room(fragments: &Fragments) -> (usize, usize) {
     rooms.fold((0, 0), |all, one| (all.0 + one.0, all.1 + one.1))
 }
 
-const ALL_FREE: (usize, usize) = (SHARDS * DATAGRAMS, SHARDS * PIECES);
+const ALL_FREE: (usize, usize) = (2 * SHARDS * DATAGRAMS, 2 * SHARDS * PIECES);
 
 /// Any cuts, any order, duplicates in between: the packet comes out as it was, and then the same fragments in
 /// order.
@@ -105,6 +126,83 @@ fn any_cuts_in_any_order() {
         assert_eq!(room(&fragments), ALL_FREE);
     });
     assert_eq!(losses(&fragments), []);
+}
+
+/// The same of IPv6: the fragment header goes, and comes again.
+#[test]
+fn any_cuts_of_ipv6() {
+    let fragments = Fragments::new();
+    bolero::check!().with_type::<(u16, Vec<u16>, bool, u32)>().for_each(
+        |(length, cuts, is_backwards, id)| {
+            let frame = frame_v6(1, 16 + usize::from(*length) % 9_000);
+            let data = frame.len() - HEADER - 48;
+            let mut ends: Vec<_> = cuts.iter().map(|cut| usize::from(*cut) % data / 8 * 8).collect();
+            ends.extend([8, data]);
+            ends.retain(|end| *end > 0);
+            ends.sort_unstable();
+            ends.dedup();
+            let starts = std::iter::once(0).chain(ends.iter().copied());
+            let sent: Vec<_> = starts.zip(&ends).map(|(from, to)| part_v6(&frame, *id, from, *to)).collect();
+            let mut order: Vec<_> = (0..sent.len()).collect();
+            if *is_backwards {
+                order.reverse();
+            }
+            let (last, others) = order.split_last().unwrap();
+            for at in others {
+                assert_eq!(add(&fragments, &sent[*at]), Added::Kept);
+                assert_eq!(add(&fragments, &sent[*at]), Added::Refused(Reason::FragmentDuplicate));
+            }
+            let added = add(&fragments, &sent[*last]);
+            let mut whole = taken(&fragments, added);
+            let longest = sent.iter().map(Vec::len).max().unwrap() - HEADER;
+            assert_eq!((whole.fault(), usize::from(whole.longest())), (None, longest));
+            assert_eq!(whole.frame(), &mut frame.clone()[..]);
+            assert_eq!(parts(&mut whole, u16::MAX), sent);
+            assert_eq!(room(&fragments), ALL_FREE);
+        },
+    );
+    assert_eq!(losses(&fragments), []);
+}
+
+/// Of IPv6 the first fragment is shown with its fragment header.
+#[test]
+fn the_first_fragment_of_ipv6() {
+    let fragments = Fragments::new();
+    let frame = frame_v6(1, 3_000);
+    let first = part_v6(&frame, 0x1234_5678, 0, 1_448);
+    add_at(&fragments, &first, 3, START);
+    let mut shown = Vec::new();
+    fragments.expire(START.plus(600), |first| shown.push((first.port(), first.frame(usize::MAX))));
+    assert_eq!(shown, [(3, first)]);
+}
+
+#[test]
+fn what_ipv6_has_otherwise() {
+    let fragments = Fragments::new();
+    let frame = frame_v6(1, 3_000);
+    // Twice as long until it is given up; IPv4's in between are not kept longer.
+    assert_eq!(add(&fragments, &part_v6(&frame, 7, 0, 800)), Added::Kept);
+    assert_eq!(add(&fragments, &part(&self::frame(1, 7, 3_000), 0, 800)), Added::Kept);
+    fragments.expire(Tick(START.0 + 300), |_| ());
+    assert_eq!(losses(&fragments), [(0, "fragment_timeout", 1)]);
+    fragments.expire(Tick(START.0 + 599), |_| ());
+    assert_eq!(losses(&fragments), []);
+    fragments.expire(Tick(START.0 + 600), |_| ());
+    assert_eq!(losses(&fragments), [(0, "fragment_timeout", 1)]);
+    // An end within a unit, with more to come.
+    assert_eq!(add(&fragments, &part_v6(&frame, 8, 0, 800)), Added::Kept);
+    let mut odd = part_v6(&frame, 8, 800, 1_600);
+    odd.truncate(odd.len() - 3);
+    odd[19] -= 3;
+    assert_eq!(add(&fragments, &odd), Added::Refused(Reason::FragmentMalformed));
+    assert_eq!(losses(&fragments), [(0, "fragment_malformed", 1)]);
+    // Fragments may tell of different headers behind theirs.
+    assert_eq!(add(&fragments, &part_v6(&frame, 9, 0, 800)), Added::Kept);
+    let mut last = part_v6(&frame, 9, 800, 3_000);
+    last[HEADER + 48] = 6;
+    let added = add(&fragments, &last);
+    assert_eq!(taken(&fragments, added).frame(), &mut frame.clone()[..]);
+    assert_eq!(room(&fragments), ALL_FREE);
 }
 
 /// Any fragments at all, of two packets: what is put together is never more than what a plain model says, and

@@ -1,9 +1,11 @@
 //! A packet put together, and the parts it is sent in again.
 
 use director_packet::ethernet::HEADER;
-use director_packet::fragment::{self, MAX_FRAME, MAX_PACKET, UNIT, make_whole};
+use director_packet::fragment::{self, MAX_FRAME, MAX_PACKET, UNIT, v6};
 use director_packet::ipip::OVERHEAD;
+use director_packet::ipv6::FRAGMENT_HEADER;
 
+use super::Opening;
 use crate::reason::Reason;
 
 /// "Congestion experienced", of the two lowest bits of the type of service (RFC 3168).
@@ -28,8 +30,11 @@ pub(crate) struct Whole {
     /// Where in it the frame begins, and the length of the frame.
     start: usize,
     length: usize,
-    /// The length of its IPv4 header.
+    /// The length of its header of IPv4, or of the headers that each of its fragments has, of IPv6.
     header: usize,
+    /// What comes behind them, and what tells the fragments of the packet, of IPv6.
+    next: u8,
+    identification: u32,
     /// The length of its data.
     data: usize,
     /// Has room for as many as there can be: it never grows.
@@ -53,6 +58,8 @@ impl Whole {
             start: HEADROOM,
             length: 0,
             header: 0,
+            next: 0,
+            identification: 0,
             data: 0,
             parts: Vec::with_capacity(MAX_PACKET / UNIT + 1),
             longest: 0,
@@ -95,7 +102,7 @@ impl Whole {
         self.memory.get_mut(self.start..)?.get_mut(from..to)
     }
 
-    /// Takes up a frame that is no fragment, of `length` bytes, that came in on a port. False: it cannot be read.
+    /// Takes up a frame of IPv4 that is no fragment, of `length` bytes, that came in on a port. False: it cannot be read.
     pub(crate) fn load(&mut self, port: u8, length: usize, read: impl FnOnce(&mut [u8]) -> bool) -> bool {
         self.clear();
         self.port = port;
@@ -122,12 +129,18 @@ impl Whole {
     pub(crate) fn next_part(&mut self, mtu: u16) -> Option<(&[u8], u8, bool)> {
         let part = *self.parts.get(self.at)?;
         let from = part.start + self.sent;
-        let is_short = self.header + (part.end - from) <= usize::from(mtu);
-        let to = if is_short { part.end } else { part.end.min(from + fragment::room(mtu, self.header)) };
+        let frame = self.memory.get(self.start..self.start + self.length).unwrap_or_default();
+        let is_v6 = frame.get(HEADER).is_some_and(|first| first >> 4 == 6);
+        let header = if is_v6 { self.header + FRAGMENT_HEADER } else { self.header };
+        let is_short = header + (part.end - from) <= usize::from(mtu);
+        let to = if is_short { part.end } else { part.end.min(from + fragment::room(mtu, header)) };
         let is_first = self.sent == 0;
         (self.at, self.sent) = if to == part.end { (self.at + 1, 0) } else { (self.at, to - part.start) };
-        let frame = self.memory.get(self.start..self.start + self.length).unwrap_or_default();
-        let length = fragment::cut(frame, self.header, from..to, &mut self.out);
+        let length = if is_v6 {
+            v6::cut(frame, self.header, self.identification, from..to, &mut self.out)
+        } else {
+            fragment::cut(frame, self.header, from..to, &mut self.out)
+        };
         Some((self.out.get(..length).unwrap_or_default(), part.port, is_first))
     }
 
@@ -141,7 +154,7 @@ impl Whole {
         self.port
     }
 
-    /// The length of its longest fragment, IPv4 header included.
+    /// The length of its longest fragment, headers included.
     pub(crate) const fn longest(&self) -> u16 {
         self.longest
     }
@@ -154,19 +167,26 @@ impl Whole {
     }
 
     /// Of a packet with this beginning and so many bytes of data.
-    pub(super) fn begin(&mut self, opening: &[u8], port: u8, data: u32, longest: u16, is_unsplittable: bool) {
-        self.header = opening.len().saturating_sub(HEADER);
+    pub(super) fn begin(&mut self, opening: &Opening, data: u32, longest: u16, is_unsplittable: bool) {
+        let bytes = opening.bytes();
+        self.header = bytes.len().saturating_sub(HEADER);
         self.data = data as usize;
-        self.port = port;
+        self.port = opening.port;
+        self.next = opening.next;
         self.longest = longest;
         self.is_unsplittable = is_unsplittable;
         if self.header + self.data > MAX_PACKET {
             self.fault = Some(Reason::FragmentMalformed);
             self.data = MAX_PACKET - self.header;
         }
-        if let Some(place) = self.room(0, opening.len()) {
-            place.copy_from_slice(opening);
+        if let Some(place) = self.room(0, bytes.len()) {
+            place.copy_from_slice(bytes);
         }
+    }
+
+    /// What its fragments have in common, of IPv6: they leave with it again.
+    pub(super) const fn note_identification(&mut self, identification: u32) {
+        self.identification = identification;
     }
 
     /// Whether routers on the way told of congestion, as Linux reads it off the fragments (RFC 3168, section 5.3):
@@ -199,10 +219,17 @@ impl Whole {
         self.length = HEADER + self.header + self.data;
         // Not more than the longest packet, see `begin`.
         let length = (self.header + self.data) as u16;
-        let (congestion, is_unsplittable) = (self.congestion, self.is_unsplittable);
-        if let Some(header) = self.room(HEADER, HEADER + self.header) {
-            let service = header.get(1).map_or(0, |service| service | congestion);
-            make_whole(header, length, is_unsplittable, service);
+        let (congestion, is_unsplittable, next) = (self.congestion, self.is_unsplittable, self.next);
+        match self.room(HEADER, HEADER + self.header) {
+            Some(headers @ [0x60..=0x6f, ..]) => {
+                let class = headers.first_chunk().map_or(0, |[high, low]| high << 4 | low >> 4);
+                v6::make_whole(headers, next, length, class | congestion);
+            }
+            Some(header) => {
+                let service = header.get(1).map_or(0, |service| service | congestion);
+                fragment::make_whole(header, length, is_unsplittable, service);
+            }
+            None => {}
         }
     }
 }

@@ -2,7 +2,8 @@
 
 use director_packet::ethernet::HEADER;
 use director_packet::fragment::Fragment;
-use director_packet::{Address, Endpoint, parse};
+use director_packet::ipv6::DESTINATION_OPTIONS;
+use director_packet::{Endpoint, SCTP, TCP, UDP, parse};
 
 use super::{BURST, Core, Frames, Lane, Moment, Verdict, Worker};
 use crate::fragments::{Added, Arrival, Ticket, Whole};
@@ -102,9 +103,11 @@ impl Core {
         let head = frames.head(at);
         let Some(fragment) = head.get(HEADER..).and_then(Fragment::read) else { return Verdict::Kernel };
         let snapshot = moment.snapshot;
-        let (source, destination) = (Address::V4(fragment.source), Address::V4(fragment.destination));
+        let Fragment { source, destination, protocol, .. } = fragment;
+        let has_service = |protocol| snapshot.has_service_on(destination, protocol);
         let is_ours = if snapshot.is_local(destination) {
-            snapshot.has_service_on(destination, fragment.protocol)
+            has_service(protocol)
+                || protocol == DESTINATION_OPTIONS && [TCP, UDP, SCTP].into_iter().any(has_service)
                 || moment.shared.servers.may_have_hairpins() && moment.shared.servers.may_have(source)
         } else {
             moment.shared.servers.may_have(source)

@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use director_packet::{Mac, crc32c};
+use director_packet::{Mac, crc32c, ipv6};
 use etherparse::{
     IcmpEchoHeader, Icmpv4Type, Icmpv6Type, IpHeaders, IpNumber, Ipv4Header, Ipv4Options, Ipv4Slice,
     Ipv6ExtensionSlice, Ipv6Header, Ipv6Slice, NetSlice, PacketBuilder, PacketBuilderStep, SlicedPacket,
@@ -157,6 +157,10 @@ impl Packet {
             ip.protocol = if tcp.is_some() { IpNumber::TCP } else { IpNumber::UDP };
         }
         Self { source, destination, tcp, net, extensions: Vec::new(), payload: Vec::new(), sum: Sum::Right }
+    }
+
+    pub(crate) const fn is_v6(&self) -> bool {
+        matches!(self.net, Net::V6(_))
     }
 
     /// The MAC address of its sender.
@@ -386,7 +390,10 @@ type Part = (u16, bool, u32, &'static str);
 
 /// What an independent parser says of the IP header of a frame: the header, what is to be said behind everything else,
 /// what is above and its protocol, and which part of it, if it is a fragment.
-fn network<'a>(packet: &SlicedPacket<'a>, frame: &'a [u8]) -> (Net, String, IpNumber, &'a [u8], Option<Part>) {
+fn network<'a>(
+    packet: &SlicedPacket<'a>,
+    frame: &'a [u8],
+) -> (Net, String, IpNumber, &'a [u8], Option<Part>) {
     match packet.net.as_ref() {
         Some(NetSlice::Ipv4(ip)) => {
             let header = ip.header().to_header();
@@ -408,6 +415,7 @@ fn network<'a>(packet: &SlicedPacket<'a>, frame: &'a [u8]) -> (Net, String, IpNu
             let header = ip.header().to_header();
             assert!(usize::from(header.payload_length) + 54 <= frame.len());
             let (mut names, mut part) = (String::new(), None);
+            let mut payload = ip.payload().payload;
             for extension in ip.extensions().clone() {
                 names += &match extension {
                     Ipv6ExtensionSlice::HopByHop(_) => " hop-by-hop".to_owned(),
@@ -416,14 +424,18 @@ fn network<'a>(packet: &SlicedPacket<'a>, frame: &'a [u8]) -> (Net, String, IpNu
                     Ipv6ExtensionSlice::Fragment(header) if header.is_fragmenting_payload() => {
                         let offset = header.fragment_offset().byte_offset();
                         part = Some((offset, header.more_fragments(), header.identification(), ""));
-                        String::new()
+                        // The parser would go on in the data.
+                        let end = 54 + usize::from(ip.header().payload_length());
+                        let data = ipv6::upper(&frame[14..]).unwrap().at;
+                        payload = &frame[14 + usize::from(data)..end];
+                        break;
                     }
                     Ipv6ExtensionSlice::Fragment(_) => " atomic".to_owned(),
                     other => panic!("{other:?}"),
                 };
             }
             let net = Net::V6(header);
-            (net.clone(), note(&net) + &names, ip.payload().ip_number, ip.payload().payload, part)
+            (net.clone(), note(&net) + &names, ip.payload().ip_number, payload, part)
         }
         other => panic!("{other:?}: {frame:02x?}"),
     }
@@ -432,6 +444,15 @@ fn network<'a>(packet: &SlicedPacket<'a>, frame: &'a [u8]) -> (Net, String, IpNu
 /// A frame in words, as an independent parser sees it. A wrong IPv4 or ICMP checksum, or a length that
 /// does not fit, is a failure; the state of the transport checksum is part of the answer.
 pub(crate) fn describe(frame: &[u8]) -> String {
+    let mut frame = frame.to_vec();
+    if let Some(fragment) = ipv6::upper(&frame[14..]).and_then(|upper| upper.fragment)
+        && frame[14] >> 4 == 6
+        && fragment.offset != 0
+    {
+        // The parser would look for headers where a later fragment has anything: "no next header".
+        frame[14 + usize::from(fragment.at)] = 59;
+    }
+    let frame = &frame[..];
     let packet = SlicedPacket::from_ethernet(frame).unwrap_or_else(|error| panic!("{error}: {frame:02x?}"));
     let (net, note, protocol, payload, part) = network(&packet, frame);
     let (source, destination) = net.ends();
@@ -440,8 +461,7 @@ pub(crate) fn describe(frame: &[u8]) -> String {
         let to = usize::from(from) + payload.len();
         return format!("{source} > {destination} part {from} {to}{last} id {identification}{df}{note}");
     }
-    let ends =
-        |from, to| format!("{} > {}", SocketAddr::new(source, from), SocketAddr::new(destination, to));
+    let ends = |from, to| format!("{} > {}", SocketAddr::new(source, from), SocketAddr::new(destination, to));
     if protocol == IpNumber::SCTP {
         let port = |at: usize| u16::from_be_bytes([payload[at], payload[at + 1]]);
         return ends(port(0), port(2)) + " " + &describe_sctp(payload) + &note;

@@ -12,8 +12,8 @@ use director_engine::service::{
 };
 use director_engine::snapshot::Sysctls;
 use director_engine::state::State;
+use director_packet::fragment::{MAX_FRAME, cut, v6};
 use director_packet::{Address, Endpoint};
-use director_packet::fragment::{MAX_FRAME, cut};
 use etherparse::{IpNumber, Ipv4Header, Ipv6Header};
 
 use crate::lab::{BACK, FRONT, Lab, PORT_MACS, PORT_NAMES, RR, ip, key, point};
@@ -428,8 +428,13 @@ fn frame_of(words: &[&str], port: u8) -> Result<Vec<u8>, String> {
     match words {
         [packet @ .., "part", from, to] => {
             let (frame, mut out) = (frame_of(packet, port)?, Box::new([0; MAX_FRAME]));
-            let header = usize::from(frame[14] & 15) * 4;
-            let length = cut(&frame, header, number(from)?..number(to)?, &mut out);
+            let part = number(from)?..number(to)?;
+            let length = if frame[14] >> 4 == 4 {
+                cut(&frame, usize::from(frame[14] & 15) * 4, part, &mut out)
+            } else {
+                let id = packet.windows(2).find(|words| words[0] == "id").map_or("0", |words| words[1]);
+                v6::cut(&frame, repeated(&frame), number(id)?, part, &mut out)
+            };
             Ok(out[..length].to_vec())
         }
         ["ping", source, ">", destination] => Ok(packet::ping(source, destination, mac)),
@@ -468,6 +473,15 @@ fn frame_of(words: &[&str], port: u8) -> Result<Vec<u8>, String> {
             Ok(cut.map_or(frame.clone(), |cut| with_length(&frame, cut)))
         }
     }
+}
+
+/// How long the headers of IPv6 are that each fragment of a packet has (RFC 8200, section 4.5).
+fn repeated(frame: &[u8]) -> usize {
+    let (mut kind, mut at) = (frame[20], 40);
+    while kind == 0 || kind == 43 || kind == 60 && frame[14 + at] == 43 {
+        (kind, at) = (frame[14 + at], at + 8 * (1 + usize::from(frame[15 + at])));
+    }
+    at
 }
 
 /// The frame with so many bytes after its IP header, which says so.
@@ -547,8 +561,9 @@ fn packet_of(words: &[&str]) -> Result<(Packet, Option<usize>), String> {
             "ttl" => packet.ttl(number(next()?)?),
             "length" => packet.length(number(next()?)?),
             "id" => {
-                let id = number(next()?)?;
-                packet.ip(|ip| ip.identification = id)
+                let id: u32 = number(next()?)?;
+                // In IPv6 only fragments have one.
+                if packet.is_v6() { packet } else { packet.ip(|ip| ip.identification = id as u16) }
             }
             "hop-by-hop" => packet.extension(0, &OPTIONS),
             "destination-options" => packet.extension(60, &OPTIONS),
