@@ -4,7 +4,8 @@
 # timeout: 240
 source "$(dirname "$0")/../lib/e2e.sh"
 
-up --servers 2
+VIP6=2001:db8:18::58
+up_with "s|\"$VIP/24\"|&, \"$VIP6/64\"|; s|\"$BACK/24\"|&, \"2001:db8:2::90/64\"|" --servers 2
 
 # Each server's files: its name, a long one, and a directory for uploads.
 files=$STATE/ftp
@@ -117,3 +118,28 @@ matches "persistent" "(71 71 71)|(72 72 72)" "$(
         client curl -s --max-time 20 "${words[@]}" "ftp://$VIP/pub/name"
     done | server_digits
 )"
+
+# Over IPv6, which has EPSV and EPRT.
+director sysctl -qw net.ipv6.conf.all.forwarding=1
+address6 client 2001:db8:18::10 $VIP6
+for number in 1 2; do
+    root=$files/server$number
+    address6 server$number 2001:db8:2::7$number 2001:db8:2::90
+    sed "s/^listen=YES/listen_ipv6=YES\nlisten_address6=2001:db8:2::7$number/" "$root/vsftpd.conf" >"$root/vsftpd6.conf"
+    server "$number" vsftpd "$root/vsftpd6.conf" >"$root/log6" 2>&1 &
+done
+listens6() { server "$1" ss -H6ltn "sport = 21" | grep -q .; }
+for number in 1 2; do wait_until 5 listens6 "$number" || fail "vsftpd does not listen: $(cat "$files/server$number/log6")"; done
+wait_until 10 client ping -6 -c 1 -W 1 $VIP6 >/dev/null || fail "the VIP does not answer ping"
+ipvsadm -A -t "[$VIP6]:21" -s rr
+for number in 1 2; do ipvsadm -a -t "[$VIP6]:21" -r "[2001:db8:2::7$number]:21" -m; done
+for mode in EPSV EPRT; do
+    read -ra words <<<"${MODES[$mode]}"
+    ftp() { client curl -g -s -v --max-time 20 "${words[@]}" "$@" 2>"$WORK/curl"; }
+    same "IPv6, $mode, both servers" "71 72" "$(for _ in 1 2; do ftp "ftp://[$VIP6]/pub/name"; done | sort | server_digits)"
+    contains "curl's words" "> $mode" "$(cat "$WORK/curl")"
+    same "IPv6, $mode, a download" "$sum" "$(ftp "ftp://[$VIP6]/pub/long" | sha256sum)"
+    ftp -T "$files/server1/pub/long" "ftp://[$VIP6]/incoming/six-$mode" || fail "IPv6, $mode, an upload: $(cat "$WORK/curl")"
+    same "IPv6, $mode, an upload" "$sum" "$(cat "$files"/server?/incoming/six-$mode | sha256sum)"
+done
+contains "data connections over IPv6" "[$VIP6]:20 " "$(ipvsadm -Lnc)"

@@ -2,6 +2,7 @@
 # Servers that are clients of their own service, which needs hairpin_snat; and the director itself, which needs its kernel.
 source "$(dirname "$0")/../lib/e2e.sh"
 
+VIP6=2001:db8:18::58
 lab config >"$WORK/with.toml"
 cat >>"$WORK/with.toml" <<END
 
@@ -16,8 +17,23 @@ address = "192.168.2.71:9999"
 
 [[service.server]]
 address = "192.168.2.72:9999"
+
+[[service]]
+protocol = "tcp"
+address = "[$VIP6]:8888"
+scheduler = "rr"
+hairpin_snat = true
+
+[[service.server]]
+address = "[2001:db8:2::71]:9999"
+
+[[service.server]]
+address = "[2001:db8:2::72]:9999"
 END
+sed -Ei "s|\"$VIP/24\"|&, \"$VIP6/64\"|; s|\"$BACK/24\"|&, \"2001:db8:2::90/64\"|" "$WORK/with.toml"
 up --config "$WORK/with.toml"
+director sysctl -qw net.ipv6.conf.all.forwarding=1
+for number in 1 2; do address6 server$number 2001:db8:2::7$number 2001:db8:2::90; done
 
 # from SERVER COUNT: that many connections from a server to the service; who answered.
 from() {
@@ -26,6 +42,9 @@ from() {
 
 same "a server reaches both" "72 71 72 71 72 71" "$(from 1 6)"
 same "the other one too" "72 71 72 71" "$(from 2 4)"
+wait_until 10 server 1 ping -6 -c 1 -W 1 $VIP6 >/dev/null || fail "the VIP does not answer ping"
+same "a server over IPv6" "72 71 72 71" \
+    "$(server 1 sh -c "for i in 1 2 3 4; do curl -g -s --max-time 5 'http://[$VIP6]:8888/'; done" | server_digits)"
 same "clients elsewhere are seen as ever" "72 71" "$(get 2)"
 contains "the entries" "192.168.2.71" "$(ipvsadm -Lnc)"
 same "of them" "10 2" "$(ipvsadm -Lnc | awk '$4 ~ /^192\.168\.2\./ { near++ } $4 ~ /^192\.168\.18\./ { far++ } END { print near, far }')"

@@ -30,12 +30,17 @@ impl Source {
     }
 }
 
-/// The address that packets to a host come from by a next hop: of those of its port and the host's family, the first in
-/// the next hop's network; else the first. Linux does so where a route names none.
+/// The address that packets to a host beyond the link come from by a next hop: of those of its port and the host's
+/// family, the first in the next hop's network; else the first. Linux does so where a route names none. Of IPv6 it is
+/// none of the link alone.
 #[must_use]
 pub(crate) fn towards(sources: &[Source], hop: Hop, host: Address) -> Option<Address> {
     let is_v6 = |address| matches!(address, Address::V6(_));
-    let of_both = |source: &&Source| source.port == hop.port && is_v6(source.address) == is_v6(host);
+    // fe80::/10 (RFC 4291, section 2.5.6).
+    let is_far = |address| !matches!(address, Address::V6(address) if address >> 118 == 0xfe80 >> 6);
+    let of_both = |source: &&Source| {
+        source.port == hop.port && is_v6(source.address) == is_v6(host) && is_far(source.address)
+    };
     let mut on_port = sources.iter().filter(of_both);
     let first = on_port.clone().next();
     let near = on_port.find(|source| source.is_in_network_of(hop.address));
@@ -73,5 +78,16 @@ mod tests {
         let hop = Hop { port: 1, address: Address::V6(1) };
         assert_eq!(towards(&all, hop, Address::V4(7)), Some(Address::V4(0xc0a8_123b)));
         assert_eq!(towards(&all, hop, Address::V6(7)), None);
+    }
+
+    #[test]
+    fn no_address_of_the_link() {
+        let v6 = |text: &str| Address::from(text.parse::<std::net::Ipv6Addr>().unwrap());
+        let source = |address: &str| Source { port: 0, address: v6(address), prefix: 64 };
+        let all = [source("fe80::1"), source("2001:db8:1::1"), source("2001:db8:2::1")];
+        let to = |address: &str| towards(&all, Hop { port: 0, address: v6(address) }, v6(address));
+        assert_eq!(to("2001:db8:2::71"), Some(v6("2001:db8:2::1")));
+        assert_eq!(to("fe80::7"), Some(v6("2001:db8:1::1")));
+        assert_eq!(towards(&all[..1], Hop { port: 0, address: v6("fe80::7") }, v6("fe80::7")), None);
     }
 }

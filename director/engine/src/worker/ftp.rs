@@ -3,7 +3,8 @@
 use director_flow::Clock;
 use director_packet::checksum::{Delta, pseudo_header};
 use director_packet::ethernet::HEADER;
-use director_packet::header::Ipv4;
+use director_packet::header::{Ipv4, Ipv6};
+use director_packet::ipv6;
 use director_packet::tcp_flag::SYN;
 use director_packet::{Address, Change, Endpoint, TCP, tcp};
 use zerocopy::FromBytes;
@@ -279,7 +280,7 @@ fn data_port(control: Endpoint) -> Endpoint {
     control.with_port(control.port().wrapping_sub(1))
 }
 
-/// Makes the payload of a frame of IPv4, of so many bytes from a place on, what is to be sent.
+/// Makes the payload of a frame, of so many bytes from a place on, what is to be sent.
 fn replace(
     lane: &Lane,
     begin: usize,
@@ -302,7 +303,12 @@ fn replace(
     let mut segment = lane.segment;
     // No longer than an MTU.
     segment.length = (begin - HEADER + new) as u16;
-    if let Some(Ok((ip, _))) = frame.get_mut(HEADER..).map(Ipv4::mut_from_prefix) {
+    let packet = frame.get_mut(HEADER..).unwrap_or_default();
+    if lane.client.is_v6() {
+        if let Ok((ip, _)) = Ipv6::mut_from_prefix(packet) {
+            ip.length.set(segment.length.saturating_sub(ipv6::HEADER as u16));
+        }
+    } else if let Ok((ip, _)) = Ipv4::mut_from_prefix(packet) {
         ip.checksum = Delta::of_u16(ip.length.get(), segment.length).apply(ip.checksum);
         ip.length.set(segment.length);
     }
