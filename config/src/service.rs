@@ -223,7 +223,7 @@ pub enum Forward {
     Masquerading,
     /// Frames go to the server's MAC address as they are (`ipvsadm -g`).
     Direct,
-    /// Packets go to the server inside of others, IPv4 in IPv4 (`ipvsadm -i`).
+    /// Packets go to the server inside of others of their family (`ipvsadm -i`).
     Tunnel,
 }
 
@@ -627,16 +627,6 @@ impl Server {
             Some((address, item.span()))
         });
         let forward: Forward = section.word_or_default("forward");
-        if let Some((address, at)) = &address
-            && forward == Forward::Tunnel
-            && address.get().is_ipv6()
-        {
-            section.log.error(
-                at,
-                "there are no tunnels of IPv6 yet",
-                "leave `forward` out, or say \"direct\"",
-            );
-        }
         if let (Some((address, at)), Some(port)) = (&address, service_port)
             && forward != Forward::Masquerading
             && address.get().port() != port
@@ -726,8 +716,8 @@ mod tests {
             let wrong = read(&good.replace("'64'", &format!("'{mask}'"))).unwrap_err();
             assert!(wrong.contains("is no netmask of an IPv6 service"), "{wrong}");
         }
-        let tunnel = read(&good.replace("71]:8080'", "71]:80'\nforward = 'tunnel'")).unwrap_err();
-        assert!(tunnel.contains("no tunnels of IPv6"), "{tunnel}");
+        let tunnel = read(&good.replace("71]:8080'", "71]:80'\nforward = 'tunnel'")).unwrap();
+        assert_eq!(tunnel.services[0].servers[0].forward, super::Forward::Tunnel);
         let mixed = read(&good.replace("[2001:db8:2::71]", "192.168.2.71")).unwrap_err();
         assert!(mixed.contains("the service is of IPv6, and this server of IPv4"), "{mixed}");
         assert!(read("address = '[::ffff:192.168.18.58]:80'").is_err());

@@ -18,7 +18,8 @@ has_tunnel() {
 
 is_made() { server "$1" ip link set ipip0 up 2>/dev/null; }
 
-up --one-armed
+VIP6=2001:db8:18::58
+up_with "s|\"$VIP/24\"|&, \"$VIP6/64\", \"2001:db8:2::90/64\"|" --one-armed
 has_tunnel 1
 has_tunnel 2
 ipvsadm -A -t "$SERVICE" -s rr
@@ -59,3 +60,30 @@ for kind in "gue --tun-port 6080" gre; do
     message=$(ipvsadm -a -t "$SERVICE" -r 192.168.2.73:9999 -i --tun-type $kind 2>&1) && fail "$kind was taken"
     contains "the message" "Protocol not supported" "$message"
 done
+message=$(ipvsadm -a -t "$SERVICE" -r "[2001:db8:2::71]:9999" -i 2>&1) && fail "a server of the other family was taken"
+contains "the message" "Operation not supported with specified address family" "$message"
+
+# IPv6 in IPv6. The servers answer the client on their own link.
+director sysctl -qw net.ipv6.conf.all.forwarding=1
+address6 client 2001:db8:18::10 $VIP6
+for number in 1 2; do
+    address6 server$number 2001:db8:2::7$number 2001:db8:2::90
+    server $number sysctl -qw net.ipv6.conf.ipip0.disable_ipv6=0
+    server $number ip address add $VIP6/128 dev ipip0 nodad
+    server $number ip -6 route replace 2001:db8:18::/64 dev eth0
+done
+client ip -6 route replace 2001:db8:2::/64 dev eth0
+SERVICE6=[$VIP6]:9999
+URL6=http://$SERVICE6
+get6() { client sh -c "for i in \$(seq $1); do curl -g -s --max-time 5 '$URL6/'; done" | server_digits; }
+wait_until 10 client ping -6 -c 1 -W 1 $VIP6 >/dev/null || fail "the VIP does not answer ping"
+ipvsadm -A -t "$SERVICE6" -s rr
+for number in 1 2; do ipvsadm -a -t "$SERVICE6" -r "[2001:db8:2::7$number]:9999" -i; done
+contains "the listing of IPv6" "[2001:db8:2::71]:9999        Tunnel  1" "$(ipvsadm -Ln)"
+same "connections over IPv6" "72 71 72 71" "$(get6 4)"
+rm "$STATE"/server[12]/uploads/20MB
+big=$(status .drops.too_big)
+client curl -g -s --max-time 60 -T - "$URL6/uploads/20MB" <"$STATE/files/20MB"
+same "an upload over IPv6" "$sum" "$(cat "$STATE"/server[12]/uploads/20MB | sha256sum)"
+contains "the path's MTU of IPv6" "mtu 1460" "$(client ip -6 route get $VIP6)"
+[ "$(status .drops.too_big)" -gt "$big" ] || fail "nothing was too big: $(status .drops)"

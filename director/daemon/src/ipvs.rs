@@ -234,8 +234,8 @@ fn server_spec(spec: &DestSpec, service: &ServiceKey, dest: &DestKey) -> Result<
             tracing::warn!("refused: a real server in a tunnel other than ipip, {:?}", spec.tunnel.kind);
             return Err(Errno::EPROTONOSUPPORT);
         }
-        Forward::Tunnel if service.family() == Family::Inet6 || dest.address.is_ipv6() => {
-            tracing::warn!("refused: a real server in a tunnel of IPv6, {}", dest.address);
+        Forward::Tunnel if (service.family() == Family::Inet6) != dest.address.is_ipv6() => {
+            tracing::warn!("refused: a real server in a tunnel of the other family, {}", dest.address);
             return Err(Errno::EAFNOSUPPORT);
         }
         Forward::Tunnel => ForwardTo::Tunnelling,

@@ -314,7 +314,7 @@ pub enum Forward {
     Masquerading = 0,
     /// As they are, to the server's MAC address (`-g`). The server has the VIP too and answers by itself.
     DirectRouting = 1,
-    /// Inside of packets to the server, IPv4 in IPv4 (`-i`). The server has the VIP too and answers by itself.
+    /// Inside of packets to the server, of their family (`-i`). The server has the VIP too and answers by itself.
     Tunnelling = 2,
 }
 

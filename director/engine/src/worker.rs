@@ -583,10 +583,12 @@ impl Core {
             Ok(way) => way,
             Err(reason) => return self.refuse(moment, lane, reason, frames),
         };
-        let room = untranslated::room(load.forward, way.out.mtu);
+        let room = untranslated::room(load.forward, load.change.to.address(), way.out.mtu);
         let end = match direction {
             Direction::In => {
-                let may_be_split = load.forward == Forward::Tunnelling && !moment.snapshot.sysctls.pmtu_disc;
+                let may_be_split = load.forward == Forward::Tunnelling
+                    && !moment.snapshot.sysctls.pmtu_disc
+                    && !lane.client.is_v6();
                 if segment.ttl <= 1 || !may_be_split && lane.is_too_big(room, frames) {
                     return self.refuse_client(moment, lane, room, frames);
                 }

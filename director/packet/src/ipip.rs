@@ -1,17 +1,31 @@
-//! IPv4 in IPv4 (RFC 2003): a packet in another one's data.
+//! IPv4 in IPv4 (RFC 2003), IPv6 in IPv6 (RFC 2473): a packet in another one's data.
 
-use zerocopy::byteorder::network_endian::{U16, U32};
+use zerocopy::byteorder::network_endian::{U16, U32, U128};
 use zerocopy::{FromBytes, IntoBytes};
 
 use crate::checksum::checksum;
 use crate::ethernet::HEADER;
-use crate::header::Ipv4;
+use crate::header::{Ipv4, Ipv6};
+use crate::{Address, ipv6};
 
-/// The protocol number of a packet in the data.
+/// The protocol number of a packet of IPv4 in the data.
 pub const IPIP: u8 = 4;
 
-/// How much longer a packet becomes, in bytes.
-pub const OVERHEAD: usize = size_of::<Ipv4>();
+/// The protocol number of a packet of IPv6 in the data.
+pub const IPV6: u8 = 41;
+
+/// How much longer a packet of IPv4 becomes, and one of IPv6, in bytes.
+const OVERHEAD: usize = size_of::<Ipv4>();
+const OVERHEAD_V6: usize = size_of::<Ipv6>();
+
+/// How much longer a packet becomes at most, in bytes.
+pub const MOST: usize = OVERHEAD_V6;
+
+/// How much longer a packet to an address becomes, in bytes.
+#[must_use]
+pub const fn overhead(to: Address) -> usize {
+    if matches!(to, Address::V6(_)) { OVERHEAD_V6 } else { OVERHEAD }
+}
 
 /// The lowest two bits of the type of service (RFC 3168).
 const ECN: u8 = 3;
@@ -20,30 +34,69 @@ const ECN: u8 = 3;
 const CAPABLE: u8 = 2;
 const EXPERIENCED: u8 = 3;
 
-/// Wraps the packet of a frame that was made longer by [`OVERHEAD`] bytes at its front: what stands in these is
+/// Wraps the packet of a frame that was made longer by [`overhead`] bytes at its front: what stands in these is
 /// lost. As Linux's IPVS does it, time to live and type of service are the packet's; of its marks of congestion the
 /// outer header says that it is capable, so that only what comes after counts (RFC 3168, section 9.1.1). With
-/// `dont_fragment` the outer header has the packet's own flag, else none. False: there is no packet.
+/// `dont_fragment` the outer header of IPv4 has the packet's own flag, else none; that of IPv6 has no identification
+/// and no flow label. False: there is no packet of the addresses' family.
 pub fn wrap(
     frame: &mut [u8],
+    source: Address,
+    destination: Address,
+    identification: u16,
+    dont_fragment: bool,
+) -> bool {
+    let overhead = overhead(destination);
+    if frame.len() < overhead + HEADER {
+        return false;
+    }
+    frame.copy_within(overhead..overhead + HEADER, 0);
+    let Some((head, packet)) = frame.split_at_mut_checked(HEADER + overhead) else { return false };
+    let Some(place) = head.get_mut(HEADER..) else { return false };
+    match (source, destination) {
+        (Address::V4(source), Address::V4(destination)) => {
+            wrap_v4(place, packet, source, destination, identification, dont_fragment)
+        }
+        (Address::V6(source), Address::V6(destination)) => wrap_v6(place, packet, source, destination),
+        _ => None,
+    }
+    .is_some()
+}
+
+/// The type of service of the packet around one with this.
+const fn outer_service(inner: u8) -> u8 {
+    if inner & ECN == EXPERIENCED { inner & !ECN | CAPABLE } else { inner }
+}
+
+fn wrap_v6(place: &mut [u8], packet: &[u8], source: u128, destination: u128) -> Option<()> {
+    let (inner, _) =
+        Ipv6::ref_from_prefix(packet).ok().filter(|(inner, _)| inner.version_class_flow.get() >> 28 == 6)?;
+    let class = outer_service((inner.version_class_flow.get() >> 20) as u8);
+    let outer = Ipv6 {
+        version_class_flow: U32::new(6 << 28 | u32::from(class) << 20),
+        length: U16::new(inner.length.get().checked_add(OVERHEAD_V6 as u16)?),
+        next: IPV6,
+        hop_limit: inner.hop_limit,
+        source: U128::new(source),
+        destination: U128::new(destination),
+    };
+    outer.write_to(place).ok()
+}
+
+fn wrap_v4(
+    place: &mut [u8],
+    packet: &[u8],
     source: u32,
     destination: u32,
     identification: u16,
     dont_fragment: bool,
-) -> bool {
-    if frame.len() < OVERHEAD + HEADER {
-        return false;
-    }
-    frame.copy_within(OVERHEAD..OVERHEAD + HEADER, 0);
-    let Some((head, packet)) = frame.split_at_mut_checked(HEADER + OVERHEAD) else { return false };
-    let Ok((inner, _)) = Ipv4::ref_from_prefix(packet) else { return false };
-    let ecn = if inner.service & ECN == EXPERIENCED { CAPABLE } else { inner.service & ECN };
+) -> Option<()> {
+    let (inner, _) = Ipv4::ref_from_prefix(packet).ok()?;
     let flag = if dont_fragment { inner.fragment.get() & Ipv4::DONT_FRAGMENT } else { 0 };
-    let Some(length) = inner.length.get().checked_add(OVERHEAD as u16) else { return false };
     let mut outer = Ipv4 {
         version_and_length: 0x45,
-        service: inner.service & !ECN | ecn,
-        length: U16::new(length),
+        service: outer_service(inner.service),
+        length: U16::new(inner.length.get().checked_add(OVERHEAD as u16)?),
         // Always one of its own, as the kernel does: a packet that was put together is cut even with the flag.
         identification: U16::new(identification),
         fragment: U16::new(flag),
@@ -54,24 +107,34 @@ pub fn wrap(
         destination: U32::new(destination),
     };
     outer.checksum = checksum(outer.as_bytes());
-    head[HEADER..].copy_from_slice(outer.as_bytes());
-    true
+    outer.write_to(place).ok()
 }
 
 /// The frame of the packet that is in the data of this frame's packet, with this frame's MAC addresses; the frame
 /// itself if it is no such packet.
 #[must_use]
 pub fn unwrapped(frame: &mut [u8]) -> &mut [u8] {
-    let packet = frame.get(HEADER..).and_then(|packet| Ipv4::ref_from_prefix(packet).ok());
-    // In a later fragment lies anything.
-    let is_wrapped = packet.is_some_and(|(outer, rest)| {
-        outer.protocol == IPIP && outer.fragment.get() & 0x1fff == 0 && rest.len() >= size_of::<Ipv4>()
-    });
-    if !is_wrapped {
-        return frame;
-    }
-    frame.copy_within(..HEADER, OVERHEAD);
-    &mut frame[OVERHEAD..]
+    let Some(at) = frame.get(HEADER..).and_then(inner_at) else { return frame };
+    frame.copy_within(..HEADER, at);
+    &mut frame[at..]
+}
+
+/// Where the packet begins that is in a packet's data. In a later fragment lies anything.
+fn inner_at(packet: &[u8]) -> Option<usize> {
+    let (at, least) = match packet.first()? >> 4 {
+        4 => {
+            let (outer, _) = Ipv4::ref_from_prefix(packet).ok()?;
+            let is_it = outer.protocol == IPIP && outer.fragment.get() & 0x1fff == 0;
+            (is_it.then_some(OVERHEAD)?, size_of::<Ipv4>())
+        }
+        6 => {
+            let upper = ipv6::upper(packet)?;
+            let is_first = upper.fragment.is_none_or(|fragment| fragment.offset == 0);
+            ((upper.protocol == IPV6 && is_first).then_some(usize::from(upper.at))?, size_of::<Ipv6>())
+        }
+        _ => return None,
+    };
+    (packet.len() >= at + least).then_some(at)
 }
 
 #[cfg(test)]
@@ -99,8 +162,45 @@ mod tests {
 
     fn wrapped(frame: &[u8], dont_fragment: bool) -> Vec<u8> {
         let mut out = [&[0xee; OVERHEAD][..], frame].concat();
-        assert!(wrap(&mut out, 0xc0a8_025a, 0xc0a8_0247, 7, dont_fragment));
+        assert!(wrap(&mut out, Address::V4(0xc0a8_025a), Address::V4(0xc0a8_0247), 7, dont_fragment));
         out
+    }
+
+    fn frame_v6(class: u8) -> Vec<u8> {
+        let mut frame = Vec::new();
+        PacketBuilder::ethernet2([2; 6], [4; 6])
+            .ipv6([0x20; 16], [0xfd; 16], 9)
+            .udp(5, 6)
+            .write(&mut frame, b"hello")
+            .unwrap();
+        frame[14..18].copy_from_slice(&(6 << 28 | u32::from(class) << 20 | 0xabcde).to_be_bytes());
+        frame
+    }
+
+    #[test]
+    fn a_packet_of_ipv6_in_another() {
+        for (inner, outer) in [(0, 0), (0x28, 0x28), (1, 1), (2, 2), (3, 2), (0xbb, 0xba)] {
+            let inside = frame_v6(inner);
+            let mut out = [&[0xee; OVERHEAD_V6][..], &inside].concat();
+            assert!(wrap(&mut out, Address::V6(1 << 96), Address::V6(2 << 96), 7, true));
+            let header = etherparse::Ipv6Slice::from_slice(&out[14..]).unwrap().header().to_header();
+            assert_eq!((header.next_header.0, header.hop_limit, header.flow_label.value()), (41, 9, 0));
+            assert_eq!(
+                (header.source, header.destination),
+                ((1_u128 << 96).to_be_bytes(), (2_u128 << 96).to_be_bytes())
+            );
+            assert_eq!(u16::from_be_bytes([out[14], out[15]]) >> 4 & 0xff, outer);
+            assert_eq!(usize::from(header.payload_length), inside.len() - 14);
+            assert_eq!((&out[..14], &out[54..]), (&inside[..14], &inside[14..]));
+            assert_eq!(unwrapped(&mut out), inside);
+        }
+        let mut other = frame_v6(0);
+        assert_eq!(unwrapped(&mut other), frame_v6(0));
+        // Of two families.
+        let mut out = [&[0; OVERHEAD][..], &frame(0, true)].concat();
+        assert!(!wrap(&mut out, Address::V6(1), Address::V4(2), 7, true));
+        let mut out = [&[0; OVERHEAD_V6][..], &frame(0, true)].concat();
+        assert!(!wrap(&mut out, Address::V6(1), Address::V6(2), 7, true));
     }
 
     #[test]
@@ -140,11 +240,15 @@ mod tests {
     #[test]
     fn where_there_is_no_packet() {
         for length in 0..54 {
-            assert!(!wrap(&mut vec![0x45; length], 1, 2, 3, true) || length == 54);
+            let (from, to) = (Address::V4(1), Address::V4(2));
+            assert!(!wrap(&mut vec![0x45; length], from, to, 3, true) || length == 54);
+            let (from, to) = (Address::V6(1), Address::V6(2));
+            assert!(!wrap(&mut vec![0x65; length], from, to, 3, true));
             let _ = unwrapped(&mut vec![4; length]);
+            let _ = unwrapped(&mut vec![41 | 0x40; length]);
         }
         let mut long = [&[0; OVERHEAD][..], &frame(0, true)].concat();
         long[36..38].fill(0xff);
-        assert!(!wrap(&mut long, 1, 2, 3, true));
+        assert!(!wrap(&mut long, Address::V4(1), Address::V4(2), 3, true));
     }
 }

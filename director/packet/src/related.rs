@@ -8,7 +8,7 @@ use zerocopy::FromBytes;
 use crate::checksum::{Delta, Sum, pseudo_header};
 use crate::ethernet::HEADER;
 use crate::header::{Ipv4, Ipv6};
-use crate::ipip::IPIP;
+use crate::ipip::{IPIP, IPV6};
 use crate::{Address, Endpoint, ICMP, ICMPV6, SCTP, TCP, UDP, ipv6};
 
 /// The length of an ICMP header, in bytes.
@@ -38,7 +38,7 @@ pub struct Related {
     pub quoted_source: Endpoint,
     /// Where it went.
     pub quoted_destination: Endpoint,
-    /// The server of the tunnel, if the quoted packet was in one (RFC 2003).
+    /// The server of the tunnel, if the quoted packet was in one (RFC 2003, RFC 2473).
     pub tunnel: Option<Address>,
     /// Where, in the frame, the ICMP header begins.
     pub icmp: usize,
@@ -128,9 +128,18 @@ impl Related {
         if *message.first()? >= INFORMATIONAL {
             return None;
         }
-        let quoted = message.get(ICMP_HEADER..)?;
-        let (inner, _) = Ipv6::ref_from_prefix(quoted).ok()?;
-        let above = ipv6::upper(quoted)?;
+        let mut start = ICMP_HEADER;
+        let mut quoted = message.get(start..)?;
+        let mut inner = Ipv6::ref_from_prefix(quoted).ok()?.0;
+        let mut above = ipv6::upper(quoted)?;
+        let mut tunnel = None;
+        if above.protocol == IPV6 && above.fragment.is_none_or(|fragment| fragment.offset == 0) {
+            tunnel = Some(Address::V6(inner.destination.get()));
+            start += usize::from(above.at);
+            quoted = message.get(start..)?;
+            inner = Ipv6::ref_from_prefix(quoted).ok()?.0;
+            above = ipv6::upper(quoted)?;
+        }
         let is_first = above.fragment.is_none_or(|fragment| fragment.offset == 0);
         if inner.version_class_flow.get() >> 28 != 6 || !is_first {
             return None;
@@ -142,9 +151,10 @@ impl Related {
             destination: Address::V6(outer.destination.get()),
             ttl: outer.hop_limit,
             length,
+            tunnel,
             icmp: HEADER + icmp,
-            quoted: HEADER + icmp + ICMP_HEADER,
-            transport: HEADER + icmp + ICMP_HEADER + header,
+            quoted: HEADER + icmp + start,
+            transport: HEADER + icmp + start + header,
             ..this
         })
     }

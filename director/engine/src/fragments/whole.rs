@@ -2,7 +2,7 @@
 
 use director_packet::ethernet::HEADER;
 use director_packet::fragment::{self, MAX_FRAME, MAX_PACKET, UNIT, v6};
-use director_packet::ipip::OVERHEAD;
+use director_packet::ipip;
 use director_packet::ipv6::FRAGMENT_HEADER;
 
 use super::Opening;
@@ -12,7 +12,7 @@ use crate::reason::Reason;
 const EXPERIENCED: u8 = 3;
 
 /// How much longer a packet can become at its front, in bytes.
-const HEADROOM: usize = OVERHEAD;
+const HEADROOM: usize = ipip::MOST;
 
 /// A fragment that was received.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -35,6 +35,8 @@ pub(crate) struct Whole {
     /// What comes behind them, and what tells the fragments of the packet, of IPv6.
     next: u8,
     identification: u32,
+    /// The identification of the last packet that was put in another; it begins anywhere.
+    wrapped: u32,
     /// The length of its data.
     data: usize,
     /// Has room for as many as there can be: it never grows.
@@ -60,6 +62,7 @@ impl Whole {
             header: 0,
             next: 0,
             identification: 0,
+            wrapped: ahash::RandomState::new().hash_one(0) as u32,
             data: 0,
             parts: Vec::with_capacity(MAX_PACKET / UNIT + 1),
             longest: 0,
@@ -94,6 +97,9 @@ impl Whole {
             last.end += self.header;
         }
         self.header = bytes;
+        // The outer packet's own, of IPv6: others of the director's have others.
+        self.wrapped = self.wrapped.wrapping_add(1);
+        self.identification = self.wrapped;
         true
     }
 

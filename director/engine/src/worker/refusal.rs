@@ -11,6 +11,9 @@ use crate::limiter::Limiter;
 use crate::reason::Reason;
 use crate::state::Direction;
 
+/// The least MTU of a link for IPv6, in bytes.
+pub(super) const LEAST_V6: u16 = 1280;
+
 /// An ICMP error to be sent, a whole frame.
 pub struct Reply {
     /// The port it leaves by.
@@ -94,7 +97,10 @@ impl Core {
             return Verdict::Drop(Reason::TtlExceeded);
         }
         decrement_ttl(head);
-        self.reply(moment, icmp::Error::FragmentationNeeded(mtu), head, from);
+        // Nobody makes packets of IPv6 shorter than every link takes (RFC 8200, section 5): a tunnel may have no room.
+        if !lane.client.is_v6() || mtu >= LEAST_V6 {
+            self.reply(moment, icmp::Error::FragmentationNeeded(mtu), head, from);
+        }
         Verdict::Drop(Reason::TooBig)
     }
 

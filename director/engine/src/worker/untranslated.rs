@@ -4,7 +4,7 @@ use director_packet::ethernet::HEADER;
 use director_packet::related::Related;
 use director_packet::{Address, icmp, ipip};
 
-use super::refusal::decrement_ttl;
+use super::refusal::{LEAST_V6, decrement_ttl};
 use super::tables::Whose;
 use super::{Core, Frames, Moment, Verdict, Way};
 use crate::entry::Entry;
@@ -13,15 +13,18 @@ use crate::service::Forward;
 use crate::sources;
 use crate::state::Direction;
 
-/// The least room that IPv4 asks of a link, in bytes (RFC 791): a tunnel with less is none.
-const LEAST: u16 = 68;
+/// The least room that IP asks of a link, in bytes (RFC 791; RFC 8200, section 5): a tunnel with less is none.
+const fn least(server: Address) -> u16 {
+    if matches!(server, Address::V6(_)) { LEAST_V6 } else { 68 }
+}
 
 /// "Don't fragment", in the byte of the flags of IPv4.
 const DONT_FRAGMENT: u8 = 0x40;
 
 /// How long a packet may be that goes this way by this method, in bytes.
-pub(super) fn room(forward: Forward, mtu: u16) -> u16 {
-    if forward == Forward::Tunnelling { mtu.saturating_sub(ipip::OVERHEAD as u16) } else { mtu }
+#[inline]
+pub(super) fn room(forward: Forward, server: Address, mtu: u16) -> u16 {
+    if forward == Forward::Tunnelling { mtu.saturating_sub(ipip::overhead(server) as u16) } else { mtu }
 }
 
 /// Makes a client's packet ready for its server.
@@ -37,19 +40,16 @@ pub(super) fn prepare(
     if forward != Forward::Tunnelling {
         return Ok(());
     }
-    if room(forward, way.out.mtu) < LEAST {
+    if room(forward, server, way.out.mtu) < least(server) {
         return Err(Reason::TooBig);
     }
     let hop = moment.shared.adjacencies.hop(way.adjacency).ok_or(Reason::NoRoute)?;
     let source = sources::towards(&moment.snapshot.sources, hop, server).ok_or(Reason::NoRoute)?;
-    if !frames.prepend(at, ipip::OVERHEAD) {
+    if !frames.prepend(at, ipip::overhead(server)) {
         return Err(Reason::NoHeadroom);
     }
     let (identification, keeps_flag) =
         (moment.shared.next_identification(), moment.snapshot.sysctls.pmtu_disc);
-    let (Address::V4(source), Address::V4(server)) = (source, server) else {
-        return Err(Reason::NoRoute);
-    };
     if ipip::wrap(frames.head(at), source, server, identification, keeps_flag) {
         Ok(())
     } else {
@@ -83,7 +83,7 @@ impl Core {
         if related.ttl <= 1 {
             return Verdict::Drop(Reason::TtlExceeded);
         }
-        if related.length > room(forward, way.out.mtu) {
+        if related.length > room(forward, server, way.out.mtu) {
             return Verdict::Drop(Reason::TooBig);
         }
         if let Err(reason) = prepare(moment, forward, server, &way, at, frames) {
@@ -118,18 +118,23 @@ impl Core {
             return Some(Verdict::Drop(why.into()));
         }
         let done = Some(Verdict::Drop(Reason::TunnelError));
-        let [kind, code, .., high, low] = *frame.get(related.icmp..)?.first_chunk::<8>()?;
+        let [kind, code, _, _, mtu @ ..] = *frame.get(related.icmp..)?.first_chunk::<8>()?;
+        let mtu = u32::from_be_bytes(mtu);
         let packet = frame.get(related.quoted..HEADER + usize::from(related.length))?;
-        let error = if (kind, code) == (3, 4) {
+        let narrowed = |mtu: u16| {
+            icmp::Error::FragmentationNeeded(room(Forward::Tunnelling, server, mtu).max(least(server)))
+        };
+        let error = match (server, kind, code) {
+            (Address::V6(_), 2, _) => narrowed(u16::try_from(mtu).unwrap_or(u16::MAX)),
+            // What a parameter problem points at is not the client's.
+            (Address::V6(_), 4.., _) => return None,
             // The outer packet may be too long for a way on where the client's own is not to be told of: it was not
             // asked for.
-            if packet.get(6).is_none_or(|flags| flags & DONT_FRAGMENT == 0) {
+            (Address::V4(_), 3, 4) if packet.get(6).is_none_or(|flags| flags & DONT_FRAGMENT == 0) => {
                 return done;
             }
-            let mtu = u16::from_be_bytes([high, low]);
-            icmp::Error::FragmentationNeeded(room(Forward::Tunnelling, mtu).max(LEAST))
-        } else {
-            icmp::Error::As { kind, code }
+            (Address::V4(_), 3, 4) => narrowed(mtu as u16),
+            _ => icmp::Error::As { kind, code },
         };
         let hop = moment.snapshot.fib.hop(related.quoted_source.address())?;
         let way = moment.shared.adjacencies.entry(hop).ok().and_then(|way| Way::by(moment, way).ok())?;

@@ -5,11 +5,13 @@ use std::num::NonZeroU32;
 
 use director_engine::fib::{Hop, Route};
 use director_engine::mark::{MarkRule, Network};
-use director_engine::service::{SchedulerKind, ServiceKey, ServiceSpec};
+use director_engine::service::{Forward, Protocol, SchedulerKind, ServerSpec, ServiceKey, ServiceSpec};
 use director_engine::{Reason, Verdict};
+use director_packet::fragment::{Fragment, MAX_FRAME, v6};
 use etherparse::SlicedPacket;
+use etherparse::defrag::IpDefragPool;
 
-use crate::lab::{BACK, FRONT, Lab, PORT_MACS, RR, VIP as VIP_V4, ip, point, tcp_key};
+use crate::lab::{BACK, FRONT, Lab, PORT_MACS, RR, VIP as VIP_V4, ip, key, point, tcp_key};
 use crate::packet::{self, Packet, tcp, udp};
 
 const CLIENT: &str = "[2001:db8:18::10]:2001";
@@ -124,6 +126,46 @@ fn a_full_table_is_its_own() {
     lab.pass(62_000);
     assert_eq!(lab.control.active_v6(), 0);
     assert!(lab.front(&tcp(CLIENT, VIP, "S")).starts_with("back "));
+}
+
+/// A fragmented datagram in a tunnel: the outer packet is in fragments, with an identification of its own.
+#[test]
+fn fragments_in_a_tunnel() {
+    let mut lab = Lab::empty(1000, 1);
+    let (vip, server) = (key(Protocol::Udp, VIP), point(SERVERS[0]));
+    lab.control.catalog.add_service(vip, RR).unwrap();
+    let spec = ServerSpec { forward: Forward::Tunnelling, ..ServerSpec::default() };
+    lab.control.catalog.add_server(vip, server, spec).unwrap();
+    lab.control.publish();
+    let datagram = frame(&udp(CLIENT, VIP).length(4000), FRONT);
+    let mut out = Box::new([0; MAX_FRAME]);
+    let mut identifications = Vec::new();
+    for round in 0..2 {
+        let part = |from: usize, to: usize, out: &mut [u8; MAX_FRAME]| {
+            let length = v6::cut(&datagram, 40, 7, from..to, out);
+            out[..length].to_vec()
+        };
+        // The longest fit exactly.
+        let frames = [(0, 1408), (2816, 3960), (1408, 2816)].map(|(from, to)| part(from, to, &mut out));
+        lab.process(0, FRONT, frames.into());
+        let (now, milliseconds) = (lab.now(), lab.milliseconds as u32);
+        assert!(lab.workers[0].reassemble(now, milliseconds));
+        let mut pool = IpDefragPool::<(), ()>::new();
+        let mut whole = None;
+        while let Some(part) = lab.workers[0].next_part() {
+            assert!(part.verdict == Verdict::Send(BACK) && part.frame.len() <= 14 + 1500);
+            let read = Fragment::read(&part.frame[14..]).unwrap();
+            assert_eq!((read.destination, read.protocol), (ip("2001:db8:2::71"), 41));
+            identifications.push(read.identification);
+            let sliced = SlicedPacket::from_ethernet(part.frame).unwrap();
+            whole = pool.process_sliced_packet(&sliced, (), ()).unwrap();
+        }
+        let inside = whole.unwrap().payload;
+        assert_eq!((inside.len(), inside[7]), (4000, 63));
+        assert_eq!(inside[8..], datagram[14 + 8..], "{round}");
+    }
+    identifications.dedup();
+    assert_eq!(identifications.len(), 2);
 }
 
 #[test]
