@@ -146,11 +146,7 @@ fn carry_out(control: &mut Control, request: Request) -> Result<(), Errno> {
         Request::Zero { service: Some(service) } => {
             control.catalog.zero(known_key(&service)?).map_err(errno)?;
         }
-        Request::Flush => {
-            control.catalog.flush();
-            control.publish();
-            control.purge();
-        }
+        Request::Flush => control.flush(),
         Request::DelDaemon { .. } => return Err(Errno::ESRCH),
         Request::NewDaemon(_) => {
             tracing::warn!("refused: there is no connection synchronisation daemon");

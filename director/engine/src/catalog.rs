@@ -1,6 +1,7 @@
 //! The virtual services and their real servers, as the control core keeps them.
 
 mod roster;
+mod trash;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
@@ -16,6 +17,7 @@ use crate::scheduler::{Scheduler, ServerView, ServiceView, Turns};
 use crate::servers::{Load, MAX_SERVERS, Servers, Traffic};
 use crate::service::{ServerSpec, ServiceKey, ServiceSpec};
 use roster::Roster;
+use trash::Trash;
 
 /// Why a change was refused.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
@@ -97,19 +99,6 @@ pub struct ServerRow {
     pub rates: Rates,
 }
 
-/// A deleted server whose connections go on. The service that counts it is the one of its key, while
-/// that one is the same.
-#[derive(Debug)]
-struct Trash {
-    slot: u32,
-    meter: Meter,
-    /// Whether workers were given a configuration without the server.
-    published: bool,
-    /// Whether it was idle when [`Catalog::collect`] was last called. It is freed when it is so again, a
-    /// grace period later: then no worker is about to bind a connection to it, or to count a change of one.
-    idle: bool,
-}
-
 /// All services.
 pub struct Catalog {
     services: BTreeMap<ServiceKey, Service>,
@@ -121,6 +110,11 @@ pub struct Catalog {
     trash: BTreeMap<(ServiceKey, Endpoint), Trash>,
     /// The keys of what came to the trash since workers were last told.
     discarded: Vec<(ServiceKey, Endpoint)>,
+    /// Services that [`Self::flush`] deleted and whose servers are yet to come to the trash, none of which has the key
+    /// of a service that there is.
+    flushed: BTreeMap<ServiceKey, Service>,
+    /// Whether workers were given a configuration without them.
+    flush_is_published: bool,
     /// Where [`Self::collect`] goes on.
     collected: Option<(ServiceKey, Endpoint)>,
     slots: Arc<Servers>,
@@ -216,6 +210,8 @@ impl Catalog {
             directory: Directory::default(),
             trash: BTreeMap::new(),
             discarded: Vec::new(),
+            flushed: BTreeMap::new(),
+            flush_is_published: false,
             collected: None,
             slots,
             retired: Retired::default(),
@@ -260,6 +256,9 @@ impl Catalog {
         if spec.hairpin_snat {
             self.slots.set_hairpins();
         }
+        if let Some(before) = self.flushed.remove(&key) {
+            self.discard_flushed(key, before);
+        }
         let mut moved = Traffic::default();
         // Connections of deleted servers of a deleted service of this key count for this one from now on.
         for slot in self.trash_of(key) {
@@ -296,24 +295,6 @@ impl Catalog {
             self.discard(key, &server);
         }
         Ok(())
-    }
-
-    /// Deletes every service.
-    pub fn flush(&mut self) {
-        for (key, service) in std::mem::take(&mut self.services) {
-            self.stale.insert(key);
-            for server in service.servers.into_servers() {
-                self.discard(service.key, &server);
-            }
-        }
-    }
-
-    fn discard(&mut self, key: ServiceKey, server: &Server) {
-        self.slots.set_gone(server.slot);
-        let place = (key, server.address);
-        let trash = Trash { slot: server.slot, meter: server.meter, published: false, idle: false };
-        self.trash.insert(place, trash);
-        self.discarded.push(place);
     }
 
     /// Adds a server to a service. One that was deleted and still has connections comes back with them.
@@ -413,61 +394,10 @@ impl Catalog {
         self.directory.list_servers(wanted);
     }
 
-    /// The workers were given the services as they are now.
-    pub(crate) fn published(&mut self) {
-        for key in self.discarded.drain(..) {
-            if let Some(trash) = self.trash.get_mut(&key) {
-                trash.published = true;
-                if let Some(marks) = self.slots.unwatch(trash.slot) {
-                    self.retired.push(marks);
-                }
-            }
-        }
-    }
-
-    /// Frees the slots of deleted servers that no connection refers to, of `most` at a time. To be called now and then,
-    /// with a grace period of the workers between two calls.
-    pub fn collect(&mut self, most: usize) {
-        let from = self.collected.map_or(Bound::Unbounded, Bound::Excluded);
-        let due: Vec<_> =
-            self.trash.range((from, Bound::Unbounded)).map(|(key, _)| *key).take(most).collect();
-        // A pass that has reached the end begins anew with the next call.
-        self.collected = due.last().copied().filter(|_| due.len() == most);
-        for key in due {
-            let Some(trash) = self.trash.get_mut(&key) else { continue };
-            let idle = trash.published && self.slots.is_idle(trash.slot);
-            let was_idle = std::mem::replace(&mut trash.idle, idle);
-            let slot = trash.slot;
-            if !(was_idle && idle) {
-                continue;
-            }
-            self.trash.remove(&key);
-            if let Some(service) = self.services.get_mut(&key.0) {
-                service.moved = service.moved.plus(self.slots.traffic(slot));
-                if let Some(turns) = &service.turns {
-                    turns.forget(slot);
-                }
-            }
-            self.slots.leave(key.1.address());
-            self.free.push(slot);
-        }
-    }
-
-    /// Whether slots of deleted servers are still kept.
-    #[must_use]
-    pub fn has_trash(&self) -> bool {
-        !self.trash.is_empty()
-    }
-
     /// How many real servers all services have.
     #[must_use]
     pub fn server_count(&self) -> usize {
         self.services.values().map(|service| service.servers.len()).sum()
-    }
-
-    /// The slots of the deleted servers of a service.
-    fn trash_of(&self, key: ServiceKey) -> impl Iterator<Item = u32> {
-        self.trash.range((key, Endpoint::MIN)..=(key, Endpoint::MAX)).map(|(_, trash)| trash.slot)
     }
 
     fn traffic_of(&self, service: &Service) -> Traffic {
@@ -517,13 +447,16 @@ impl Catalog {
 
     /// Sets the counters of a service and its servers to 0 (`-Z`).
     pub fn zero(&mut self, key: ServiceKey) -> Result<(), CatalogError> {
-        let service = self.services.get(&key).ok_or(CatalogError::NoService)?;
-        let sum = self.traffic_of(service);
-        let Some(service) = self.services.get_mut(&key) else { return Err(CatalogError::NoService) };
-        service.meter.reset(sum);
+        let gone =
+            self.trash_of(key).fold(Traffic::default(), |sum, slot| sum.plus(self.slots.traffic(slot)));
+        let service = self.services.get_mut(&key).ok_or(CatalogError::NoService)?;
+        let mut sum = service.moved.plus(gone);
         for server in service.servers.iter_mut() {
-            server.meter.reset(self.slots.traffic(server.slot));
+            let traffic = self.slots.traffic(server.slot);
+            server.meter.reset(traffic);
+            sum = sum.plus(traffic);
         }
+        service.meter.reset(sum);
         Ok(())
     }
 

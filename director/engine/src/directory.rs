@@ -93,6 +93,11 @@ impl Directory {
         }
     }
 
+    /// Takes all services out.
+    pub(crate) fn clear(&mut self) {
+        *self = Self { lists_servers: self.lists_servers, ..Self::default() };
+    }
+
     /// Counts what a service has but its servers.
     fn enter(&mut self, view: &ServiceView, comes: bool) {
         if view.key.mark().is_some() {

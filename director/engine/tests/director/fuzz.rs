@@ -98,7 +98,7 @@ fn frames() {
             check_reply(&mut lab, connection);
         }
         check_end(&mut lab);
-        lab.control.catalog.flush();
+        lab.control.flush();
         lab.control.set_sysctls(Sysctls::default());
         lab.control.set_timeouts(Timeouts::default());
         serve(&mut lab);

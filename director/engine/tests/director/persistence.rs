@@ -252,8 +252,7 @@ fn templates_outlive_their_service() {
     let mut lab = lab(360);
     assert_eq!(from_ports(&mut lab, "192.168.18.10", 1..2), [73]);
     assert_eq!(from_ports(&mut lab, "192.168.18.11", 1..2), [72]);
-    lab.control.catalog.flush();
-    lab.control.publish();
+    lab.control.flush();
     lab.pass(100_000);
     assert_eq!(templates(&mut lab).len(), 2);
     serve(&mut lab, tcp_key(VIP), persistent(360), &SERVERS);

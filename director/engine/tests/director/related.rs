@@ -120,8 +120,7 @@ fn what_is_left_to_the_kernel() {
     let later = tcp(CLIENT, "192.168.2.71:8080", "S").ip(|ip| ip.fragment_offset = 9.try_into().unwrap());
     assert_eq!(lab.one(BACK, from_server("192.168.2.71", 3, 3, [0; 4], &later.bytes())), "kernel");
     // Without any service all is off.
-    lab.control.catalog.flush();
-    lab.control.publish();
+    lab.control.flush();
     assert_eq!(lab.one(BACK, from_server("192.168.2.71", 3, 3, [0; 4], &quoted)), "kernel");
 }
 

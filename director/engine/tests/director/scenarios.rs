@@ -255,7 +255,7 @@ impl Scene {
                 }));
             }
             ["-C"] => {
-                self.lab.control.catalog.flush();
+                self.lab.control.flush();
                 self.commit();
                 return Ok(Vec::new());
             }

@@ -1,0 +1,192 @@
+//! Deleted servers: their slots stay until no connection refers to them any more.
+
+use std::ops::Bound;
+
+use director_packet::Endpoint;
+
+use super::{Catalog, Meter, Server, Service};
+use crate::service::ServiceKey;
+
+/// A deleted server whose connections go on. The service that counts it is the one of its key, while
+/// that one is the same.
+#[derive(Debug)]
+pub(super) struct Trash {
+    pub(super) slot: u32,
+    pub(super) meter: Meter,
+    /// Whether workers were given a configuration without the server.
+    published: bool,
+    /// Whether it was idle when [`Catalog::collect`] was last called. It is freed when it is so again, a
+    /// grace period later: then no worker is about to bind a connection to it, or to count a change of one.
+    idle: bool,
+}
+
+impl Catalog {
+    /// Deletes every service.
+    pub fn flush(&mut self) {
+        self.vacate();
+        self.flush_vacated();
+    }
+
+    /// The first half of [`Self::flush`]: workers are to be told that there is no service.
+    pub(crate) fn vacate(&mut self) {
+        self.stale.clear();
+        self.directory.clear();
+    }
+
+    /// The second half: nothing is left of the services but what connections refer to. What takes long with many of them
+    /// is left to [`Self::collect`].
+    pub(crate) fn flush_vacated(&mut self) {
+        for service in self.services.values() {
+            service.servers.iter().for_each(|server| self.slots.set_gone(server.slot));
+        }
+        self.flushed.append(&mut self.services);
+        self.flush_is_published = false;
+    }
+
+    /// The servers of a service that was flushed come to the trash.
+    pub(super) fn discard_flushed(&mut self, key: ServiceKey, service: Service) {
+        for server in service.servers.into_servers() {
+            let place = (key, server.address);
+            let published = self.flush_is_published;
+            let trash = Trash { slot: server.slot, meter: server.meter, published, idle: false };
+            self.trash.insert(place, trash);
+            if published {
+                self.slots.unwatch(server.slot).into_iter().for_each(|marks| self.retired.push(marks));
+            } else {
+                self.discarded.push(place);
+            }
+        }
+    }
+
+    pub(super) fn discard(&mut self, key: ServiceKey, server: &Server) {
+        self.slots.set_gone(server.slot);
+        let place = (key, server.address);
+        let trash = Trash { slot: server.slot, meter: server.meter, published: false, idle: false };
+        self.trash.insert(place, trash);
+        self.discarded.push(place);
+    }
+
+    /// The workers were given the services as they are now.
+    pub(crate) fn published(&mut self) {
+        self.flush_is_published = true;
+        for key in self.discarded.drain(..) {
+            if let Some(trash) = self.trash.get_mut(&key) {
+                trash.published = true;
+                if let Some(marks) = self.slots.unwatch(trash.slot) {
+                    self.retired.push(marks);
+                }
+            }
+        }
+    }
+
+    /// Frees the slots of deleted servers that no connection refers to, of `most` at a time. To be called now and then,
+    /// with a grace period of the workers between two calls.
+    pub fn collect(&mut self, most: usize) {
+        let mut left = most;
+        while left > 0 {
+            let Some((key, service)) = self.flushed.pop_first() else { break };
+            left = left.saturating_sub(1 + service.servers.len());
+            self.discard_flushed(key, service);
+        }
+        let most = left;
+        let from = self.collected.map_or(Bound::Unbounded, Bound::Excluded);
+        let due: Vec<_> =
+            self.trash.range((from, Bound::Unbounded)).map(|(key, _)| *key).take(most).collect();
+        // A pass that has reached the end begins anew with the next call.
+        self.collected = due.last().copied().filter(|_| due.len() == most);
+        for key in due {
+            let Some(trash) = self.trash.get_mut(&key) else { continue };
+            let idle = trash.published && self.slots.is_idle(trash.slot);
+            let was_idle = std::mem::replace(&mut trash.idle, idle);
+            let slot = trash.slot;
+            if !(was_idle && idle) {
+                continue;
+            }
+            self.trash.remove(&key);
+            if let Some(service) = self.services.get_mut(&key.0) {
+                service.moved = service.moved.plus(self.slots.traffic(slot));
+                if let Some(turns) = &service.turns {
+                    turns.forget(slot);
+                }
+            }
+            self.slots.leave(key.1.address());
+            self.free.push(slot);
+        }
+    }
+
+    /// Whether slots of deleted servers are still kept.
+    #[must_use]
+    pub fn has_trash(&self) -> bool {
+        !self.trash.is_empty() || !self.flushed.is_empty()
+    }
+
+    /// The slots of the deleted servers of a service.
+    pub(super) fn trash_of(&self, key: ServiceKey) -> impl Iterator<Item = u32> {
+        self.trash.range((key, Endpoint::MIN)..=(key, Endpoint::MAX)).map(|(_, trash)| trash.slot)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::servers::Servers;
+    use crate::service::{Protocol, SchedulerKind, ServerSpec, ServiceSpec};
+    use crate::state::State;
+
+    const SERVICES: u16 = 300;
+    const SERVERS: u16 = 10;
+
+    fn key(number: u16) -> ServiceKey {
+        ServiceKey { protocol: Protocol::Tcp, address: Endpoint::v4(1, number) }
+    }
+
+    fn add(catalog: &mut Catalog, services: u16) {
+        for number in 0..services {
+            catalog.add_service(key(number), ServiceSpec::new(SchedulerKind::RoundRobin)).unwrap();
+            for server in 0..SERVERS {
+                catalog.add_server(key(number), Endpoint::v4(2, server), ServerSpec::default()).unwrap();
+            }
+        }
+        catalog.renew();
+        catalog.published();
+    }
+
+    #[test]
+    fn a_flush_of_many_is_done_in_steps() {
+        let slots = Arc::new(Servers::new(1));
+        let mut catalog = Catalog::new(slots.clone());
+        add(&mut catalog, SERVICES);
+        let used = catalog.next;
+        // A connection is left of the first server.
+        let server = catalog.services[&key(0)].view().servers[0];
+        slots.bind(server.slot, State::Established);
+        catalog.flush();
+        assert!((0..used).all(|slot| slots.is_gone(slot)));
+        assert!(catalog.renew().is_empty() && catalog.services().next().is_none());
+        catalog.published();
+        // Some come again at once and find what is left of them, whether it has come to the trash yet or not.
+        catalog.collect(100);
+        add(&mut catalog, 50);
+        assert_eq!(catalog.next, used, "their old slots");
+        assert_eq!(catalog.services[&key(0)].view().servers[0].slot, server.slot);
+        // Nothing is forgotten in a second flush, and all is given back but the slot with a connection.
+        catalog.flush();
+        catalog.renew();
+        catalog.published();
+        let mut steps = 0;
+        while catalog.trash.len() + catalog.flushed.len() > 1 {
+            catalog.collect(100);
+            steps += 1;
+        }
+        assert!((60..200).contains(&steps), "{steps} steps");
+        assert_eq!(catalog.free.len(), used as usize - 1);
+        slots.unbind(server.slot, State::Established);
+        // The pass that is under way, and two more.
+        (0..3).for_each(|_| catalog.collect(100));
+        assert!(!catalog.has_trash());
+        catalog.flush();
+        assert!(!catalog.has_trash());
+    }
+}
