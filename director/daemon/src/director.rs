@@ -1,7 +1,7 @@
 //! The control core's state and its tasks.
 
 use std::cell::{Cell, RefCell};
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -41,6 +41,10 @@ const ESTIMATED: usize = 1000;
 /// waits for its turn, so it is shorter than the event loop's own timers can be.
 const NAP: Duration = Duration::from_micros(200);
 
+/// How long the control core stays awake after a command of an LVS tool's: of many the next comes sooner, and to be
+/// woken for each of them takes longer than to carry it out.
+const AWAKE: Duration = Duration::from_micros(100);
+
 /// How long changes are gathered before the kernel's network is read anew.
 const GATHER: Duration = Duration::from_millis(20);
 
@@ -79,6 +83,8 @@ pub(crate) struct Director {
     pub(crate) counters: Vec<Arc<ThreadCounters>>,
     pub(crate) state: RefCell<State>,
     pub(crate) started: Instant,
+    /// How many commands of LVS tools were answered.
+    pub(crate) commands: Cell<u64>,
 }
 
 impl Director {
@@ -103,7 +109,16 @@ impl Director {
             turns,
         };
         let state = RefCell::new(state);
-        Ok(Self { config, clock, ports, workers, counters, state, started: Instant::now() })
+        Ok(Self {
+            config,
+            clock,
+            ports,
+            workers,
+            counters,
+            state,
+            started: Instant::now(),
+            commands: Cell::new(0),
+        })
     }
 
     /// Runs the timers and moves the frames of the twins, for ever.
@@ -111,12 +126,14 @@ impl Director {
         let mut nap = Nap::new(NAP)?;
         let mut next_estimate = u64::from(estimator::INTERVAL) * 1000;
         let mut asked = Vec::new();
+        let mut answered = 0;
+        let mut awake_until = self.started;
         loop {
             let (tick, _) = self.clock.read();
             let now = self.clock.milliseconds();
+            let began = Instant::now();
             let (moved, behind) = {
                 let State { control, pump, turns, .. } = &mut *self.state.borrow_mut();
-                let began = Instant::now();
                 let moved = pump.turn(control, now, &mut asked);
                 let progress = control.poll(tick, BUDGET);
                 // Milliseconds wrap, as the rate limit expects.
@@ -141,11 +158,20 @@ impl Director {
             for way in asked.drain(..) {
                 let _ = unknown.send(way);
             }
-            if moved == 0 && !behind {
-                nap.sleep().await?;
-            } else {
-                tokio::task::yield_now().await;
+            if answered != self.commands.get() {
+                answered = self.commands.get();
+                awake_until = began + AWAKE;
             }
+            let idle = moved == 0 && !behind;
+            if idle && began >= awake_until {
+                nap.sleep().await?;
+                continue;
+            }
+            if idle {
+                // The tool may have to run on this CPU.
+                std::thread::yield_now();
+            }
+            tokio::task::yield_now().await;
         }
     }
 

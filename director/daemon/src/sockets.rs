@@ -132,6 +132,7 @@ async fn serve_ipvs_client(client: UnixSeqpacket, director: Rc<Director>) {
                     break;
                 }
             };
+            director.commands.update(|count| count.wrapping_add(1));
             let answer = match &message.request {
                 Ok(request) => ipvs::answer(&director, request.clone()),
                 Err(malformed) => {

@@ -3,24 +3,26 @@
 //! `directorctl exec` loads this library into a tool ahead of libc (`LD_PRELOAD`, see ld.so(8)). In the
 //! tool's process
 //!
-//! - a generic-netlink socket is the kernel's until the tool asks it for the family `IPVS`; then the
-//!   director's socket takes its place under the same descriptor (`switch`). What is no business of
-//!   IPVS, `ethtool` or VRRP's route sockets, never notices the library;
+//! - a generic-netlink socket is the kernel's until the tool asks it for the family `IPVS`; from then on what the
+//!   tool sends on it goes to the director (`switch`). Requests with a short answer go over one connection that the
+//!   process keeps (`link`), and the answer is put into the socket's own receive queue; at a request for a listing
+//!   a connection takes the socket's place under the same descriptor. What is no business of IPVS, `ethtool` or
+//!   VRRP's route sockets, never notices the library;
 //! - the older socket options of IPVS answer as a kernel without IPVS does (`sockets`);
 //! - `/proc/net/ip_vs`, `ip_vs_conn` and `ip_vs_stats` open as the director's (`proc`).
 //!
 //! Where no director answers, the tool fails as it does on a kernel without IPVS, and a line on standard
 //! error says which socket is silent. Nothing of IPVS ever reaches the kernel.
 //!
-//! The library keeps no list of descriptors. A descriptor handed over carries its mark in the kernel: the
-//! socket is bound to an abstract address of ours (`netlink::Mark`). So `close`, `dup`, `fork` and
-//! `posix_spawn` need no bookkeeping and cannot make it wrong, and nothing here allocates, locks, or depends
-//! on what a signal handler has interrupted.
+//! The library keeps no list of descriptors. One that was handed over carries its mark in the kernel: the netlink
+//! socket has a mark (`SO_MARK`), a connection in its place is bound to an abstract address of ours (`netlink::Mark`).
+//! So `close`, `dup`, `fork` and `posix_spawn` need no bookkeeping and cannot make it wrong, and nothing here
+//! allocates, locks, or depends on what a signal handler has interrupted.
 //!
 //! A director that is started anew is found again at the tool's next request.
 //!
-//! Limits: a descriptor that waits in an epoll set while it is handed over leaves that set, since it is
-//! another socket then; a program that inherits one over `exec` sees the AF_UNIX socket it is, as recvmmsg(2)
+//! Limits: a descriptor that waits in an epoll set while a connection takes its place leaves that set, since it is
+//! another socket then; a program that inherits such a one over `exec` sees the AF_UNIX socket it is, as recvmmsg(2)
 //! does; `LD_PRELOAD` is ignored for set-user-id programs.
 
 // `open` and `openat` are variadic in C; here they are defined, and called, with a fixed list of arguments.
@@ -30,7 +32,9 @@
 #[cfg(not(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64"))))]
 compile_error!("this library is for Linux on x86-64 and aarch64");
 
+mod family;
 mod instance;
+mod link;
 mod netlink;
 mod proc;
 mod real;

@@ -11,6 +11,12 @@ const CONTROLLER: u16 = 16;
 const CTRL_CMD_GETFAMILY: u8 = 3;
 const CTRL_ATTR_FAMILY_NAME: u16 = 2;
 const NAME: &[u8] = b"IPVS";
+/// `NLMSG_ERROR`, which is an acknowledgement if its errno is 0.
+const ERROR: u16 = 2;
+/// `NLM_F_CAPPED`: of the request there is but its header in the acknowledgement.
+const CAPPED: u16 = 0x100;
+const ACK: u16 = 4;
+const DUMP: u16 = 0x300;
 
 /// Whether `length` bytes that start with `header` can be messages of netlink (RFC 3549): the first one's
 /// length fits. Rules out nearly everything else that programs send.
@@ -29,6 +35,46 @@ pub(crate) fn asks_for_ipvs(bytes: &[u8]) -> bool {
         rest = rest.get(message.len().next_multiple_of(4)..).unwrap_or_default();
     }
     false
+}
+
+/// Whether `bytes` are one request whose answer is short and ends with an acknowledgement or a refusal.
+pub(crate) fn wants_short_answer(bytes: &[u8]) -> bool {
+    let is_only =
+        first_message(bytes).is_some_and(|message| message.len().next_multiple_of(4) >= bytes.len());
+    let flags = word(bytes, 6).unwrap_or(0);
+    is_only && flags & ACK != 0 && flags & DUMP == 0
+}
+
+/// Whether a datagram begins with an acknowledgement or a refusal.
+pub(crate) fn is_acknowledgement(bytes: &[u8]) -> bool {
+    word(bytes, 4) == Some(ERROR)
+}
+
+/// The acknowledgement of a request (`struct nlmsgerr`), as the kernel and the director write it.
+pub(crate) fn acknowledgement(request: &[u8]) -> Option<[u8; ACKNOWLEDGEMENT]> {
+    let header = request.first_chunk::<HEADER>()?;
+    let mut bytes = [0; ACKNOWLEDGEMENT];
+    let (own, rest) = bytes.split_first_chunk_mut::<HEADER>()?;
+    *own = *header;
+    own[..4].copy_from_slice(&(ACKNOWLEDGEMENT as u32).to_ne_bytes());
+    own[4..6].copy_from_slice(&ERROR.to_ne_bytes());
+    own[6..8].copy_from_slice(&CAPPED.to_ne_bytes());
+    rest.get_mut(4..)?.copy_from_slice(header);
+    Some(bytes)
+}
+
+/// Its length: a header, an errno, the request's header.
+const ACKNOWLEDGEMENT: usize = HEADER + 4 + HEADER;
+
+/// Makes of the answer to one request that to another of its kind: they differ in sequence number and port id.
+pub(crate) fn readdress(answer: &mut [u8], request: &[u8]) {
+    if let (Some(to), Some(from)) = (answer.get_mut(8..HEADER), request.get(8..HEADER)) {
+        to.copy_from_slice(from);
+    }
+}
+
+fn word(bytes: &[u8], at: usize) -> Option<u16> {
+    bytes.get(at..)?.first_chunk().copied().map(u16::from_ne_bytes)
 }
 
 /// Writes a port id into the header of every message, as the kernel takes a sender's from its socket and
@@ -115,15 +161,15 @@ impl Mark {
         (address, MARK_LENGTH as socklen_t)
     }
 
-    /// The port id in a socket's address, if it is such a mark.
-    pub(crate) fn port(address: &sockaddr_un, length: socklen_t) -> Option<u32> {
+    /// What a socket's address says, if it is such a mark.
+    pub(crate) fn read(address: &sockaddr_un, length: socklen_t) -> Option<Self> {
         if address.sun_family != libc::AF_UNIX as sa_family_t || length as usize != MARK_LENGTH {
             return None;
         }
         let path = address.sun_path.map(i8::cast_unsigned);
-        let rest = path.strip_prefix(PREFIX)?;
-        let digits = std::str::from_utf8(rest.get(..8)?).ok()?;
-        u32::from_str_radix(digits, 16).ok()
+        let (port, nonce) = path.strip_prefix(PREFIX)?.get(..8 + 1 + 16)?.split_at_checked(8)?;
+        let number = |digits| u64::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok();
+        Some(Self { port: number(port)?.try_into().ok()?, nonce: number(nonce.get(1..)?)? })
     }
 }
 
@@ -204,11 +250,12 @@ mod tests {
     fn a_mark_tells_its_port() {
         for port in [0, 1, 4242, u32::MAX] {
             let (address, length) = Mark { port, nonce: 0xfeed_beef_0000_0001 }.address();
-            assert_eq!(Mark::port(&address, length), Some(port));
-            assert_eq!(Mark::port(&address, length - 1), None);
+            let read = Mark::read(&address, length).unwrap();
+            assert_eq!((read.port, read.nonce), (port, 0xfeed_beef_0000_0001));
+            assert!(Mark::read(&address, length - 1).is_none());
         }
         let (mut other, length) = Mark { port: 1, nonce: 1 }.address();
         other.sun_path[3] = 0;
-        assert_eq!(Mark::port(&other, length), None);
+        assert!(Mark::read(&other, length).is_none());
     }
 }

@@ -136,7 +136,7 @@ unsafe extern "C" fn sendmmsg(fd: c_int, messages: *mut mmsghdr, count: c_uint, 
 const MAX_VECTORS: usize = 1024;
 
 /// Room for what is sent to the director; its requests take some hundred bytes.
-const MAX_REQUEST: usize = 4096;
+pub(crate) const MAX_REQUEST: usize = 4096;
 
 /// Sends what `vectors` hold: to the director, or `straight` as without this library.
 ///
@@ -192,6 +192,7 @@ unsafe fn consider(fd: c_int, vectors: &[iovec], flags: c_int) -> Option<ssize_t
                 Err(errno) => fail(errno),
             })
         }
+        Route::Answered => Some(length.cast_signed()),
         Route::Straight => None,
         Route::Refused(errno) => Some(fail(errno)),
     }
@@ -237,7 +238,9 @@ unsafe extern "C" fn recvfrom(
     let room = if from.is_null() || from_length.is_null() { 0 } else { unsafe { *from_length } };
     // SAFETY: the caller's arguments as they are.
     let received = unsafe { real::recvfrom(fd, buffer, length, flags, from, from_length) };
-    if received < 0 || (received > 0 && room == 0) || switch::port(fd).is_none() {
+    // SAFETY: the address has `room` bytes.
+    if received < 0 || (received > 0 && room == 0) || !switch::is_directors(fd, unsafe { sender(from, room) })
+    {
         return received;
     }
     if received == 0 && at_end(fd) < 0 {
@@ -279,7 +282,9 @@ unsafe extern "C" fn recvmsg(fd: c_int, message: *mut msghdr, flags: c_int) -> s
     let room = if from.is_null() { 0 } else { room };
     // SAFETY: the caller's arguments as they are.
     let received = unsafe { real::recvmsg(fd, message, flags) };
-    if received < 0 || (received > 0 && room == 0) || switch::port(fd).is_none() {
+    // SAFETY: the kernel has accepted the message, so it is one; its address has `room` bytes.
+    if received < 0 || (received > 0 && room == 0) || !switch::is_directors(fd, unsafe { sender(from, room) })
+    {
         return received;
     }
     if received == 0 && at_end(fd) < 0 {
@@ -290,6 +295,19 @@ unsafe extern "C" fn recvmsg(fd: c_int, message: *mut msghdr, flags: c_int) -> s
         unsafe { put_address(0, from, room, &raw mut (*message).msg_namelen) };
     }
     received
+}
+
+/// The port id in an address, if it is one of netlink's; 0 is the kernel's.
+///
+/// # Safety
+/// `from` has `room` bytes.
+unsafe fn sender(from: *const sockaddr, room: socklen_t) -> u32 {
+    if (room as usize) < size_of::<sockaddr_nl>() {
+        return 0;
+    }
+    // SAFETY: there is room for one, as the caller promises.
+    let address = unsafe { from.cast::<sockaddr_nl>().read_unaligned() };
+    if address.nl_family == libc::AF_NETLINK as libc::sa_family_t { address.nl_pid } else { 0 }
 }
 
 /// 0 bytes came: either because nothing was to be read into, or because the director is gone. Netlink knows

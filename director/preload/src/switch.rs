@@ -1,17 +1,28 @@
 //! Handing a generic-netlink socket over to the director.
+//!
+//! Requests whose answer is short go over the one connection that this process keeps (`link`), and the answer is put
+//! into the receive queue of the tool's socket, which stays the netlink socket it is and carries a mark. A request for
+//! a listing, or without an acknowledgement that says where its answer ends, has the socket replaced by a connection.
 
 use std::ffi::{c_int, c_void};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
-use libc::{sockaddr_nl, sockaddr_un, socklen_t};
+use libc::{sa_family_t, sockaddr_nl, sockaddr_un, socklen_t};
 
 use crate::instance::Socket;
 use crate::netlink::{self, Mark};
 use crate::real;
+use crate::{family, link};
 
 /// Whether any socket of this process was handed over; until then no other call needs a second look.
 /// Relaxed: who uses a descriptor learned of it from the one who handed it over.
 static SWITCHED: AtomicBool = AtomicBool::new(false);
+
+/// Whether any socket of this process was marked; likewise.
+static MARKED: AtomicBool = AtomicBool::new(false);
+
+/// The mark (`SO_MARK`, which means nothing to netlink) of a socket that asked for IPVS.
+const MARK: c_int = 0x6970_7673; // "ipvs"
 
 /// Where bytes go that a program sends.
 pub(crate) enum Route {
@@ -19,39 +30,133 @@ pub(crate) enum Route {
     Straight,
     /// To the director, from the socket of this netlink port id.
     Director(u32),
+    /// They went to the director, and the answer is there.
+    Answered,
     /// Nowhere: the director does not answer.
     Refused(c_int),
 }
 
 /// Decides where messages of netlink sent on `fd` go, and hands `fd` over if they ask for IPVS.
-pub(crate) fn route(fd: c_int, bytes: &[u8]) -> Route {
-    if netlink::asks_for_ipvs(bytes) && is_generic_netlink(fd) {
-        return match hand_over(fd) {
-            Ok(port) => Route::Director(port),
-            Err(errno) => Route::Refused(errno),
-        };
+pub(crate) fn route(fd: c_int, bytes: &mut [u8]) -> Route {
+    let asks = netlink::asks_for_ipvs(bytes) && is_generic(fd);
+    if !asks && !is_marked(fd) {
+        return port(fd).map_or(Route::Straight, Route::Director);
     }
-    port(fd).map_or(Route::Straight, Route::Director)
+    let Some(port) = netlink_port(fd) else { return Route::Straight };
+    if port != 0 && netlink::wants_short_answer(bytes) {
+        netlink::set_port(bytes, port);
+        match answer(fd, port, bytes, asks) {
+            Ok(()) if !asks || mark(fd) => return Route::Answered,
+            Err(errno) if !asks || errno != libc::EPERM => return Route::Refused(errno),
+            // A program that may not send to itself, or mark its sockets: a connection of its own needs neither.
+            _ => {}
+        }
+    }
+    match replace(fd, port) {
+        Ok(()) => {
+            SWITCHED.store(true, Ordering::Relaxed);
+            Route::Director(port)
+        }
+        Err(errno) => Route::Refused(errno),
+    }
 }
 
-/// The netlink port id of `fd` if it was handed over. Leaves `errno` alone.
+/// Gets the answer to a request into the receive queue of the netlink socket `fd`.
+fn answer(fd: c_int, port: u32, request: &[u8], asks: bool) -> Result<(), c_int> {
+    DELIVERED.store(port, Ordering::Relaxed);
+    let to = netlink::address(port);
+    let deliver = |bytes: &[u8]| {
+        // SAFETY: the bytes, and an address on this stack, with their lengths.
+        let sent = unsafe {
+            let (bytes, length) = (bytes.as_ptr().cast(), bytes.len());
+            let to_length = size_of::<sockaddr_nl>() as socklen_t;
+            real::sendto(fd, bytes, length, libc::MSG_DONTWAIT, (&raw const to).cast(), to_length)
+        };
+        match real::errno() {
+            _ if sent >= 0 => Ok(()),
+            // As the kernel says of a socket that is not read.
+            libc::EAGAIN => Err(libc::ENOBUFS),
+            errno => Err(errno),
+        }
+    };
+    if !asks {
+        return link::exchange(request, deliver);
+    }
+    if let Some((mut known, length)) = family::known()
+        && let (Some(known), Some(done)) = (known.get_mut(..length), netlink::acknowledgement(request))
+    {
+        netlink::readdress(known, request);
+        return deliver(known).and_then(|()| deliver(&done));
+    }
+    link::exchange(request, |bytes| {
+        if !netlink::is_acknowledgement(bytes) {
+            family::learn(bytes);
+        }
+        deliver(bytes)
+    })
+}
+
+/// Marks a socket. False: this program may not.
+fn mark(fd: c_int) -> bool {
+    let (value, length) = (MARK, size_of::<c_int>() as socklen_t);
+    // SAFETY: the value and its length are those of a `c_int` on this stack.
+    let done = unsafe {
+        real::setsockopt(fd, libc::SOL_SOCKET, libc::SO_MARK, (&raw const value).cast(), length) == 0
+    };
+    if done {
+        MARKED.store(true, Ordering::Relaxed);
+    }
+    done
+}
+
+/// Whether `fd` carries the mark. Leaves `errno` alone.
+fn is_marked(fd: c_int) -> bool {
+    if !MARKED.load(Ordering::Relaxed) {
+        return false;
+    }
+    let errno = real::errno();
+    let is = option(fd, libc::SO_MARK) == Some(MARK);
+    real::set_errno(errno);
+    is
+}
+
+/// The port id of the socket to which the last answer was delivered. Relaxed: it saves a look at the mark, no more.
+static DELIVERED: AtomicU32 = AtomicU32::new(0);
+
+/// Whether what is received on `fd`, from a socket of this netlink port id, is the director's.
+pub(crate) fn is_directors(fd: c_int, sender: u32) -> bool {
+    // Who sends from a port of this process is this process.
+    let is_delivered = sender != 0 && sender == DELIVERED.load(Ordering::Relaxed);
+    is_delivered || (sender != 0 && is_marked(fd)) || port(fd).is_some()
+}
+
+/// The netlink port id of `fd` if it was replaced. Leaves `errno` alone.
 pub(crate) fn port(fd: c_int) -> Option<u32> {
     if !SWITCHED.load(Ordering::Relaxed) {
         return None;
     }
+    name(fd).map(|mark| mark.port)
+}
+
+/// Whether `fd` is the connection of this process that it keeps (`link`), or that of another; none if it is neither.
+pub(crate) fn link_of(fd: c_int) -> Option<bool> {
+    let owner = name(fd)?.nonce >> 32;
+    (owner & LINK != 0).then(|| owner == LINK | pid())
+}
+
+fn name(fd: c_int) -> Option<Mark> {
     let errno = real::errno();
     let mut address = sockaddr_un { sun_family: 0, sun_path: [0; 108] };
     let mut length = size_of::<sockaddr_un>() as socklen_t;
     // SAFETY: the address and its length are those of a `sockaddr_un` on this stack.
     let known = unsafe { real::getsockname(fd, (&raw mut address).cast(), &raw mut length) };
     real::set_errno(errno);
-    if known == 0 { Mark::port(&address, length) } else { None }
+    if known == 0 { Mark::read(&address, length) } else { None }
 }
 
-fn is_generic_netlink(fd: c_int) -> bool {
+fn is_generic(fd: c_int) -> bool {
     let errno = real::errno();
-    let is = option(fd, libc::SO_DOMAIN) == Some(libc::AF_NETLINK)
-        && option(fd, libc::SO_PROTOCOL) == Some(libc::NETLINK_GENERIC);
+    let is = option(fd, libc::SO_PROTOCOL) == Some(libc::NETLINK_GENERIC);
     real::set_errno(errno);
     is
 }
@@ -65,21 +170,13 @@ fn option(fd: c_int, name: c_int) -> Option<c_int> {
     (known == 0).then_some(value)
 }
 
-/// Puts a connection to the director in the place of the netlink socket `fd`. Gives its port id.
-fn hand_over(fd: c_int) -> Result<u32, c_int> {
-    let port = netlink_port(fd);
-    replace(fd, port)?;
-    SWITCHED.store(true, Ordering::Relaxed);
-    Ok(port)
-}
-
 /// Puts a new connection to the director in the place of `fd`, of which descriptor flags, status flags and
 /// timeouts stay.
 ///
 /// That is also what brings a long-lived tool together with a director that was started anew: no request
 /// depends on an earlier one, so one that could not be sent can go to the next director.
 pub(crate) fn replace(fd: c_int, port: u32) -> Result<(), c_int> {
-    let new = Socket::Ipvs.connect(|new| mark(new, port))?;
+    let new = Socket::Ipvs.connect(|new| give_name(new, port, pid()))?;
     for timeout in [libc::SO_RCVTIMEO, libc::SO_SNDTIMEO] {
         copy_timeout(fd, new, timeout);
     }
@@ -99,36 +196,50 @@ pub(crate) fn replace(fd: c_int, port: u32) -> Result<(), c_int> {
     }
 }
 
-/// The port id of a netlink socket. One that is not bound yet is bound, as the kernel does when it sends.
-fn netlink_port(fd: c_int) -> u32 {
+/// The port id of a netlink socket; none if it is no netlink socket. One that is not bound yet is bound, as the kernel
+/// does when it sends.
+fn netlink_port(fd: c_int) -> Option<u32> {
     let read = || {
         let mut address = netlink::address(0);
+        address.nl_family = 0;
         let mut length = size_of::<sockaddr_nl>() as socklen_t;
         // SAFETY: the address and its length are those of a `sockaddr_nl` on this stack.
         let known = unsafe { real::getsockname(fd, (&raw mut address).cast(), &raw mut length) };
-        if known == 0 { address.nl_pid } else { 0 }
+        let is = known == 0 && address.nl_family == libc::AF_NETLINK as sa_family_t;
+        is.then_some(address.nl_pid)
     };
-    match read() {
+    match read()? {
         0 => {
             let any = netlink::address(0);
             // SAFETY: as above. Should it fail, the port id stays 0, which the director does not mind.
             unsafe { real::bind(fd, (&raw const any).cast(), size_of::<sockaddr_nl>() as socklen_t) };
             read()
         }
-        port => port,
+        port => Some(port),
     }
 }
 
+/// In the upper half of a name's nonce, beside the process's id: the connection that a process keeps.
+const LINK: u64 = 1 << 31;
+
+/// Names a new socket as the connection that this process keeps.
+pub(crate) fn name_link(new: c_int) -> Result<(), c_int> {
+    give_name(new, 0, LINK | pid())
+}
+
+fn pid() -> u64 {
+    // SAFETY: no arguments.
+    u64::from(unsafe { libc::getpid() }.cast_unsigned())
+}
+
 /// Binds a new socket to an address that tells what it is.
-fn mark(new: c_int, port: u32) -> Result<(), c_int> {
+fn give_name(new: c_int, port: u32, owner: u64) -> Result<(), c_int> {
     static COUNT: AtomicU32 = AtomicU32::new(0);
     for _ in 0..64 {
         // Unique among the processes of a network namespace, and among the sockets of this one. Relaxed:
         // only the sum matters. Where a pid came around again with an old socket alive, the next will do.
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
-        // SAFETY: no pointers.
-        let pid = unsafe { libc::getpid() }.cast_unsigned();
-        let (address, length) = Mark { port, nonce: u64::from(pid) << 32 | u64::from(count) }.address();
+        let (address, length) = Mark { port, nonce: owner << 32 | u64::from(count) }.address();
         // SAFETY: the address and its length are those of a `sockaddr_un` on this stack.
         if unsafe { real::bind(new, (&raw const address).cast(), length) } == 0 {
             return Ok(());

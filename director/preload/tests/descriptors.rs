@@ -30,6 +30,11 @@ fn copies_and_closed_descriptors_are_told_apart() {
 }
 
 #[test]
+fn short_answers_come_over_one_connection() {
+    succeeds("child_shares_a_connection");
+}
+
+#[test]
 fn a_question_in_pieces_is_understood() {
     succeeds("child_sends_in_pieces");
 }
@@ -76,7 +81,6 @@ fn child_switches() {
     send(&fd, &get_family("nlctrl")).unwrap();
     let (answer, from) = receive(&fd, 0).unwrap();
     assert_eq!((answer[4], from.nl_family, from.nl_pid), (16, libc::AF_NETLINK as u16, 0));
-    let _ack = receive(&fd, 0).unwrap();
 
     set_nonblocking(&fd);
     set_option(&fd, libc::SOL_SOCKET, libc::SO_RCVBUF, 32_768).unwrap();
@@ -161,6 +165,122 @@ fn child_copies() {
     // SAFETY: no pointers; `copy` stays the owner of its number.
     assert!(unsafe { libc::dup2(one.as_raw_fd(), copy.as_raw_fd()) } >= 0);
     assert_eq!(address_of(&copy).unwrap().nl_family, libc::AF_UNIX as u16);
+}
+
+#[test]
+#[ignore = "needs the library; the tests above run it"]
+fn child_shares_a_connection() {
+    let inode = |fd: &OwnedFd| std::fs::read_link(format!("/proc/self/fd/{}", fd.as_raw_fd())).unwrap();
+    for sequence in 1..=3 {
+        // As ipvsadm, which makes a socket for each command.
+        let fd = netlink_socket();
+        let own = inode(&fd);
+        exchange_acknowledged(&fd, &acknowledged(get_family("IPVS"), sequence));
+        exchange_acknowledged(&fd, &command(7));
+        assert_eq!(inode(&fd), own, "it is the socket that it was");
+        assert_eq!(kept(), [KEPT]);
+    }
+
+    // Somebody else's descriptor has the number.
+    // SAFETY: no pointers; `null` and the library's are closed here, nobody else's.
+    let null = File::open("/dev/null").unwrap();
+    assert_eq!(unsafe { libc::dup2(null.as_raw_fd(), KEPT) }, KEPT);
+    let fd = netlink_socket();
+    exchange_acknowledged(&fd, &acknowledged(get_family("IPVS"), 1));
+    exchange_acknowledged(&fd, &command(2));
+    assert_eq!(std::fs::read_link(format!("/proc/self/fd/{KEPT}")).unwrap().as_os_str(), "/dev/null");
+    assert_eq!(kept(), [KEPT, KEPT + 1]);
+    // SAFETY: no pointers.
+    assert_eq!(unsafe { libc::close(KEPT) }, 0);
+
+    // A child process takes a connection of its own.
+    // SAFETY: the child makes system calls, allocates, which glibc allows for, and ends.
+    let child = unsafe { libc::fork() };
+    let fd = netlink_socket();
+    exchange_acknowledged(&fd, &acknowledged(get_family("IPVS"), 3));
+    for sequence in 0..1000 {
+        exchange_acknowledged(&fd, &command(sequence));
+    }
+    if child == 0 {
+        // SAFETY: it does not return.
+        unsafe { libc::_exit(0) };
+    }
+    let mut status = 0;
+    // SAFETY: room for the status.
+    assert_eq!(unsafe { libc::waitpid(child, &raw mut status, 0) }, child);
+    assert_eq!(status, 0);
+
+    // Threads do not hear each other's answers.
+    thread::scope(|scope| {
+        for number in 0..4 {
+            scope.spawn(move || {
+                let fd = netlink_socket();
+                for sequence in 0..500 {
+                    exchange_acknowledged(&fd, &acknowledged(get_family("IPVS"), number << 16 | sequence));
+                    exchange_acknowledged(&fd, &command(number << 16 | sequence));
+                }
+            });
+        }
+    });
+
+    // A listing has a connection of its own, and so has what follows on that socket.
+    let own = inode(&fd);
+    let mut listing = acknowledged(get_family("IPVS"), 9);
+    listing[7] = 3;
+    exchange(&fd, &listing);
+    assert_ne!(inode(&fd), own);
+    exchange(&fd, &get_family("IPVS"));
+
+    // A director that goes is an error; the next is found.
+    let fd = netlink_socket();
+    exchange_acknowledged(&fd, &acknowledged(get_family("IPVS"), 9));
+    assert_eq!(send(&fd, GO_AWAY).unwrap_err().raw_os_error(), Some(libc::ECONNRESET));
+    exchange_acknowledged(&fd, &command(10));
+}
+
+/// The lowest descriptor that the library takes for its own connection.
+const KEPT: c_int = 100;
+
+/// Those of this and the next few that are open.
+fn kept() -> Vec<c_int> {
+    let names = std::fs::read_dir("/proc/self/fd").unwrap().map(|entry| entry.unwrap().file_name());
+    let numbers = names.map(|name| name.to_str().unwrap().parse::<c_int>().unwrap());
+    let mut numbers: Vec<_> = numbers.filter(|number| (KEPT..KEPT + 10).contains(number)).collect();
+    numbers.sort_unstable();
+    numbers
+}
+
+/// A request to the family of a number as ids are, to be acknowledged.
+fn command(sequence: u32) -> Vec<u8> {
+    acknowledged(b"\x18\0\0\0\x1b\0\x01\0--------command.".into(), sequence)
+}
+
+/// The request, to be acknowledged (`NLM_F_ACK`), with a sequence number.
+fn acknowledged(mut request: Vec<u8>, sequence: u32) -> Vec<u8> {
+    request[6] |= 4;
+    request[8..12].copy_from_slice(&sequence.to_ne_bytes());
+    request
+}
+
+/// Sends a request and hears both its answer and the acknowledgement, from the kernel as it seems.
+fn exchange_acknowledged(fd: &OwnedFd, message: &[u8]) {
+    let port = address_of(fd).unwrap().nl_pid;
+    let message = with_port(message, port);
+    send(fd, &message).unwrap();
+    wait(fd);
+    let (answer, from) = receive(fd, 0).unwrap();
+    assert_eq!((answer, from.nl_family, from.nl_pid), (message.clone(), libc::AF_NETLINK as u16, 0));
+    let (done, from) = receive(fd, 0).unwrap();
+    assert_eq!((done, from.nl_pid), (acknowledgement(&message), 0));
+}
+
+/// As the director acknowledges.
+fn acknowledgement(request: &[u8]) -> Vec<u8> {
+    let mut message = request[..16].to_vec();
+    message[..8].copy_from_slice(b"\x24\0\0\0\x02\0\0\x01");
+    message.extend([0; 4]);
+    message.extend(&request[..16]);
+    message
 }
 
 #[test]
@@ -395,6 +515,12 @@ fn echo(client: &OwnedFd) {
         if sent < 0 {
             return;
         }
+        // A request, not text, that wants an acknowledgement and is for no listing.
+        if buffer[5] == 0 && buffer[6] & 4 != 0 && buffer[7] & 3 == 0 {
+            let done = acknowledgement(&buffer);
+            // SAFETY: the bytes and their length.
+            unsafe { libc::send(client.as_raw_fd(), done.as_ptr().cast(), done.len(), libc::MSG_NOSIGNAL) };
+        }
     }
 }
 
@@ -488,7 +614,7 @@ fn with_port(message: &[u8], port: u32) -> Vec<u8> {
     message
 }
 
-/// `CTRL_CMD_GETFAMILY`, as libnl sends it.
+/// `CTRL_CMD_GETFAMILY`, as libnl sends it but for the flag `NLM_F_ACK`: it has a connection of its own.
 fn get_family(name: &str) -> Vec<u8> {
     let mut attribute = (5 + name.len() as u16).to_ne_bytes().to_vec();
     attribute.extend(2_u16.to_ne_bytes());
@@ -497,7 +623,7 @@ fn get_family(name: &str) -> Vec<u8> {
     attribute.resize(attribute.len().next_multiple_of(4), 0);
     let mut message = (20 + attribute.len() as u32).to_ne_bytes().to_vec();
     message.extend(16_u16.to_ne_bytes());
-    message.extend(5_u16.to_ne_bytes());
+    message.extend(1_u16.to_ne_bytes());
     message.extend([1, 0, 0, 0, 0, 0, 0, 0, 3, 1, 0, 0]);
     message.extend(attribute);
     message
