@@ -14,6 +14,7 @@ use director_engine::service::{
     Engine, Forward as ForwardTo, Persistence, Protocol, SchedulerKind, ServerSpec, ServiceKey as Key,
     ServiceSpec as Spec,
 };
+use director_engine::sources::Source;
 use director_engine::state::{State, Timeouts as StateTimeouts};
 use director_ipvs::{
     Answer, Dest, DestKey, DestSpec, Errno, Family, Forward, Info, Name, Netmask, Request, Service,
@@ -108,7 +109,7 @@ fn carry_out(control: &mut Control, request: Request) -> Result<(), Errno> {
             spec.check(&service, &dest)?;
             let address = server_address(&dest);
             let known = has_server(control, key, address);
-            if !known && !may_be_server(address) {
+            if !known && !may_be_server(control, address) {
                 return Err(Errno::EINVAL);
             }
             if known {
@@ -253,9 +254,14 @@ fn server_address(key: &DestKey) -> Endpoint {
 }
 
 /// The kernel takes what is a unicast address to it, of IPv6 none of a link alone.
-fn may_be_server(address: Endpoint) -> bool {
-    match address.address() {
-        Address::V4(address) => (1..224).contains(&(address >> 24)),
+fn may_be_server(control: &Control, server: Endpoint) -> bool {
+    match server.address() {
+        Address::V4(address) => {
+            let is_broadcast = |source: &Source| source.is_broadcast(server.address());
+            // Multicast, and what is broadcast everywhere: the last of all addresses, and of the loopback network.
+            let is_group = address >> 28 == 0xe || [u32::MAX, 0x7fff_ffff].contains(&address);
+            address != 0 && !is_group && !control.network().sources.iter().any(is_broadcast)
+        }
         Address::V6(address) => {
             let is_mapped = address >> 32 == 0xffff;
             address != 0 && address >> 120 != 0xff && address >> 118 != 0xfe80 >> 6 && !is_mapped

@@ -149,10 +149,8 @@ impl Service {
     fn renew(&mut self, slots: &Servers, retired: &mut Retired) {
         let vip = self.key.address;
         let servers = self.servers.iter().map(|server| {
-            // Port 0 keeps the port of the service.
-            let port = if server.address.port() == 0 { vip.port() } else { server.address.port() };
-            let address = server.address.with_port(port);
-            let change = Change::between(vip, address);
+            let address = server.address;
+            let change = Change::between(vip, effective(address, vip));
             ServerView { slot: server.slot, address, change, forward: server.spec.forward }
         });
         let servers: Arc<[ServerView]> = servers.collect();
@@ -187,6 +185,11 @@ impl Service {
     pub fn has_server(&self, address: Endpoint) -> bool {
         self.servers.contains(address)
     }
+}
+
+/// Where packets to a service's own port go: port 0 of a server keeps it.
+pub(crate) fn effective(server: Endpoint, vip: Endpoint) -> Endpoint {
+    if server.port() == 0 { server.with_port(vip.port()) } else { server }
 }
 
 /// A service as workers see it.
@@ -264,6 +267,9 @@ impl Catalog {
         for slot in self.trash_of(key) {
             moved = moved.since(self.slots.traffic(slot));
         }
+        for (_, trash) in self.trash.range_mut((key, Endpoint::MIN)..=(key, Endpoint::MAX)) {
+            trash.is_orphan = true;
+        }
         let (servers, meter) = (Roster::default(), Meter::default());
         let service = Service { key, spec, servers, view, turns, moved, meter };
         self.services.insert(key, service);
@@ -312,6 +318,10 @@ impl Catalog {
             return Err(CatalogError::ServerExists);
         }
         let (slot, meter) = match self.trash.remove(&(key, address)) {
+            Some(trash) if trash.is_orphan => {
+                let before = self.slots.traffic(trash.slot);
+                (trash.slot, Meter { zero: before, estimator: Estimator::starting_at(before) })
+            }
             Some(trash) => (trash.slot, trash.meter),
             None => {
                 let slot = self.free.pop().or_else(|| {
@@ -619,8 +629,10 @@ mod tests {
         catalog.add_service(KEY, SPEC).unwrap();
         assert_eq!(catalog.statistics(catalog.service(KEY).unwrap()).0, Traffic::default());
         catalog.add_server(KEY, A, ServerSpec::default()).unwrap();
-        assert_eq!(row(&catalog, 0).traffic.connections, 1);
+        // And so do its servers.
+        assert_eq!(row(&catalog, 0).traffic, Traffic::default());
         slots.count_connection(0, slot);
+        assert_eq!(row(&catalog, 0).traffic.connections, 1);
         assert_eq!(catalog.statistics(catalog.service(KEY).unwrap()).0.connections, 1);
         catalog.zero_all();
         assert_eq!(row(&catalog, 0).traffic, Traffic::default());
@@ -632,7 +644,8 @@ mod tests {
         let (mut catalog, _) = catalog();
         let any = B.with_port(0);
         catalog.add_server(KEY, any, ServerSpec::default()).unwrap();
-        assert_eq!(view(&mut catalog).servers[0].address, B.with_port(80));
+        let [server, ..] = view(&mut catalog).servers[..] else { panic!("no server") };
+        assert_eq!((server.address, server.change.to), (any, B.with_port(80)));
         let service = catalog.service(KEY).unwrap();
         assert!(service.has_server(any) && !service.has_server(B.with_port(80)));
         assert_eq!(row(&catalog, 0).address, any);

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use director_packet::{Address, Endpoint, SCTP, TCP, UDP};
 
+use crate::catalog::effective;
 use crate::scheduler::{ServerView, ServiceView};
 use crate::service::{EndKey, Forward, ServiceKey};
 use crate::shards::Shards;
@@ -12,6 +13,8 @@ use crate::shards::Shards;
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Directory {
     services: Shards<EndKey, Arc<ServiceView>>,
+    /// How many services there are of IPv4, and of IPv6.
+    families: [u32; 2],
     /// How many services, by address, with port 0, and protocol.
     addresses: Shards<EndKey, u32>,
     /// How many services have all ports.
@@ -20,15 +23,16 @@ pub(crate) struct Directory {
     lists_servers: bool,
     /// By real server whose packets are translated: how many services have it.
     servers: Shards<EndKey, u32>,
-    /// By server of one-packet services whose packets are translated: those, and its slots there.
+    /// By server of one-packet services, and of those with a persistence engine, whose packets are translated: those,
+    /// and its slots there.
     one_packet: Shards<EndKey, Arc<[(Endpoint, u32)]>>,
 }
 
 impl Directory {
-    /// Whether there is no service at all.
+    /// Whether there is no service of this family at all.
     #[inline]
-    pub(crate) fn is_empty(&self) -> bool {
-        self.services.is_empty()
+    pub(crate) fn is_empty(&self, is_v6: bool) -> bool {
+        self.families[usize::from(is_v6)] == 0
     }
 
     /// The service of a key.
@@ -53,7 +57,8 @@ impl Directory {
         self.servers.get(&server).is_some()
     }
 
-    /// The one-packet service of a server and its slot there, if it is of exactly one.
+    /// The one-packet service, or that with a persistence engine, of a server and its slot there, if it is of exactly
+    /// one.
     pub(crate) fn one_packet(&self, server: EndKey) -> Option<(Endpoint, u32)> {
         match **self.one_packet.get(&server)? {
             [only] => Some(only),
@@ -100,6 +105,8 @@ impl Directory {
 
     /// Counts what a service has but its servers.
     fn enter(&mut self, view: &ServiceView, comes: bool) {
+        let family = &mut self.families[usize::from(view.key.address.is_v6())];
+        *family = if comes { *family + 1 } else { *family - 1 };
         if view.key.mark().is_some() {
             return;
         }
@@ -155,7 +162,7 @@ impl Directory {
 
     fn enter_one_packet(&mut self, server: &ServerView, service: Endpoint, comes: bool) {
         let this = (service, server.slot);
-        self.one_packet.update(EndKey::new(server.address, UDP), |list| {
+        self.one_packet.update(EndKey::new(effective(server.address, service), UDP), |list| {
             let others = list.iter().flat_map(|list| list.iter().copied()).filter(|&entry| entry != this);
             let list: Arc<[_]> = others.chain(comes.then_some(this)).collect();
             (!list.is_empty()).then_some(list)
@@ -176,10 +183,12 @@ fn servers(view: Option<&ServiceView>) -> &[ServerView] {
     view.map_or(&[], |view| &view.servers)
 }
 
-/// The servers whose replies are told by their address and port alone.
+/// The servers whose datagrams are told by their address and port alone, where they have no entry: replies of one-packet
+/// services, and what belongs to a persistence engine's calls.
 fn one_packet_servers(view: Option<&ServiceView>) -> &[ServerView] {
     let is = |view: &ServiceView| {
-        view.one_packet && view.key.protocol.number() == UDP && view.key.address.port() != 0
+        let is_asked = view.one_packet || view.engine.is_some();
+        is_asked && view.key.protocol.number() == UDP && view.key.address.port() != 0
     };
     servers(view.filter(|view| is(view)))
 }
@@ -212,7 +221,7 @@ mod tests {
     use super::*;
     use crate::catalog::Catalog;
     use crate::servers::Servers;
-    use crate::service::{Protocol, SchedulerKind, ServerSpec, ServiceSpec};
+    use crate::service::{Engine, Protocol, SchedulerKind, ServerSpec, ServiceSpec};
 
     const RR: ServiceSpec = ServiceSpec::new(SchedulerKind::RoundRobin);
 
@@ -240,12 +249,17 @@ mod tests {
         let views: Vec<_> = catalog.services().map(|service| service.view().clone()).collect();
         let addressed = || views.iter().filter(|view| view.key.mark().is_none());
         let mut one_packet: HashMap<_, Vec<_>> = HashMap::new();
-        for view in addressed().filter(|view| view.one_packet && view.key.address.port() != 0) {
+        let asks = |view: &&Arc<ServiceView>| view.one_packet || view.engine.is_some();
+        for view in addressed().filter(asks).filter(|view| view.key.address.port() != 0) {
             for server in masqueraded(view).filter(|_| view.key.protocol == Protocol::Udp) {
-                one_packet.entry(server.address).or_default().push((view.key.address, server.slot));
+                let end = effective(server.address, view.key.address);
+                one_packet.entry(end).or_default().push((view.key.address, server.slot));
             }
         }
-        assert_eq!(directory.is_empty(), views.is_empty());
+        for is_v6 in [false, true] {
+            let none = views.iter().all(|view| view.key.address.is_v6() != is_v6);
+            assert_eq!(directory.is_empty(is_v6), none);
+        }
         assert_eq!(directory.has_any_port(), addressed().any(|view| view.key.address.port() == 0));
         assert!(views.iter().all(|view| Arc::ptr_eq(directory.service(view.key.into()).unwrap(), view)));
         for protocol in [Protocol::Tcp, Protocol::Udp] {
@@ -285,7 +299,9 @@ mod tests {
                 let (of, to) = (key(of), server(to));
                 let forward = if what >= 192 { Forward::DirectRouting } else { Forward::Masquerading };
                 let server_spec = ServerSpec { forward, ..ServerSpec::default() };
-                let spec = ServiceSpec { one_packet: what >= 128 && of.protocol == Protocol::Udp, ..RR };
+                let is_udp = of.protocol == Protocol::Udp;
+                let engine = (what % 16 >= 8).then_some(Engine::Sip);
+                let spec = ServiceSpec { one_packet: what >= 128 && is_udp, engine, ..RR };
                 // What is refused changes nothing.
                 let _ = match what % 8 {
                     0 | 1 => catalog.add_service(of, spec),

@@ -27,6 +27,7 @@ use std::sync::Arc;
 use director_flow::Tick;
 use director_packet::{Address, Change, Endpoint};
 
+use crate::catalog::effective;
 use crate::lock::Lock;
 use crate::servers::{Servers, Standing, Watch};
 use crate::service::{Engine, Forward, Persistence, SchedulerKind, ServiceKey};
@@ -42,7 +43,7 @@ use rounds::{RoundRobin, Scale, WeightedRoundRobin};
 pub struct ServerView {
     /// Its slot.
     pub slot: u32,
-    /// Its address and port.
+    /// Its address and port; among a service's servers port 0 where it has none of its own.
     pub address: Endpoint,
     /// The translation from the virtual service to it.
     pub change: Change,
@@ -101,7 +102,7 @@ impl ServiceView {
     #[inline]
     pub(crate) fn chosen(&self, servers: &Servers, server: ServerView, vip: Endpoint) -> ServerView {
         if vip == self.key.address && self.key.mark().is_none() {
-            return ServerView { forward: servers.forward(server.slot), ..server };
+            return ServerView { address: server.change.to, forward: servers.forward(server.slot), ..server };
         }
         self.towards(servers, server.slot, server.address, vip)
     }
@@ -118,8 +119,7 @@ impl ServiceView {
     ) -> ServerView {
         let is_marked = self.key.mark().is_some() && self.persistence.is_none();
         let is_own = vip.port() == self.key.address.port() || is_marked;
-        let port = if is_own && server.port() != 0 { server.port() } else { vip.port() };
-        let address = server.with_port(port);
+        let address = if is_own { effective(server, vip) } else { server.with_port(vip.port()) };
         ServerView { slot, address, change: Change::between(vip, address), forward: servers.forward(slot) }
     }
 }

@@ -519,9 +519,12 @@ impl Servers {
         self.counters.get(worker).map_or(&[], |counters| counters)
     }
 
-    /// Counts a packet, its length in bytes. For the worker itself only.
+    /// Counts a packet, its length in bytes, unless the server was deleted. For the worker itself only.
     #[inline]
     pub(crate) fn count(&self, worker: usize, slot: u32, direction: Direction, bytes: u16) {
+        if self.is_gone(slot) {
+            return;
+        }
         if let Some(counters) = self.counters(worker).get(slot as usize) {
             counters.count(direction, bytes.into());
         }

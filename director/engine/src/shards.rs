@@ -45,6 +45,7 @@ impl<K: Clone + Eq + Hash, V: Clone> Shards<K, V> {
     }
 
     #[inline]
+    #[cfg(test)]
     pub(crate) fn is_empty(&self) -> bool {
         self.len == 0
     }

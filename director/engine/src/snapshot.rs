@@ -95,9 +95,10 @@ impl PortView {
     }
 }
 
-/// FTP's control connection, and its data connections that the server opens.
+/// FTP's control connection, and its data connections that the server opens. As in the kernel nothing from the latter
+/// port is a new connection to a service, whatever the service.
 pub(crate) const FTP: u16 = 21;
-const FTP_DATA: u16 = 20;
+pub(crate) const FTP_DATA: u16 = 20;
 
 /// The configuration of one moment. What is large in it is shared with the moments before and after.
 #[derive(Clone, Debug)]
@@ -201,16 +202,17 @@ impl Snapshot {
         if client.is_v6() { self.ip_forward_v6 } else { self.ip_forward }
     }
 
-    /// Whether there is no service at all: then nothing is translated, not even for existing connections.
+    /// Whether there is no service of this family at all: then nothing of it is translated, not even for existing
+    /// connections.
     #[inline]
     #[must_use]
-    pub fn is_off(&self) -> bool {
-        self.directory.is_empty()
+    pub fn is_off(&self, is_v6: bool) -> bool {
+        self.directory.is_empty(is_v6)
     }
 
     /// The service that a new connection from a client is for: that of its firewall mark, else that
-    /// of the address and port, else that of all ports. A persistent service of FTP's control port has the ports of
-    /// data connections as well.
+    /// of the address and port, else that of all ports. A service of FTP's control port comes before the latter for the
+    /// ports of data connections, which it has if it is persistent, and leaves to the kernel if not.
     #[must_use]
     pub fn service(&self, client: Address, address: Endpoint, protocol: u8) -> Option<&Arc<ServiceView>> {
         let marked = |rule: &&MarkRule| rule.matches(client, address, protocol);
@@ -222,18 +224,32 @@ impl Snapshot {
         }
         let of_port = |port| {
             let of = EndKey::new(address.with_port(port), protocol);
-            self.directory.service(of).filter(|view| port == address.port() || view.persistence.is_some())
+            self.directory.service(of)
         };
+        if let Some(view) = of_port(address.port()) {
+            return Some(view);
+        }
         let may_be_ftp = protocol == TCP && (address.port() == FTP_DATA || address.port() >= 1024);
-        of_port(address.port())
-            .or_else(|| if may_be_ftp { of_port(FTP) } else { None })
-            .or_else(|| if self.directory.has_any_port() { of_port(0) } else { None })
+        if may_be_ftp && let Some(view) = of_port(FTP) {
+            return view.persistence.is_some().then_some(view);
+        }
+        if self.directory.has_any_port() {
+            of_port(0).filter(|view| view.persistence.is_some())
+        } else {
+            None
+        }
     }
 
-    /// The one-packet service that a server, at this address and port, is of, and its slot there: if it is one.
+    /// The service that datagrams without an entry of a server at this address and port are of, and its slot there: if
+    /// it is one, and schedules each datagram alone or has a persistence engine.
     #[must_use]
-    pub(crate) fn one_packet_service(&self, server: Endpoint, protocol: u8) -> Option<(Endpoint, u32)> {
-        self.directory.one_packet(EndKey::new(server, protocol))
+    pub(crate) fn one_packet_service(
+        &self,
+        server: Endpoint,
+        protocol: u8,
+    ) -> Option<(&Arc<ServiceView>, u32)> {
+        let (service, slot) = self.directory.one_packet(EndKey::new(server, protocol))?;
+        Some((self.directory.service(EndKey::new(service, protocol))?, slot))
     }
 
     /// Whether a service may have this address, on any port.

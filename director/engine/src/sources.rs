@@ -28,6 +28,14 @@ impl Source {
             _ => false,
         }
     }
+
+    /// Whether an address is the broadcast address of its network.
+    #[must_use]
+    pub fn is_broadcast(&self, address: Address) -> bool {
+        let (Address::V4(own), Address::V4(address)) = (self.address, address) else { return false };
+        // Networks of 31 bits have none (RFC 3021).
+        self.prefix < 31 && own | u32::MAX >> self.prefix == address
+    }
 }
 
 /// The address that packets to a host beyond the link come from by a next hop: of those of its port and the host's
@@ -50,6 +58,17 @@ pub(crate) fn towards(sources: &[Source], hop: Hop, host: Address) -> Option<Add
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_broadcast_address() {
+        let of = |prefix| Source { port: 0, address: Address::V4(0xc0a8_123a), prefix };
+        assert!(of(24).is_broadcast(Address::V4(0xc0a8_12ff)));
+        assert!(of(0).is_broadcast(Address::V4(u32::MAX)));
+        assert!(!of(24).is_broadcast(Address::V4(0xc0a8_1200)));
+        assert!(!of(24).is_broadcast(Address::V6(0xc0a8_12ff)));
+        assert!(!of(31).is_broadcast(Address::V4(0xc0a8_123b)));
+        assert!(!of(32).is_broadcast(Address::V4(0xc0a8_123a)));
+    }
 
     #[test]
     fn the_address_in_the_network_of_the_next_hop() {

@@ -148,7 +148,10 @@ impl State {
     /// Whether a connection in it counts as active (`ActiveConn`), else as inactive (`InActConn`).
     #[must_use]
     pub const fn is_active(self) -> bool {
-        matches!(self, Self::Established | Self::SynRecv | Self::SynSent | Self::SctpEstablished)
+        matches!(
+            self,
+            Self::Established | Self::SynRecv | Self::SynSent | Self::SynAck | Self::SctpEstablished
+        )
     }
 
     /// Whether the connection is not established yet, so that `drop_entry` may throw it away.

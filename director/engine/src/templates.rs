@@ -322,7 +322,7 @@ impl Templates {
         &self,
         wanted: Wanted<'_>,
         (now, timeout): (Tick, u32),
-        connection: Option<(u32, bool)>,
+        (connection, is_assured): (Option<u32>, bool),
         servers: &Servers,
         is_usable: impl FnOnce(u32) -> bool,
         choose: impl FnOnce() -> Option<Chosen>,
@@ -384,11 +384,11 @@ impl Templates {
             }
         };
         let template = &mut shard.templates[place];
-        if let Some((index, is_established)) = connection
+        template.is_assured |= is_assured;
+        if let Some(index) = connection
             && let Some(of) = self.of_connection.get(index as usize)
         {
             template.connections += 1;
-            template.is_assured |= is_established;
             of.store((number << SLOT_BITS | place) as u32 + 1, Relaxed);
         }
         Ok(if is_new { Joined::Made(template.server) } else { Joined::Found(template.server) })
@@ -402,6 +402,11 @@ impl Templates {
         let word = self.of_connection.get(connection as usize)?;
         let value = word.load(Relaxed);
         (value != 0).then_some((word, value))
+    }
+
+    /// Whether a connection is of a template.
+    pub(crate) fn has(&self, connection: u32) -> bool {
+        self.of(connection).is_some()
     }
 
     /// A connection is established: its template, if it has one, shows it.
@@ -581,7 +586,7 @@ mod tests {
                         scope.spawn(move || {
                             let mut slots = Vec::new();
                             for client in 0..20 {
-                                let connection = Some((indices[thread * 20 + client], false));
+                                let connection = (Some(indices[thread * 20 + client]), false);
                                 let choose = || Some(chosen(thread as u32));
                                 let when = (Tick(0), 10);
                                 let joined = templates.join(
@@ -618,7 +623,14 @@ mod tests {
         let call = |name: usize| CallId::of(format!("x\r\ni: call{name}\r\n").as_bytes());
         let join = |name: usize, slot: u32, now: u32| {
             let (call, choose) = (call(name), || Some(chosen(slot)));
-            templates.join((key(1), call.as_ref()), (Tick(now), 10), None, &servers, |_| true, choose)
+            templates.join(
+                (key(1), call.as_ref()),
+                (Tick(now), 10),
+                (None, false),
+                &servers,
+                |_| true,
+                choose,
+            )
         };
         assert_eq!(join(1, 1, 0), Err(Reason::TemplatesFull), "there is no memory for calls yet");
         templates.take_calls();
@@ -692,7 +704,7 @@ mod tests {
                         let joined = templates.join(
                             (key(client), None),
                             (Tick(now), timeout),
-                            Some((indices[connection], established)),
+                            (Some(indices[connection]), established),
                             &servers,
                             |slot| !broken[slot as usize],
                             || (!broken[slot as usize]).then(|| chosen(slot)),

@@ -414,7 +414,7 @@ impl Core {
         let director_packet::Verdict::Segment(segment) = parsed else {
             return self.not_a_segment(moment, at, parsed, frames);
         };
-        if moment.snapshot.is_off() {
+        if moment.snapshot.is_off(segment.source.is_v6()) {
             return Verdict::Kernel;
         }
         self.segment(moment, &Lane::new(moment.snapshot, at, segment), frames)
@@ -441,8 +441,7 @@ impl Core {
         frames: &mut impl Frames,
     ) -> Verdict {
         if lane.direction == Direction::In {
-            let is_data = || moment.shared.ftp.is_data(moment.number(entry));
-            if lane.segment.opens() && unknown::is_new(moment, entry) && !is_data() {
+            if lane.segment.opens() && unknown::is_new(moment, entry) {
                 self.local.kill(entry);
                 return self.schedule(moment, lane, frames);
             }
@@ -581,7 +580,9 @@ impl Core {
         }
         let way = match way {
             Ok(way) => way,
-            Err(reason) => return self.refuse(moment, lane, reason, frames),
+            Err(reason) => {
+                return self.telling(moment, &load, |core| core.refuse(moment, lane, reason, frames));
+            }
         };
         let room = untranslated::room(load.forward, load.change.to.address(), way.out.mtu);
         let end = match direction {
@@ -590,7 +591,8 @@ impl Core {
                     && !moment.snapshot.sysctls.pmtu_disc
                     && !lane.client.is_v6();
                 if segment.ttl <= 1 || !may_be_split && lane.is_too_big(room, frames) {
-                    return self.refuse_client(moment, lane, room, frames);
+                    return self
+                        .telling(moment, &load, |core| core.refuse_client(moment, lane, room, frames));
                 }
                 End::Destination
             }
@@ -606,7 +608,9 @@ impl Core {
             }
         } else {
             let server = load.change.to.address();
-            let prepared = untranslated::prepare(moment, load.forward, server, &way, lane.at, frames);
+            let was_split = lane.longest != segment.length;
+            let prepared =
+                untranslated::prepare(moment, load.forward, server, &way, lane.at, was_split, frames);
             if let Err(reason) = prepared {
                 return Verdict::Drop(reason);
             }
@@ -699,6 +703,9 @@ fn find_way(moment: &Moment<'_>, entry: Entry<'_>, direction: Direction) -> Resu
     };
     let hop = moment.snapshot.fib.hop(to.address()).ok_or(Reason::NoRoute)?;
     let way = moment.shared.adjacencies.entry(hop).map_err(|_| Reason::NeighbourTableFull)?;
-    entry.set_way(direction, moment.snapshot.fib_epoch, way);
+    // Packets of a deleted server are not counted, which `steady` does.
+    if !moment.shared.servers.is_gone(entry.slot()) {
+        entry.set_way(direction, moment.snapshot.fib_epoch, way);
+    }
     Ok(way)
 }

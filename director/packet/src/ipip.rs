@@ -97,7 +97,6 @@ fn wrap_v4(
         version_and_length: 0x45,
         service: outer_service(inner.service),
         length: U16::new(inner.length.get().checked_add(OVERHEAD as u16)?),
-        // Always one of its own, as the kernel does: a packet that was put together is cut even with the flag.
         identification: U16::new(identification),
         fragment: U16::new(flag),
         ttl: inner.ttl,

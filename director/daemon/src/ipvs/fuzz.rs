@@ -31,7 +31,10 @@ fn serve(control: &mut Control, message: &director_ipvs::Message<'_>) -> Vec<Vec
 fn check(control: &Control, worker: &mut director_engine::Worker) {
     let snapshot = worker.snapshot().clone();
     let catalog = &control.catalog;
-    assert_eq!(snapshot.is_off(), catalog.services().next().is_none());
+    for is_v6 in [false, true] {
+        let none = catalog.services().all(|service| service.key.address.is_v6() != is_v6);
+        assert_eq!(snapshot.is_off(is_v6), none);
+    }
     let mut servers = 0;
     for service in catalog.services() {
         servers += catalog.servers(service).count();

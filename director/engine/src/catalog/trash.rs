@@ -13,6 +13,8 @@ use crate::service::ServiceKey;
 pub(super) struct Trash {
     pub(super) slot: u32,
     pub(super) meter: Meter,
+    /// Whether the service was deleted that it was a server of. Its counters begin anew with the next one of that key.
+    pub(super) is_orphan: bool,
     /// Whether workers were given a configuration without the server.
     published: bool,
     /// Whether it was idle when [`Catalog::collect`] was last called. It is freed when it is so again, a
@@ -48,7 +50,8 @@ impl Catalog {
         for server in service.servers.into_servers() {
             let place = (key, server.address);
             let published = self.flush_is_published;
-            let trash = Trash { slot: server.slot, meter: server.meter, published, idle: false };
+            let trash =
+                Trash { slot: server.slot, meter: server.meter, is_orphan: false, published, idle: false };
             self.trash.insert(place, trash);
             if published {
                 self.slots.unwatch(server.slot).into_iter().for_each(|marks| self.retired.push(marks));
@@ -61,7 +64,8 @@ impl Catalog {
     pub(super) fn discard(&mut self, key: ServiceKey, server: &Server) {
         self.slots.set_gone(server.slot);
         let place = (key, server.address);
-        let trash = Trash { slot: server.slot, meter: server.meter, published: false, idle: false };
+        let trash =
+            Trash { slot: server.slot, meter: server.meter, is_orphan: false, published: false, idle: false };
         self.trash.insert(place, trash);
         self.discarded.push(place);
     }
@@ -164,7 +168,9 @@ mod tests {
         slots.bind(server.slot, State::Established);
         catalog.flush();
         assert!((0..used).all(|slot| slots.is_gone(slot)));
-        assert!(catalog.renew().is_empty() && catalog.services().next().is_none());
+        let directory = catalog.renew();
+        assert!(directory.is_empty(false) && directory.is_empty(true));
+        assert!(catalog.services().next().is_none());
         catalog.published();
         // Some come again at once and find what is left of them, whether it has come to the trash yet or not.
         catalog.collect(100);

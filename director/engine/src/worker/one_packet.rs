@@ -1,16 +1,20 @@
-//! One-packet services: each datagram is scheduled alone and leaves no entry behind.
+//! Datagrams of servers that have no entry: replies of one-packet services, which schedule each datagram alone and
+//! leave no entry behind, and what a server sends of its own in a call that a persistence engine knows.
 //!
-//! A server's reply therefore says nothing of the service it belongs to. It is translated where the server's
-//! address and port are those of one such service only.
+//! Such a datagram says nothing of the service it belongs to. It is translated where the server's address and port are
+//! those of one such service only.
 
-use director_packet::{Change, Endpoint};
+use director_flow::Clock;
+use director_packet::{Address, Change, UDP};
 
+use super::tables::{Made, New, Whose};
 use super::{Core, Frames, Lane, Moment, Verdict, Way};
-use crate::entry::Load;
+use crate::entry::{Entry, Load};
 use crate::reason::Reason;
 use crate::scheduler::{Request, ServiceView};
 use crate::service::Forward;
-use crate::state::State;
+use crate::sip::CallId;
+use crate::state::{Direction, State};
 
 impl Core {
     /// A client's datagram.
@@ -40,21 +44,33 @@ impl Core {
             forward: server.forward,
             stand_in: None,
         };
-        Ok(self.carry(moment, lane, load, way_to(moment, server.address), frames))
+        Ok(self.carry(moment, lane, load, way_to(moment, server.address.address()), frames))
     }
 
-    /// A server's packet without an entry, if it is a reply to such a datagram.
+    /// A server's packet without an entry, if it is a reply to such a datagram, or of a call.
     pub(super) fn one_packet_reply(
         &mut self,
         moment: &Moment<'_>,
         lane: &Lane,
         frames: &mut impl Frames,
     ) -> Option<Verdict> {
-        let (service, slot) =
-            moment.snapshot.one_packet_service(lane.segment.source, lane.segment.protocol)?;
-        let way = way_to(moment, lane.segment.destination);
+        let (view, slot) = moment.snapshot.one_packet_service(lane.segment.source, lane.segment.protocol)?;
+        let call = view.call_of(&lane.segment, frames.head(lane.at));
+        let is_of_calls = view.engine.is_some() && view.persistence.is_some();
+        if is_of_calls && call.is_none() {
+            return None;
+        }
+        let way = way_to(moment, lane.segment.destination.address());
         if let Some(verdict) = self.hindered(moment, lane, &way, frames) {
             return Some(verdict);
+        }
+        let service = view.key.address;
+        if view.engine.is_some() {
+            match self.begun_by_server(moment, lane, view, slot, call.as_ref()) {
+                Ok(Some(entry)) => return Some(self.hit(moment, lane, entry, frames)),
+                Ok(None) => {}
+                Err(reason) => return Some(Verdict::Drop(reason)),
+            }
         }
         let change = Change::between(lane.segment.source, service);
         let load = Load { slot, change, service, forward: Forward::Masquerading, stand_in: None };
@@ -62,9 +78,46 @@ impl Core {
     }
 }
 
+impl Core {
+    /// The entry of what a server sends of its own, and the call's template, which names this server from now on. None:
+    /// the service leaves no entries.
+    fn begun_by_server<'a>(
+        &mut self,
+        moment: &Moment<'a>,
+        lane: &Lane,
+        view: &ServiceView,
+        slot: u32,
+        call: Option<&CallId>,
+    ) -> Result<Option<Entry<'a>>, Reason> {
+        let (vip, server, client) = (view.key.address, lane.segment.source, lane.segment.destination);
+        let servers = &moment.shared.servers;
+        let join = |number| view.join_by_server(moment, (slot, server), client.address(), number, call);
+        servers.count_connection(self.local.id(), slot);
+        if view.one_packet {
+            return join(None).map(|()| None);
+        }
+        let whose = Whose { client, other: vip, protocol: UDP, direction: Direction::In };
+        if let Some(of_another_server) = self.local.find(moment, whose) {
+            self.local.kill(of_another_server);
+        }
+        let made = self.local.insert(moment, whose, |number| {
+            join(Some(number))?;
+            servers.bind(slot, State::Udp);
+            let timeout = moment.snapshot.timeouts.of(State::Udp);
+            let clock = Clock::new(moment.now, State::Udp.kept(), timeout);
+            Ok(New { server: view.towards(servers, slot, server, vip), clock, stand_in: None })
+        })?;
+        Ok(match made {
+            Made::New(entry) => Some(entry),
+            // Another worker's, just now: the next datagram finds what has become of it.
+            Made::Existing(_) => None,
+        })
+    }
+}
+
 /// The way to an address, kept nowhere.
-fn way_to<'a>(moment: &Moment<'a>, to: Endpoint) -> Result<Way<'a>, Reason> {
-    let hop = moment.snapshot.fib.hop(to.address()).ok_or(Reason::NoRoute)?;
+pub(super) fn way_to<'a>(moment: &Moment<'a>, to: Address) -> Result<Way<'a>, Reason> {
+    let hop = moment.snapshot.fib.hop(to).ok_or(Reason::NoRoute)?;
     let adjacency = moment.shared.adjacencies.entry(hop).map_err(|_| Reason::NeighbourTableFull)?;
     Way::by(moment, adjacency)
 }

@@ -47,7 +47,7 @@ impl ServiceView {
         let joined = moment.shared.templates.join(
             (self.template_of(persistence, vip, request.source), call),
             (moment.now, persistence.timeout),
-            connection.map(|number| (number, state == State::Established)),
+            (connection, state == State::Established),
             servers,
             is_usable,
             choose,
@@ -60,6 +60,28 @@ impl ServiceView {
             }
         };
         Ok(self.towards(servers, server.slot, server.address, vip))
+    }
+
+    /// Has what `server` sends to a client belong to the client's template, which is made anew where it names another
+    /// server. Nothing is counted.
+    pub(super) fn join_by_server(
+        &self,
+        moment: &Moment<'_>,
+        (slot, server): (u32, Endpoint),
+        client: Address,
+        connection: Option<u32>,
+        call: Option<&CallId>,
+    ) -> Result<(), Reason> {
+        let Some(persistence) = self.persistence else { return Ok(()) };
+        moment.shared.templates.join(
+            (self.template_of(persistence, self.key.address, client), call),
+            (moment.now, persistence.timeout),
+            (connection, true),
+            &moment.shared.servers,
+            |chosen| chosen == slot,
+            || Some(Chosen { slot, address: server }),
+        )?;
+        Ok(())
     }
 
     /// The Call-ID of a segment's datagram, if the service wants to know.

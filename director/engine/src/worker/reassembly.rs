@@ -112,7 +112,7 @@ impl Core {
         } else {
             moment.shared.servers.may_have(source)
         };
-        if snapshot.is_off() || !is_ours {
+        if snapshot.is_off(false) || !is_ours {
             return Verdict::Kernel;
         }
         let Reassembly { complete, count, .. } = &mut self.reassembly;
@@ -138,7 +138,7 @@ impl Core {
         let parsed = parse(whole.frame(), length, moment.port.mac);
         let mut frames = One(whole);
         match parsed {
-            director_packet::Verdict::Segment(segment) if !moment.snapshot.is_off() => {
+            director_packet::Verdict::Segment(segment) if !moment.snapshot.is_off(segment.source.is_v6()) => {
                 let lane = Lane { longest, ..Lane::new(moment.snapshot, 0, segment) };
                 self.segment(moment, &lane, &mut frames)
             }

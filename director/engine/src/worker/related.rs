@@ -6,14 +6,17 @@
 //! destination unreachable, source quench and time exceeded are translated, and all errors of ICMPv6, both ways;
 //! they count as packets of the connection, and neither its state nor its timer learns of them.
 
+use director_packet::Address;
 use director_packet::ethernet::{HEADER, ether_type};
 use director_packet::related::{NotTranslated, Related, Shown};
 
+use super::one_packet::way_to;
 use super::tables::{Made, Whose};
 use super::unknown::may_be_a_client;
 use super::{Core, Frames, Moment, Verdict, Way};
 use crate::entry::Entry;
 use crate::reason::Reason;
+use crate::snapshot::FTP_DATA;
 use crate::state::{Direction, State};
 
 impl From<NotTranslated> for Reason {
@@ -38,10 +41,13 @@ impl Core {
         let header = frame.first_chunk::<HEADER>()?;
         let is_ip = [ether_type::IPV4, ether_type::IPV6].iter().any(|kind| header[12..] == *kind);
         let is_ours = is_ip && header[..6] == moment.port.mac.0;
-        if moment.snapshot.is_off() || !is_ours {
+        if !is_ours {
             return None;
         }
         let related = Related::find(frame)?;
+        if moment.snapshot.is_off(matches!(related.destination, Address::V6(_))) {
+            return None;
+        }
         if let Some(server) = related.tunnel {
             return self.tunnel_error(moment, &related, server, frame);
         }
@@ -59,9 +65,6 @@ impl Core {
                 Err(reason) => return Some(Verdict::Drop(reason)),
             },
         };
-        if direction == Direction::Out && related.destination != client.address() {
-            return None;
-        }
         if entry.stand_in().is_some() {
             return None;
         }
@@ -96,6 +99,9 @@ impl Core {
         if moment.shared.drops_one(&snapshot.sysctls) {
             return Some(Err(Reason::DropPacket));
         }
+        if whose.client.port() == FTP_DATA {
+            return None;
+        }
         // About an ICMP error no ICMP error is sent: where there is no server nobody is told.
         let made = self.insert(moment, service, whose, State::None, None);
         Some(made.map(|(Made::New(entry) | Made::Existing(entry))| entry))
@@ -115,7 +121,14 @@ impl Core {
         if let Err(why) = related.verify(frame) {
             return Verdict::Drop(why.into());
         }
-        let way = match Way::of(moment, entry, direction) {
+        // Whom a server's side tells need not be the client.
+        let is_to_another = direction == Direction::Out && related.destination != entry.client().address();
+        let way = if is_to_another {
+            way_to(moment, related.destination)
+        } else {
+            Way::of(moment, entry, direction)
+        };
+        let way = match way {
             Ok(way) => way,
             Err(reason) => return Verdict::Drop(reason),
         };

@@ -192,7 +192,7 @@ impl Core {
     pub(super) fn look<C: Cpu>(&mut self, moment: &Moment<'_>, frames: &mut impl Frames, batch: &mut Batch) {
         let steady = Steady::new(moment, self.local.id());
         batch.serial = moment.snapshot.serial;
-        if moment.snapshot.is_off() || !moment.snapshot.ip_forward {
+        if moment.snapshot.is_off(false) || !moment.snapshot.ip_forward {
             batch.glances.fill(Glance::NOTHING);
             return;
         }

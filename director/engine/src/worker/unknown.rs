@@ -1,8 +1,11 @@
 //! Packets without an entry: new connections, and what is not the fast path's.
 
 use director_flow::Clock;
+use director_packet::ethernet::HEADER;
+use director_packet::header::Ipv4;
 use director_packet::tcp_flag::SYN;
-use director_packet::{Address, Malformed, SCTP, Segment, TCP, UDP, icmp};
+use director_packet::{Address, Endpoint, Malformed, SCTP, Segment, TCP, UDP, icmp};
+use zerocopy::FromBytes;
 
 use super::hairpin;
 use super::refusal::decrement_ttl;
@@ -12,7 +15,7 @@ use crate::entry::Entry;
 use crate::reason::Reason;
 use crate::scheduler::{Request, ServerView, ServiceView};
 use crate::sip::CallId;
-use crate::snapshot::{FTP, Snapshot};
+use crate::snapshot::{FTP, FTP_DATA, Snapshot};
 use crate::state::{Direction, State};
 
 impl Core {
@@ -88,6 +91,9 @@ impl Core {
         }
         if moment.shared.drops_one(&snapshot.sysctls) {
             return Verdict::Drop(Reason::DropPacket);
+        }
+        if source.port() == FTP_DATA {
+            return Verdict::Kernel;
         }
         if service.one_packet && protocol == UDP {
             let sent = self.one_packet(moment, lane, service, frames);
@@ -167,6 +173,9 @@ impl Core {
                 Malformed::Ipv4 => Reason::MalformedIpv4,
                 Malformed::Ipv6 => Reason::MalformedIpv6,
                 Malformed::Ipv4Checksum => Reason::Ipv4Checksum,
+                Malformed::Transport if self.is_cut_and_forwarded(moment, frames.head(at)) => {
+                    return Verdict::Kernel;
+                }
                 Malformed::Transport => Reason::MalformedTransport,
                 Malformed::Scattered => Reason::ScatteredHeaders,
             },
@@ -175,17 +184,49 @@ impl Core {
     }
 }
 
+impl Core {
+    /// Whether a packet of IPv4 whose transport header is cut short belongs to no connection and goes elsewhere: such
+    /// ones the kernel forwards.
+    fn is_cut_and_forwarded(&mut self, moment: &Moment<'_>, frame: &[u8]) -> bool {
+        let packet = frame.get(HEADER..).filter(|packet| packet.first().is_some_and(|byte| byte >> 4 == 4));
+        let Some((header, _)) = packet.and_then(|packet| Ipv4::ref_from_prefix(packet).ok()) else {
+            return false;
+        };
+        let (source, destination) = (Address::V4(header.source.get()), Address::V4(header.destination.get()));
+        if moment.snapshot.is_off(false) {
+            return true;
+        }
+        if moment.snapshot.is_local(destination) {
+            return false;
+        }
+        let end = HEADER + usize::from(header.length.get());
+        let ports = frame.get(HEADER + header.header_length()..end).and_then(|data| data.first_chunk());
+        let Some(&[a, b, c, d]) = ports else { return true };
+        let whose = Whose {
+            client: Endpoint::of(destination, u16::from_be_bytes([c, d])),
+            other: Endpoint::of(source, u16::from_be_bytes([a, b])),
+            protocol: header.protocol,
+            direction: Direction::Out,
+        };
+        self.local.find(moment, whose).is_none()
+    }
+}
+
 /// Whether a SYN or INIT on this entry begins a new connection: where the old one is over, unless
-/// `conn_reuse_mode` is 0 (under its bit 2, where it may be over); or, under `expire_nodest_conn`, where its server is to get no new one.
+/// `conn_reuse_mode` is 0 (under its bit 2, where it may be over) or the connection is of a persistence template; or,
+/// under `expire_nodest_conn`, where its server is to get no new one. FTP's data connections are as they were announced.
 #[cold]
 pub(super) fn is_new(moment: &Moment<'_>, entry: Entry<'_>) -> bool {
     let sysctls = &moment.snapshot.sysctls;
     let state = entry.state();
     // Where nobody sees the server close, the client's FIN is all there is.
     let may_be_over = state == State::FinWait && entry.forward().is_one_sided();
-    sysctls.conn_reuse_mode != 0 && state.is_over()
-        || sysctls.conn_reuse_mode & 2 != 0 && may_be_over
-        || sysctls.expire_nodest_conn && moment.shared.servers.weight(entry.slot()) == 0
+    let is_over =
+        sysctls.conn_reuse_mode != 0 && state.is_over() || sysctls.conn_reuse_mode & 2 != 0 && may_be_over;
+    let number = moment.number(entry);
+    let is_new = is_over && !moment.shared.templates.has(number)
+        || sysctls.expire_nodest_conn && moment.shared.servers.weight(entry.slot()) == 0;
+    is_new && !moment.shared.ftp.is_data(number)
 }
 
 /// The state that a new connection is in whose server turned out to be this one; it was counted in `state`.

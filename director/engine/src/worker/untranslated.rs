@@ -7,7 +7,7 @@ use director_packet::{Address, icmp, ipip};
 use super::refusal::{LEAST_V6, decrement_ttl};
 use super::tables::Whose;
 use super::{Core, Frames, Moment, Verdict, Way};
-use crate::entry::Entry;
+use crate::entry::{Entry, Load};
 use crate::reason::Reason;
 use crate::service::Forward;
 use crate::sources;
@@ -27,13 +27,14 @@ pub(super) fn room(forward: Forward, server: Address, mtu: u16) -> u16 {
     if forward == Forward::Tunnelling { mtu.saturating_sub(ipip::overhead(server) as u16) } else { mtu }
 }
 
-/// Makes a client's packet ready for its server.
+/// Makes a client's packet ready for its server; `was_split` of one that came in fragments.
 pub(super) fn prepare(
     moment: &Moment<'_>,
     forward: Forward,
     server: Address,
     way: &Way<'_>,
     at: usize,
+    was_split: bool,
     frames: &mut impl Frames,
 ) -> Result<(), Reason> {
     decrement_ttl(frames.head(at));
@@ -48,8 +49,11 @@ pub(super) fn prepare(
     if !frames.prepend(at, ipip::overhead(server)) {
         return Err(Reason::NoHeadroom);
     }
-    let (identification, keeps_flag) =
-        (moment.shared.next_identification(), moment.snapshot.sysctls.pmtu_disc);
+    let keeps_flag = moment.snapshot.sysctls.pmtu_disc;
+    let flags = frames.head(at).get(ipip::overhead(server) + HEADER + 6);
+    let is_never_split = keeps_flag && !was_split && flags.is_some_and(|flags| flags & DONT_FRAGMENT != 0);
+    // As the kernel does it: fragments need one. (Tunnels of IPv6 have none.)
+    let identification = if is_never_split { 0 } else { moment.shared.next_identification() };
     if ipip::wrap(frames.head(at), source, server, identification, keeps_flag) {
         Ok(())
     } else {
@@ -58,6 +62,25 @@ pub(super) fn prepare(
 }
 
 impl Core {
+    /// Counts what a client is told meanwhile, of a connection that is not translated: to the kernel's IPVS such an
+    /// error looks like an answer.
+    #[cold]
+    pub(super) fn telling(
+        &mut self,
+        moment: &Moment<'_>,
+        load: &Load,
+        refuse: impl FnOnce(&mut Self) -> Verdict,
+    ) -> Verdict {
+        let before = self.refusals.replies().len();
+        let verdict = refuse(self);
+        if let Some(reply) = self.refusals.replies().get(before).filter(|_| load.forward.is_one_sided()) {
+            // No longer than an Ethernet frame.
+            let length = (reply.frame().len() - HEADER) as u16;
+            moment.shared.servers.count(self.local.id(), load.slot, Direction::Out, length);
+        }
+        verdict
+    }
+
     /// A client's ICMP error about a packet of a connection that is not translated goes to the server as it is.
     pub(super) fn pass_related(
         &mut self,
@@ -86,7 +109,7 @@ impl Core {
         if related.length > room(forward, server, way.out.mtu) {
             return Verdict::Drop(Reason::TooBig);
         }
-        if let Err(reason) = prepare(moment, forward, server, &way, at, frames) {
+        if let Err(reason) = prepare(moment, forward, server, &way, at, false, frames) {
             return Verdict::Drop(reason);
         }
         way.take(frames.head(at))

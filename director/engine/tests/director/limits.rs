@@ -11,13 +11,13 @@ fn a_full_table_drops_new_connections_only() {
     let mut lab = Lab::empty(64, 1);
     lab.serve(tcp_key(VIP), &SERVERS);
     let outcomes: Vec<_> =
-        (1..=100).map(|port| lab.front(&tcp(&format!("192.168.18.10:{port}"), VIP, "S"))).collect();
+        (101..=200).map(|port| lab.front(&tcp(&format!("192.168.18.10:{port}"), VIP, "S"))).collect();
     assert!(outcomes[..64].iter().all(|outcome| served(outcome) != 0));
     assert!(outcomes[64..].iter().all(|outcome| outcome == "drop table_full"), "{outcomes:?}");
     assert_eq!(lab.control.active(), 64);
-    for port in 1..=64_u32 {
-        let client = format!("192.168.18.10:{port}");
-        let expected = 73 - (port - 1) % 3;
+    for number in 0..64_u32 {
+        let client = format!("192.168.18.10:{}", 101 + number);
+        let expected = 73 - number % 3;
         assert_eq!(served(&lab.front(&tcp(&client, VIP, "A"))), expected);
         let server = SERVERS[expected as usize - 71];
         assert_eq!(lab.back(&tcp(server, &client, "SA")), format!("front {VIP} > {client} SA"));
@@ -98,7 +98,11 @@ fn drop_packet_as_recorded() {
         let mut lab = Lab::new();
         lab.sysctl(|sysctls| (sysctls.drop_packet, sysctls.am_droprate) = (3, rate));
         let seen: String = (1..=expected.len())
-            .map(|port| match lab.front(&tcp(&format!("192.168.18.10:{port}"), VIP, "S")).as_str() {
+            .map(|number| {
+                let client = format!("192.168.18.10:{}", 100 + number);
+                lab.front(&tcp(&client, VIP, "S"))
+            })
+            .map(|outcome| match outcome.as_str() {
                 "drop drop_packet" => '0',
                 outcome => {
                     assert_ne!(served(outcome), 0, "{outcome}");

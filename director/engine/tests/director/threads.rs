@@ -72,7 +72,7 @@ fn workers_with_the_same_new_connections_agree() {
     let seen = std::sync::Mutex::new(HashMap::<u16, Vec<[u8; 4]>>::new());
     let now = lab.milliseconds;
     together(&mut lab, |worker| {
-        for port in 1..=ROUNDS {
+        for port in 101..=100 + ROUNDS {
             let (verdict, out) = send(worker, now, FRONT, frame(&format!("192.168.18.10:{port}"), "S"));
             assert_eq!(verdict, Verdict::Send(BACK));
             seen.lock().unwrap().entry(port).or_default().push(server_of(&out));
@@ -110,7 +110,7 @@ fn one_round_over_all_workers() {
     lab.serve(tcp_key(VIP), &SERVERS);
     let now = lab.milliseconds;
     together(&mut lab, |worker| {
-        for port in 1..=EACH {
+        for port in 101..=100 + EACH {
             let client = format!("192.168.18.{}:{port}", 100 + worker.id());
             let (verdict, _) = send(worker, now, FRONT, frame(&client, "S"));
             assert_eq!(verdict, Verdict::Send(BACK));
