@@ -9,12 +9,12 @@ use clap::Args;
 use rustix::thread::{CpuSet, sched_setaffinity};
 use serde::Serialize;
 
-use crate::cpus::{Cpus, Moment};
+use crate::cpus::{Cpus, FORWARDING, Moment};
 use crate::interrupt::Interrupt;
 use crate::machine;
 
 /// How often a measurement is repeated when other processes disturbed it.
-const TRIES: usize = 5;
+pub const TRIES: usize = 5;
 
 /// How many disturbances are shown.
 const SHOWN: usize = 3;
@@ -79,7 +79,7 @@ impl<'a> Judge<'a> {
             let start = Moment::now(self.cpus, &[])?;
             let measured = measure()?;
             let end = Moment::now(self.cpus, &[])?;
-            match start.until(&end).disturbance() {
+            match start.until(&end).disturbance(FORWARDING) {
                 None => return Ok(measured),
                 Some(disturbance) if self.noisy => {
                     self.disturbances.push(disturbance);

@@ -13,8 +13,8 @@ use serde::Serialize;
 const OTHERS: f64 = 0.05;
 /// What the hypervisor may take of one CPU.
 const STOLEN: f64 = 0.02;
-/// How much of the time the forwarding thread must have run.
-const FORWARDING: f64 = 0.98;
+/// How much of the time that is its own the forwarding thread must have run.
+pub const FORWARDING: f64 = 0.98;
 
 /// The two CPUs that all programs of a benchmark run on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -136,15 +136,20 @@ impl Moment {
     pub fn until(&self, end: &Self) -> Window {
         let seconds = end.at.duration_since(self.at).as_secs_f64();
         let ran = end.ours.iter().map(|(thread, time)| {
-            time.saturating_sub(self.ours.get(thread).copied().unwrap_or_default()).as_secs_f64()
+            let before = self.ours.get(thread).copied().unwrap_or_default();
+            (thread.0, time.saturating_sub(before).as_secs_f64())
         });
+        // The thread that forwards is the programs' that were named, where any were.
+        let this = std::process::id();
+        let named = end.ours.keys().any(|(process, _)| *process != this);
         let (mut all_ours, mut busiest) = (0.0, 0.0_f64);
-        for ran in ran {
+        for (process, ran) in ran {
             all_ours += ran;
-            busiest = busiest.max(ran);
+            if !named || process != this {
+                busiest = busiest.max(ran);
+            }
         }
         // A thread that came and went in between is in neither list.
-        let this = std::process::id();
         let listed = |moment: &Self| -> Duration {
             moment.ours.iter().filter(|((process, _), _)| *process == this).map(|(_, time)| *time).sum()
         };
@@ -181,16 +186,17 @@ pub struct Window {
     pub others: f64,
     /// What the hypervisor took.
     pub stolen: f64,
-    /// What the busiest thread of the benchmark had.
+    /// What the busiest thread had: of the programs that the benchmark runs, or of itself where it runs none.
     pub forwarding: f64,
     /// Who used most, anywhere on the machine.
     pub culprits: Vec<(String, f64)>,
 }
 
 impl Window {
-    /// Why what was measured meanwhile cannot be trusted; none if it can.
+    /// Why what was measured meanwhile cannot be trusted, if the forwarding thread must have run for so much of the
+    /// time; none if it can.
     #[must_use]
-    pub fn disturbance(&self) -> Option<String> {
+    pub fn disturbance(&self, forwarding: f64) -> Option<String> {
         let percent = |share: f64| format!("{:.0} %", share * 100.0);
         let mut reasons = Vec::new();
         if self.others > OTHERS {
@@ -205,7 +211,7 @@ impl Window {
         if self.stolen > STOLEN {
             reasons.push(format!("the hypervisor took {} of a CPU", percent(self.stolen)));
         }
-        if self.forwarding < FORWARDING {
+        if self.forwarding < forwarding {
             reasons.push(format!("the forwarding thread ran for {} of the time", percent(self.forwarding)));
         }
         (!reasons.is_empty()).then(|| reasons.join("; "))
@@ -288,11 +294,14 @@ mod tests {
         let start = Instant::now();
         let end = start + Duration::from_secs(2);
         let quiet = moment(start, 0, 0, 0).until(&moment(end, 2010, 1990, 10));
-        assert_eq!(quiet.disturbance(), None);
+        assert_eq!(quiet.disturbance(FORWARDING), None);
         let shared = moment(start, 0, 0, 0).until(&moment(end, 3000, 2000, 1000));
-        assert_eq!(shared.disturbance().unwrap(), "other processes used 50 % of a CPU, foremost cc (7) 50 %");
+        assert_eq!(
+            shared.disturbance(FORWARDING).unwrap(),
+            "other processes used 50 % of a CPU, foremost cc (7) 50 %"
+        );
         let slow = moment(start, 0, 0, 0).until(&moment(end, 1000, 1000, 0));
-        assert_eq!(slow.disturbance().unwrap(), "the forwarding thread ran for 50 % of the time");
+        assert_eq!(slow.disturbance(FORWARDING).unwrap(), "the forwarding thread ran for 50 % of the time");
     }
 
     #[test]
@@ -300,9 +309,9 @@ mod tests {
         let start = Instant::now();
         let (before, mut after) =
             (moment(start, 0, 0, 0), moment(start + Duration::from_secs(2), 3990, 1990, 0));
-        assert!(before.until(&after).disturbance().is_some());
+        assert!(before.until(&after).disturbance(FORWARDING).is_some());
         after.own = Duration::from_millis(2000);
-        assert_eq!(before.until(&after).disturbance(), None);
+        assert_eq!(before.until(&after).disturbance(FORWARDING), None);
     }
 
     #[test]

@@ -9,7 +9,6 @@ use director_api::Status;
 
 use crate::cpus::Cpus;
 use crate::interrupt::Interrupt;
-use crate::memory::Memory;
 use crate::network::{self, GATEWAY, PORT_ADDRESSES, SERVER_PORT, SERVICE};
 use crate::program::Program;
 
@@ -31,16 +30,18 @@ pub struct Setup<'a> {
     pub capacity: u32,
     /// The device that frames come from and go to.
     pub device: &'a str,
-    /// The device by which connections are opened.
-    pub opener: &'a str,
+    /// The device by which connections are opened, where it is not the same.
+    pub opener: Option<&'a str>,
     /// Where its sockets and EAL's files go.
     pub directory: &'a Path,
+    /// EAL's arguments, besides the CPUs.
+    pub eal: &'a [String],
 }
 
 /// The configuration file. The service is not in it: [`Director::add_service`].
 #[must_use]
-pub fn configuration(setup: &Setup<'_>, eal: &[String]) -> String {
-    let Setup { cpus, mbufs, descriptors, capacity, device, opener, directory } = setup;
+pub fn configuration(setup: &Setup<'_>) -> String {
+    let Setup { cpus, mbufs, descriptors, capacity, device, opener, directory, eal } = setup;
     let (control, worker) = (cpus.control, cpus.worker);
     let addresses = PORT_ADDRESSES.map(|address| format!("\"{address}/24\"")).join(", ");
     let sockets = sockets(directory);
@@ -61,12 +62,6 @@ addresses = [{addresses}]
 twin = false
 descriptors = {descriptors}
 
-# Connections are opened through this one, before anything is measured.
-[[port]]
-name = \"opener\"
-device = {opener:?}
-twin = false
-
 [connections]
 capacity = {capacity}
 
@@ -79,6 +74,10 @@ gateway = \"{}\"
 ",
         GATEWAY.0
     );
+    if let Some(opener) = opener {
+        text += "\n# Connections are opened through this one, before anything is measured.";
+        text += &format!("\n[[port]]\nname = \"opener\"\ndevice = {opener:?}\ntwin = false\n");
+    }
     for (address, mac) in [GATEWAY].into_iter().chain(network::servers()) {
         let mac = network::mac_text(mac);
         text += &format!("\n[[neighbor]]\naddress = \"{address}\"\nmac = \"{mac}\"\n");
@@ -102,9 +101,9 @@ impl Director {
     ///
     /// # Errors
     /// It does not start.
-    pub fn start(interrupt: &Interrupt, binaries: &Path, setup: &Setup<'_>, memory: &Memory) -> Result<Self> {
+    pub fn start(interrupt: &Interrupt, binaries: &Path, setup: &Setup<'_>) -> Result<Self> {
         let file = setup.directory.join("director.toml");
-        std::fs::write(&file, configuration(setup, &memory.eal_arguments()))
+        std::fs::write(&file, configuration(setup))
             .with_context(|| format!("cannot write {}", file.display()))?;
         let mut command = Command::new(binaries.join("director"));
         command.arg("--config").arg(&file).env("RUNTIME_DIRECTORY", setup.directory);
@@ -212,10 +211,11 @@ mod tests {
             descriptors: 1024,
             capacity: 1_000_000,
             device: "net_pcap0,rx_pcap=/tmp/x/frames.pcap,infinite_rx=1",
-            opener: &testpmd::opener_device(Path::new("/tmp/x/opener")),
+            opener: Some(&testpmd::opener_device(Path::new("/tmp/x/opener"))),
             directory: Path::new("/tmp/x"),
+            eal: &["--no-huge", "-m", "200"].map(str::to_owned),
         };
-        let text = configuration(&setup, &["--no-huge".to_owned(), "-m".to_owned(), "200".to_owned()]);
+        let text = configuration(&setup);
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("director.toml");
         std::fs::write(&file, text).unwrap();

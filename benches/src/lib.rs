@@ -14,6 +14,7 @@
 pub mod common;
 pub mod connect;
 pub mod contenders;
+pub mod contest;
 pub mod cpus;
 pub mod curve;
 pub mod director;
@@ -27,6 +28,7 @@ pub mod instructions;
 pub mod interrupt;
 pub mod latency;
 pub mod machine;
+pub mod memif;
 pub mod memory;
 pub mod network;
 pub mod pcap;

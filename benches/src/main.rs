@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use director_benches::interrupt::Interrupt;
 use director_benches::{
-    connect, curve, footprint, forward, hot, instructions, latency, report, scaling, table,
+    connect, curve, footprint, forward, hot, instructions, latency, memif, report, scaling, table,
 };
 
 /// Measures the director beside its rivals: on the same frames and the same CPUs, in turn.
@@ -33,6 +33,8 @@ enum Benchmark {
     Count(instructions::Count),
     /// Time through the worker, at loads below and above its own maximum
     Latency(latency::Options),
+    /// As forward, between two processes over net_memif, each frame that comes back checked
+    Memif(memif::Options),
     /// What a connection takes in memory, all in
     Memory(footprint::Options),
     /// Writes docs/performance.md and its plots, of the results of the others
@@ -53,6 +55,7 @@ fn main() -> ExitCode {
         Benchmark::Instructions(options) => instructions::run(&options, &interrupt),
         Benchmark::Count(count) => instructions::count(&count).map(|times| times.to_string()),
         Benchmark::Latency(options) => latency::run(&options, &interrupt),
+        Benchmark::Memif(options) => memif::run(&options, &interrupt).map(|report| report.to_string()),
         Benchmark::Memory(options) => footprint::run(&options, &interrupt),
         Benchmark::Report(options) => report::run(&options, &interrupt),
         Benchmark::Scaling(options) => scaling::run(&options, &interrupt),

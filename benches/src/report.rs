@@ -37,9 +37,11 @@ pub struct Options {
 }
 
 /// Everything that --run runs: the file's name, the arguments, and what --quick adds to these.
-const ALL: [(&str, &str, &str); 12] = [
+const ALL: [(&str, &str, &str); 14] = [
     ("forward-4096", "forward --flows 4096", "--pairs 1 --seconds 1"),
     ("forward-1000000", "forward --flows 1000000", "--pairs 1 --seconds 1"),
+    ("memif-4096", "memif --flows 4096", "--pairs 1 --seconds 1"),
+    ("memif-1000000", "memif --flows 1000000", "--pairs 1 --seconds 1"),
     ("hot-4096", "hot --flows 4096", "--pairs 1 --seconds 1"),
     ("hot-1000000", "hot --flows 1000000", "--pairs 1 --seconds 1"),
     ("connect", "connect", "--entries 1000000 --rounds 1 --seconds 5"),
@@ -175,8 +177,9 @@ fn grouped(value: &Value) -> String {
 type Section = fn(&Value, &Path, &mut String) -> Result<()>;
 
 /// In this order.
-const SECTIONS: [(&str, &str, Section); 9] = [
+const SECTIONS: [(&str, &str, Section); 10] = [
     ("forward", "Established connections: the director and testpmd on the same device", forward),
+    ("memif", "Between two processes, each frame checked", memif),
     ("hot", "The director's own work on a packet", hot),
     ("connect", "New and whole connections", connect),
     ("table", "The connection table beside others", table),
@@ -250,15 +253,32 @@ fn machine(found: &[Value], page: &mut String) -> Result<()> {
 }
 
 fn forward(value: &Value, plots: &Path, page: &mut String) -> Result<()> {
+    rates(value, plots, page, "`net_pcap`", "M packets/s")
+}
+
+fn memif(value: &Value, plots: &Path, page: &mut String) -> Result<()> {
+    rates(value, plots, page, "`net_memif`", "M packets a second of CPU time")?;
+    writeln!(page, "\n| | came back | wrong | lost | the generator waited, % |\n|---|---|---|---|---|")?;
+    for (name, did) in value["generator"].as_object().into_iter().flatten() {
+        let waited = spread(&did["waited"])?.map(|part| part * 100.0).text(0);
+        let [returned, wrong, lost] = ["returned", "wrong", "lost"].map(|key| grouped(&did[key]));
+        writeln!(page, "| {name} | {returned} | {wrong} | {lost} | {waited} |")?;
+    }
+    Ok(())
+}
+
+/// The director and its rivals on one device.
+fn rates(value: &Value, plots: &Path, page: &mut String, device: &str, unit: &str) -> Result<()> {
     let flows = &value["flows"];
-    let name = format!("forward-{flows}.svg");
+    let bench = text(&value["bench"]);
+    let name = format!("{bench}-{flows}.svg");
     writeln!(
         page,
-        "{} connections, one worker, frames of {} bytes, `net_pcap`:\n",
+        "{} connections, one worker, frames of {} bytes, {device}:\n",
         grouped(flows),
         value["frame_bytes"]
     )?;
-    writeln!(page, "| | M packets/s | director to it |\n|---|---|---|")?;
+    writeln!(page, "| | {unit} | director to it |\n|---|---|---|")?;
     writeln!(page, "| **director** | {} | |", millions(&value["director"])?)?;
     let mut bars = vec![("director".to_owned(), spread(&value["director"])?)];
     for (rival, rate) in value["rivals"].as_object().into_iter().flatten() {
@@ -267,8 +287,8 @@ fn forward(value: &Value, plots: &Path, page: &mut String) -> Result<()> {
         bars.push((rival.clone(), spread(rate)?));
     }
     let bars: Vec<_> = bars.into_iter().map(|(name, rate)| (name, rate.map(|rate| rate / 1e6))).collect();
-    let title = format!("One worker, {} established connections", grouped(flows));
-    plot::bars(&plots.join(&name), &title, "M packets/s", &bars)?;
+    let title = format!("One worker, {} established connections, {bench}", grouped(flows));
+    plot::bars(&plots.join(&name), &title, unit, &bars)?;
     writeln!(page, "\n![{title}](performance/{name})")?;
     Ok(())
 }
@@ -572,6 +592,14 @@ mod tests {
                 "ratio": { "5tswap": spread_of(0.75) }, "builds": { "director": "rustc", "testpmd": "22.11" },
             }),
         );
+        write(
+            "e.json",
+            json!({
+                "bench": "memif", "flows": 1_000_000, "frame_bytes": 60, "director": spread_of(9e6),
+                "rivals": { "5tswap": spread_of(12e6) }, "ratio": { "5tswap": spread_of(0.75) },
+                "generator": { "director": { "returned": 27_000_000, "wrong": 0, "lost": 1, "waited": spread_of(0.2) } },
+            }),
+        );
         let figures = |cycles: f64| json!({ "cycles": spread_of(cycles), "nanoseconds": spread_of(cycles) });
         write(
             "b.json",
@@ -611,13 +639,14 @@ mod tests {
             "**Noisy",
             "**A quick run",
             "| testpmd 5tswap | 40.00",
+            "| director | 27,000,000 | 0 | 1 | 20 (10 to 40) |",
             "| 1,000 |",
             "2.50 times",
             "| 64 | 22.00",
         ] {
             assert!(page.contains(part), "no {part} in {page}");
         }
-        for plot in ["forward-4096", "curve", "latency-4096", "scaling"] {
+        for plot in ["forward-4096", "memif-1000000", "curve", "latency-4096", "scaling"] {
             assert!(options.docs.join("performance").join(plot).with_extension("svg").exists(), "{plot}");
             assert!(page.contains(&format!("(performance/{plot}.svg)")), "{plot}");
         }

@@ -27,6 +27,12 @@ const IP: usize = 14;
 const TCP: usize = IP + 20;
 const DATA: usize = TCP + 20;
 
+/// The TTL that segments are sent with.
+pub const TTL: u8 = 64;
+
+/// Where the sequence number stands.
+pub const SEQUENCE: std::ops::Range<usize> = TCP + 4..TCP + 8;
+
 /// Where the client's address and port stand: as the source of its own frames, as the destination of those
 /// to it.
 const SOURCE: (usize, usize) = (IP + 12, TCP);
@@ -68,6 +74,20 @@ impl Template {
         Self::new(segment, mac, DESTINATION, (SOURCE, SocketAddrV4::new(address, SERVER_PORT)))
     }
 
+    /// What comes of a client's segment that is sent on to a real server.
+    #[must_use]
+    pub fn to_server(segment: Segment, server: usize) -> Self {
+        let (address, mac) = servers()[server];
+        let ends = (DESTINATION, SocketAddrV4::new(address, SERVER_PORT));
+        Self::new(segment, GATEWAY.1, SOURCE, ends).forwarded(PORT_MAC, mac, TTL - 1)
+    }
+
+    /// What comes of a real server's segment that is sent on to the client.
+    #[must_use]
+    pub fn from_service(segment: Segment) -> Self {
+        Self::new(segment, PORT_MAC, DESTINATION, (SOURCE, SERVICE)).forwarded(PORT_MAC, GATEWAY.1, TTL - 1)
+    }
+
     fn new(
         segment: Segment,
         from: Mac,
@@ -83,7 +103,7 @@ impl Template {
         frame[IP] = 0x45;
         frame[IP + 2..IP + 4].copy_from_slice(&((DATA + data - IP) as u16).to_be_bytes());
         frame[IP + 6] = 0x40;
-        frame[IP + 8] = 64;
+        frame[IP + 8] = TTL;
         frame[IP + 9] = 6;
         frame[place.0..place.0 + 4].copy_from_slice(&other.ip().octets());
         frame[place.1..place.1 + 2].copy_from_slice(&other.port().to_be_bytes());
@@ -99,9 +119,33 @@ impl Template {
         Self { slot, client, ip: sum(&frame[IP..TCP]), tcp: pseudo + sum(&frame[TCP..DATA + data]) }
     }
 
+    /// The same segment between other MAC addresses, with another TTL.
+    #[must_use]
+    pub fn forwarded(mut self, from: Mac, to: Mac, ttl: u8) -> Self {
+        let frame = &mut self.slot.0;
+        frame[0..6].copy_from_slice(&to);
+        frame[6..12].copy_from_slice(&from);
+        frame[IP + 8] = ttl;
+        self.ip = sum(&frame[IP..TCP]);
+        self
+    }
+
     /// Makes the frame of a client, of which `address` and `port` are given in host byte order.
     #[inline]
     pub fn write(&self, into: &mut Slot, address: u32, port: u16) {
+        self.fill(into, address, port, 0);
+    }
+
+    /// As [`Self::write`], with `number` as the sequence number, which the template must have as 0.
+    #[inline]
+    pub fn write_numbered(&self, into: &mut Slot, address: u32, port: u16, number: u32) {
+        self.fill(into, address, port, (number >> 16) + (number & 0xffff));
+        into.0[SEQUENCE].copy_from_slice(&number.to_be_bytes());
+    }
+
+    /// The frame of a client; `more` is what TCP's checksum covers besides.
+    #[inline(always)]
+    fn fill(&self, into: &mut Slot, address: u32, port: u16, more: u32) {
         *into = self.slot;
         let frame = &mut into.0;
         let (at_address, at_port) = self.client;
@@ -110,7 +154,7 @@ impl Template {
         frame[at_port & 63..][..2].copy_from_slice(&port.to_be_bytes());
         let halves = (address >> 16) + (address & 0xffff);
         frame[IP + 10..IP + 12].copy_from_slice(&checksum(self.ip + halves).to_be_bytes());
-        let tcp = checksum(self.tcp + halves + u32::from(port));
+        let tcp = checksum(self.tcp + halves + u32::from(port) + more);
         frame[TCP + 16..TCP + 18].copy_from_slice(&tcp.to_be_bytes());
     }
 }

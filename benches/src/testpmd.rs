@@ -8,7 +8,6 @@ use anyhow::Result;
 
 use crate::cpus::Cpus;
 use crate::interrupt::Interrupt;
-use crate::memory::Memory;
 use crate::network::{self, OPENER_MAC};
 use crate::program::Program;
 
@@ -53,22 +52,15 @@ impl Testpmd {
     pub fn forward(
         interrupt: &Interrupt,
         setup: &Setup<'_>,
-        memory: &Memory,
+        eal: &[String],
         device: &str,
         mode: &str,
     ) -> Result<Self> {
         let lcores = format!("0@{},1@{}", setup.cpus.control, setup.cpus.worker);
         let arguments = [format!("--forward-mode={mode}"), "--port-topology=loop".to_owned()];
         let name = format!("dpdk-testpmd in mode {mode}");
-        let mut testpmd = Self::start(
-            interrupt,
-            &name,
-            setup,
-            &lcores,
-            &memory.eal_arguments(),
-            &[device.to_owned()],
-            &arguments,
-        )?;
+        let mut testpmd =
+            Self::start(interrupt, &name, setup, &lcores, eal, &[device.to_owned()], &arguments)?;
         testpmd.program.tell("start")?;
         Ok(testpmd)
     }

@@ -94,8 +94,24 @@ fn run(config: &Config) -> Result<()> {
     let eal = Eal::start(eal_arguments(config)).context("DPDK does not start")?;
     let result = forward(config, &eal, &runtime, &mut sockets);
     drop(guard);
-    let stopped = eal.stop().context("DPDK does not stop");
+    let stopped = match eal.stop() {
+        Err(left) if keeps_buffers(config) => {
+            tracing::warn!("{left}; the driver of a zero-copy net_memif does not give its rings' back");
+            Ok(())
+        }
+        stopped => stopped.context("DPDK does not stop"),
+    };
     result.and(stopped)
+}
+
+/// Whether a driver is known to keep packet buffers when its port is closed: that of net_memif those of its rings,
+/// where it makes no copies.
+fn keeps_buffers(config: &Config) -> bool {
+    let devices = config.ports.iter().map(|port| &port.device);
+    devices.filter(|device| device.driver() == Some("net_memif")).any(|device| {
+        // As the driver reads it.
+        device.argument("zero-copy").is_some_and(|value| value.contains("yes"))
+    })
 }
 
 /// What net_tap says at each start where the kernel lacks the multiq qdisc and the flower classifier: a

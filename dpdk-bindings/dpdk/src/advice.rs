@@ -66,6 +66,9 @@ pub(crate) fn attach(devargs: &str, refusal: &Refusal) -> Option<String> {
              drivers are plugins, `ls $(pkg-config --variable=driverdir libdpdk)` shows which there are"
         ));
     }
+    if refusal.mentions("multi-file segments") {
+        return Some("zero-copy wants EAL's memory in one file: give EAL --single-file-segments".to_owned());
+    }
     let is_tap = name.starts_with("net_tap");
     let makes_its_own = is_tap || name.starts_with("net_vhost");
     if let Some(interface) = argument("iface").filter(|name| !makes_its_own && !interface_exists(name)) {
@@ -188,6 +191,9 @@ mod tests {
         let missing =
             attach("eth0", &refusal(14, "EAL: failed to parse device \"eth0\"")).unwrap_or_default();
         assert!(missing.contains("no driver takes a device named eth0"), "{missing}");
+        let segments = "memif_set_zc(): Zero-copy doesn't support multi-file segments.";
+        let missing = attach("net_memif0,zero-copy=yes", &refusal(95, segments)).unwrap_or_default();
+        assert!(missing.contains("--single-file-segments"), "{missing}");
         let missing = attach("ffff:ff:1f.7", &refusal(19, "")).unwrap_or_default();
         assert!(missing.contains("ffff:ff:1f.7") && missing.contains("dpdk-devbind.py"), "{missing}");
     }

@@ -5,12 +5,29 @@ use std::fmt;
 
 use anyhow::{Context, Result};
 use serde::Serialize;
+use serde_json::{Map, Value};
 
-use super::{Options, Sample, Seen};
+use super::{Contest, Sample, Samples, Seen};
 use crate::cpus::Cpus;
 use crate::frame;
 use crate::machine;
 use crate::spread::Spread;
+
+/// What was measured.
+pub struct Subject {
+    /// The benchmark's name.
+    pub bench: &'static str,
+    /// Which frames there were.
+    pub frames: String,
+    /// What a measurement came to.
+    pub figure: fn(&Sample) -> f64,
+    /// What that is, in millions.
+    pub unit: &'static str,
+    /// What is to be said under the figures.
+    pub notes: Vec<String>,
+    /// What JSON has besides.
+    pub more: Map<String, Value>,
+}
 
 /// The outcome. It displays as it was asked for: as text or as JSON.
 #[derive(Debug, Serialize)]
@@ -36,9 +53,17 @@ pub struct Report {
     cpu: String,
     cpu_flags: String,
     kernel: String,
-    cpus: Used,
+    cpus: Cpus,
     memory: String,
     builds: Builds,
+    #[serde(flatten)]
+    more: Map<String, Value>,
+    #[serde(skip)]
+    frames: String,
+    #[serde(skip)]
+    unit: &'static str,
+    #[serde(skip)]
+    notes: Vec<String>,
     #[serde(skip)]
     json: bool,
 }
@@ -52,13 +77,6 @@ struct Connections {
     page_size: u64,
 }
 
-/// The CPUs' numbers.
-#[derive(Debug, Serialize)]
-struct Used {
-    control: u32,
-    worker: u32,
-}
-
 /// How what was measured was compiled.
 #[derive(Debug, Serialize)]
 struct Builds {
@@ -67,36 +85,37 @@ struct Builds {
 }
 
 impl Report {
-    pub(super) fn new(
-        options: &Options,
-        cpus: Cpus,
+    /// The report of these measurements, and of what the director said of itself.
+    ///
+    /// # Errors
+    /// Nothing was measured.
+    pub fn new(
+        subject: Subject,
+        contest: &Contest<'_>,
         memory: String,
-        director: &[Sample],
-        rivals: &[Vec<Sample>],
+        samples: &Samples,
         seen: Seen,
     ) -> Result<Self> {
-        let rates = |samples: &[Sample]| samples.iter().map(|sample| sample.rate).collect::<Vec<_>>();
+        let Subject { bench, frames, figure, unit, notes, more } = subject;
+        let rates = |samples: &[Sample]| samples.iter().map(figure).collect::<Vec<_>>();
         let whole = |spread: Spread| spread.map(f64::round);
-        let fine = |spread: Spread| spread.map(|ratio| (ratio * 1e4).round() / 1e4);
-        let own = rates(director);
+        let own = rates(&samples.director);
         let nothing = "nothing was measured";
         let mut of_rivals = BTreeMap::new();
         let mut ratio = BTreeMap::new();
-        for (name, samples) in options.rivals.iter().zip(rivals) {
+        for (name, samples) in &samples.rivals {
             let rates = rates(samples);
             of_rivals.insert(name.clone(), whole(Spread::of(rates.iter().copied()).context(nothing)?));
-            ratio.insert(name.clone(), fine(Spread::of_ratios(&own, &rates).context(nothing)?));
+            ratio.insert(name.clone(), Spread::of_ratios(&own, &rates).context(nothing)?.rounded(4));
         }
-        let disturbances: Vec<_> = director
-            .iter()
-            .chain(rivals.iter().flatten())
-            .filter_map(|sample| sample.disturbance.clone())
-            .collect();
+        let of_rival = samples.rivals.iter().flat_map(|(_, samples)| samples);
+        let disturbances: Vec<_> =
+            samples.director.iter().chain(of_rival).filter_map(|sample| sample.disturbance.clone()).collect();
         Ok(Self {
-            bench: "forward",
-            flows: options.flows,
-            pairs: options.pairs,
-            seconds: options.seconds,
+            bench,
+            flows: contest.options.flows,
+            pairs: contest.options.pairs,
+            seconds: contest.options.seconds,
             frame_bytes: frame::LENGTH,
             director: whole(Spread::of(own).context(nothing)?),
             rivals: of_rivals,
@@ -113,15 +132,19 @@ impl Report {
             cpu: machine::cpu(),
             cpu_flags: machine::cpu_flags(),
             kernel: machine::kernel(),
-            cpus: Used { control: cpus.control, worker: cpus.worker },
+            cpus: contest.cpus,
             memory,
             builds: Builds { director: machine::director_build(), testpmd: machine::testpmd_build() },
-            json: options.json,
+            more,
+            frames,
+            unit,
+            notes,
+            json: contest.options.common.json,
         })
     }
 
     fn text(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { flows, pairs, seconds, cpu, memory, .. } = self;
+        let Self { bench, flows, frames, pairs, seconds, cpu, memory, unit, .. } = self;
         if self.noisy {
             writeln!(f, "NOISY: other processes used the CPUs meanwhile; these figures are worth little")?;
             for disturbance in &self.disturbances {
@@ -131,7 +154,7 @@ impl Report {
         }
         writeln!(
             f,
-            "forward: {flows} established connections, met in random order; TCP ACKs of {} bytes ({} with FCS)",
+            "{bench}: {flows} established connections, met in random order; {frames} of {} bytes ({} with FCS)",
             self.frame_bytes,
             self.frame_bytes + 4,
         )?;
@@ -141,7 +164,7 @@ impl Report {
             self.cpus.worker
         )?;
         writeln!(f, "{cpu}; {memory}\n")?;
-        writeln!(f, "{:<12}{:>10}{:>10}{:>10}   M packets/s", "", "median", "min", "max")?;
+        writeln!(f, "{:<12}{:>10}{:>10}{:>10}   {unit}", "", "median", "min", "max")?;
         let millions = |spread: &Spread| spread.map(|rate| rate / 1e6);
         row(f, "director", millions(&self.director), 2)?;
         for (name, spread) in &self.rivals {
@@ -150,6 +173,12 @@ impl Report {
         writeln!(f, "\n{:<12}{:>10}{:>10}{:>10}", "director to", "median", "min", "max")?;
         for (name, spread) in &self.ratio {
             row(f, name, *spread, 3)?;
+        }
+        if !self.notes.is_empty() {
+            writeln!(f)?;
+        }
+        for note in &self.notes {
+            writeln!(f, "{note}")?;
         }
         let Connections { active, capacity, bytes_per_connection, page_size } = &self.connections;
         writeln!(
@@ -186,10 +215,14 @@ impl fmt::Display for Report {
 
 #[cfg(test)]
 mod tests {
+    use std::path::PathBuf;
+
     use clap::Parser;
     use serde_json::json;
 
     use super::*;
+    use crate::contest::Options;
+    use crate::interrupt::Interrupt;
 
     #[derive(Parser)]
     struct Line {
@@ -198,14 +231,31 @@ mod tests {
     }
 
     fn report(arguments: &[&str], disturbance: Option<&str>) -> Report {
-        let line = Line::parse_from([&["bench"], arguments].concat());
+        let options = Line::parse_from([&["bench"], arguments].concat()).options;
+        let interrupt = Interrupt::default();
+        let contest = Contest {
+            options: &options,
+            interrupt: &interrupt,
+            cpus: Cpus { control: 0, worker: 1 },
+            binaries: PathBuf::new(),
+            capacity: 1_000_000,
+        };
         let sample = |rate: f64| Sample { rate, share: 1.0, disturbance: None };
         let mut director = vec![sample(30e6), sample(20e6), sample(25e6)];
         director[1].disturbance = disturbance.map(str::to_owned);
-        let rivals = [[40e6, 40e6, 50e6], [60e6; 3], [20e6; 3]].map(|rates| rates.map(sample).to_vec());
+        let rivals = [("5tswap", [40e6, 40e6, 50e6]), ("macswap", [60e6; 3]), ("csum", [20e6; 3])];
+        let rivals = rivals.map(|(name, rates)| (name.to_owned(), rates.map(sample).to_vec())).to_vec();
+        let subject = Subject {
+            bench: "forward",
+            frames: "TCP ACKs".to_owned(),
+            figure: |sample| sample.rate,
+            unit: "M packets/s",
+            notes: vec!["A note.".to_owned()],
+            more: Map::from_iter([("brake".to_owned(), json!(60))]),
+        };
         let seen = Seen { active: 4096, capacity: 1_000_000, ..Seen::default() };
-        let cpus = Cpus { control: 0, worker: 1 };
-        Report::new(&line.options, cpus, "base pages".to_owned(), &director, &rivals, seen).unwrap()
+        let samples = Samples { director, rivals };
+        Report::new(subject, &contest, "base pages".to_owned(), &samples, seen).unwrap()
     }
 
     #[test]
@@ -220,14 +270,14 @@ mod tests {
         assert_eq!(value["rivals"]["csum"], spread(20e6, 20e6, 20e6));
         assert_eq!(value["ratio"]["5tswap"], spread(0.5, 0.5, 0.75));
         assert_eq!(value["ratio"]["macswap"], spread(0.4167, 0.3333, 0.5));
-        assert_eq!(value["noisy"], json!(false));
+        assert_eq!((&value["noisy"], &value["brake"]), (&json!(false), &json!(60)));
     }
 
     #[test]
     fn text_shows_everybody_and_marks_noise() {
         let quiet = report(&[], None).to_string();
         assert!(quiet.starts_with("forward: 4096 established connections"), "{quiet}");
-        for name in ["director", "5tswap", "macswap", "csum"] {
+        for name in ["director", "5tswap", "macswap", "csum", "A note."] {
             assert!(quiet.lines().any(|line| line.starts_with(name)), "{quiet}");
         }
         let noisy = report(&["--noisy"], Some("other processes used 50 % of a CPU")).to_string();
