@@ -20,7 +20,8 @@ use crate::switch;
 /// The descriptor, or -1. Acquire and Release: who takes it comes after who put it there.
 static KEPT: AtomicI32 = AtomicI32::new(-1);
 
-/// Its descriptor is at least this, so that the program's own are numbered as they would be without this library.
+/// Its descriptor is at least this where the process may have so many, so that the program's own are numbered as they
+/// would be without this library.
 const LOWEST: c_int = 100;
 
 /// The longest answer: a refusal, which has the request in it.
@@ -103,12 +104,12 @@ fn connect() -> Result<c_int, c_int> {
     let fd = Socket::Ipvs.connect(switch::name_link)?;
     // SAFETY: no pointers; the descriptor is ours.
     let moved = unsafe { libc::fcntl(fd, libc::F_DUPFD_CLOEXEC, LOWEST) };
-    let errno = real::errno();
-    close(fd);
+    limit_reads(fd);
     if moved < 0 {
-        return Err(errno);
+        // So few descriptors may this process have.
+        return Ok(fd);
     }
-    limit_reads(moved);
+    close(fd);
     Ok(moved)
 }
 
