@@ -182,8 +182,8 @@ fn child_shares_a_connection() {
     }
 
     // Somebody else's descriptor has the number.
-    // SAFETY: no pointers; `null` and the library's are closed here, nobody else's.
     let null = File::open("/dev/null").unwrap();
+    // SAFETY: no pointers; the number is the library's, which is about to notice.
     assert_eq!(unsafe { libc::dup2(null.as_raw_fd(), KEPT) }, KEPT);
     let fd = netlink_socket();
     exchange_acknowledged(&fd, &acknowledged(get_family("IPVS"), 1));
