@@ -107,6 +107,10 @@ impl Core {
                 self.advance(moment, lane, entry);
                 (entry, Way::of(moment, entry, Direction::In))
             }
+            // What may be FTP's data need not be: without a server it is the kernel's.
+            Err(Reason::NoServer) if service.key.address.port() == FTP && destination.port() != FTP => {
+                return Verdict::Kernel;
+            }
             Err(reason) => return self.refuse(moment, lane, reason, frames),
         };
         self.forward(moment, lane, entry, way, frames)
