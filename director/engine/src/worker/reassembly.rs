@@ -3,7 +3,7 @@
 use director_packet::ethernet::HEADER;
 use director_packet::fragment::Fragment;
 use director_packet::ipv6::DESTINATION_OPTIONS;
-use director_packet::{Endpoint, SCTP, TCP, UDP, parse};
+use director_packet::{Address, Endpoint, SCTP, TCP, UDP, parse};
 
 use super::{BURST, Core, Frames, Lane, Moment, Verdict, Worker};
 use crate::fragments::{Added, Arrival, Ticket, Whole};
@@ -112,7 +112,7 @@ impl Core {
         } else {
             moment.shared.servers.may_have(source)
         };
-        if snapshot.is_off(false) || !is_ours {
+        if snapshot.is_off(matches!(destination, Address::V6(_))) || !is_ours {
             return Verdict::Kernel;
         }
         let Reassembly { complete, count, .. } = &mut self.reassembly;

@@ -185,7 +185,9 @@ fn ftp_s_control_connection_and_fragments_do() {
     add(&mut lab, tcp_key(FTP), RR, "192.168.2.71:21", Forward::Masquerading);
     add(&mut lab, key(Protocol::Udp, VIP), RR, SERVERS[0], Forward::Masquerading);
     begin(&mut lab, FRONT, vec![frame(FRONT, &tcp(&client(0), FTP, "S"))]);
-    begin(&mut lab, FRONT, vec![frame(FRONT, &tcp(&client(0), FTP, "A"))]);
+    go_on(&mut lab, "no payload yet", BACK, vec![frame(BACK, &tcp("192.168.2.71:21", &client(0), "SA"))]);
+    go_on(&mut lab, "no payload yet", FRONT, vec![frame(FRONT, &tcp(&client(0), FTP, "A"))]);
+    begin(&mut lab, BACK, vec![frame(BACK, &tcp("192.168.2.71:21", &client(0), "PA").payload(b"220 \r\n"))]);
     let part = udp(&client(0), VIP).fragmentable().ip(|header| header.more_fragments = true);
     let before = lab.locks;
     lab.front(&part);
