@@ -36,12 +36,14 @@ pub struct Setup<'a> {
     pub directory: &'a Path,
     /// EAL's arguments, besides the CPUs.
     pub eal: &'a [String],
+    /// Its services, as in the file; none where [`Director::add_service`] adds one.
+    pub services: &'a str,
 }
 
-/// The configuration file. The service is not in it: [`Director::add_service`].
+/// The configuration file.
 #[must_use]
 pub fn configuration(setup: &Setup<'_>) -> String {
-    let Setup { cpus, mbufs, descriptors, capacity, device, opener, directory, eal } = setup;
+    let Setup { cpus, mbufs, descriptors, capacity, device, opener, directory, eal, services } = setup;
     let (control, worker) = (cpus.control, cpus.worker);
     let addresses = PORT_ADDRESSES.map(|address| format!("\"{address}/24\"")).join(", ");
     let sockets = sockets(directory);
@@ -82,7 +84,7 @@ gateway = \"{}\"
         let mac = network::mac_text(mac);
         text += &format!("\n[[neighbor]]\naddress = \"{address}\"\nmac = \"{mac}\"\n");
     }
-    text
+    text + services
 }
 
 fn sockets(directory: &Path) -> PathBuf {
@@ -128,6 +130,12 @@ impl Director {
     #[must_use]
     pub fn id(&self) -> u32 {
         self.program.id()
+    }
+
+    /// Where its sockets are.
+    #[must_use]
+    pub fn sockets(&self) -> &Path {
+        &self.sockets
     }
 
     /// What `directorctl status --json` says, and when it was asked.
@@ -214,6 +222,7 @@ mod tests {
             opener: Some(&testpmd::opener_device(Path::new("/tmp/x/opener"))),
             directory: Path::new("/tmp/x"),
             eal: &["--no-huge", "-m", "200"].map(str::to_owned),
+            services: "",
         };
         let text = configuration(&setup);
         let directory = tempfile::tempdir().unwrap();

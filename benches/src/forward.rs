@@ -143,6 +143,7 @@ impl Bench<'_> {
             opener: Some(&testpmd::opener_device(&socket)),
             directory: self.directory.path(),
             eal: &self.memory.eal_arguments(),
+            services: "",
         };
         let director = Director::start(self.contest.interrupt, &self.contest.binaries, &setup)?;
         let opener = self.open_connections(&director, &socket)?;

@@ -27,6 +27,7 @@ pub mod hot;
 pub mod instructions;
 pub mod interrupt;
 pub mod latency;
+pub mod listing;
 pub mod machine;
 pub mod memif;
 pub mod memory;

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use director_benches::interrupt::Interrupt;
 use director_benches::{
-    connect, curve, footprint, forward, hot, instructions, latency, memif, report, scaling, table,
+    connect, curve, footprint, forward, hot, instructions, latency, listing, memif, report, scaling, table,
 };
 
 /// Measures the director beside its rivals: on the same frames and the same CPUs, in turn.
@@ -35,6 +35,8 @@ enum Benchmark {
     Latency(latency::Options),
     /// As forward, between two processes over net_memif, each frame that comes back checked
     Memif(memif::Options),
+    /// What a worker loses while ipvsadm lists many services and connections
+    Listing(listing::Options),
     /// What a connection takes in memory, all in
     Memory(footprint::Options),
     /// Writes docs/performance.md and its plots, of the results of the others
@@ -56,6 +58,7 @@ fn main() -> ExitCode {
         Benchmark::Count(count) => instructions::count(&count).map(|times| times.to_string()),
         Benchmark::Latency(options) => latency::run(&options, &interrupt),
         Benchmark::Memif(options) => memif::run(&options, &interrupt).map(|report| report.to_string()),
+        Benchmark::Listing(options) => listing::run(&options, &interrupt),
         Benchmark::Memory(options) => footprint::run(&options, &interrupt),
         Benchmark::Report(options) => report::run(&options, &interrupt),
         Benchmark::Scaling(options) => scaling::run(&options, &interrupt),

@@ -243,6 +243,7 @@ impl Bench<'_> {
             opener: None,
             directory: self.directory.path(),
             eal: &self.eal_arguments(),
+            services: "",
         };
         self.contest.cpus.confine()?;
         let director = Director::start(self.contest.interrupt, &self.contest.binaries, &setup)?;
