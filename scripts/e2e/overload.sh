@@ -67,6 +67,11 @@ pings() {
     lab exec "$1" -- ping -q -c $PINGS -i 0.005 -W 5 "$2" | sed -n 's/.* \([0-9]*\) received.*/\1/p'
 }
 
+# The flood goes on while the counters are read, one after the other.
+totals_agree() {
+    [ "$(status '.totals | .received - .sent - .to_twin - .dropped - .held | fabs < 100000')" = true ]
+}
+
 frames "$WORK/frames.pcap"
 configuration >"$WORK/director.toml"
 up --config "$WORK/director.toml"
