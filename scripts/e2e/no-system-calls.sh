@@ -1,26 +1,9 @@
 #!/usr/bin/env bash
 # A worker that polls makes no system call for packets of existing connections, nor while there are none.
 source "$(dirname "$0")/../lib/e2e.sh"
+source "$(dirname "$0")/../lib/replay.sh"
 
-# The MAC address of the first net_pcap port of a process, which the driver makes up.
-PORT_MAC=02:70:63:61:70:00
 CONNECTIONS=64
-
-# Segments of that many connections: the first of each begins it (sloppy_tcp), and net_pcap repeats them for ever.
-frames() {
-    PYTHONPATH=$SCRIPTS/lib PYTHONDONTWRITEBYTECODE=1 /usr/bin/python3 - "$1" <<END
-import struct, sys
-from frames import *
-with open(sys.argv[1], "wb") as file:
-    file.write(struct.pack("<IHHIIII", 0xA1B2C3D4, 2, 4, 0, 0, 65535, 1))
-    for port in range($CONNECTIONS):
-        side = Side("client")
-        side.sport += port
-        frame = bytes.fromhex("${PORT_MAC//:/}" + "020000000a01" + "0800") + side.ip(TCP, side.tcp(ACK))
-        frame = frame.ljust(60, b"\0")
-        file.write(struct.pack("<IIII", 0, 0, len(frame), len(frame)) + frame)
-END
-}
 
 # configuration DEVICE: the lab's, but without twins, with this device in front, and with a worker that polls.
 configuration() {
@@ -67,7 +50,7 @@ worker() { grep -lE '^(rte-worker-|dpdk-worker)' "/proc/$(control)/task/"*/comm 
 sent() { status '.workers[0].tx_packets'; }
 all_are_there() { [ "$(status .connections.active)" = "$CONNECTIONS" ]; }
 
-frames "$WORK/frames.pcap"
+replay_frames "$WORK/frames.pcap" $CONNECTIONS
 configuration "net_pcap0,rx_pcap=$WORK/frames.pcap,infinite_rx=1" >"$WORK/director.toml"
 up --config "$WORK/director.toml"
 wait_until 5 all_are_there || fail "connections: $(status .connections)"

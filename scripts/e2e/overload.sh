@@ -2,29 +2,12 @@
 # A worker that has more than it can do keeps the kernel's traffic going: ping and health checks lose nothing.
 # timeout: 180
 source "$(dirname "$0")/../lib/e2e.sh"
+source "$(dirname "$0")/../lib/replay.sh"
 
-# The MAC address of the first net_pcap port of a process, which the driver makes up.
-PORT_MAC=02:70:63:61:70:00
 FLOOD=10.77.0.1
 CONNECTIONS=1024
 PINGS=1000
 CHECKS=100
-
-# Segments of that many connections. net_pcap repeats them for ever, as fast as the worker can take them and no slower.
-frames() {
-    PYTHONPATH=$SCRIPTS/lib PYTHONDONTWRITEBYTECODE=1 /usr/bin/python3 - "$1" <<END
-import struct, sys
-from frames import *
-with open(sys.argv[1], "wb") as file:
-    file.write(struct.pack("<IHHIIII", 0xA1B2C3D4, 2, 4, 0, 0, 65535, 1))
-    for port in range($CONNECTIONS):
-        side = Side("client")
-        side.source, side.destination, side.sport = "10.77.0.10", "$FLOOD", 4000 + port
-        frame = bytes.fromhex("${PORT_MAC//:/}" + "020000000a01" + "0800") + side.ip(TCP, side.tcp(ACK))
-        frame = frame.ljust(60, b"\0")
-        file.write(struct.pack("<IIII", 0, 0, len(frame), len(frame)) + frame)
-END
-}
 
 # The lab's, and two ports more: one by which the flood comes, and one by which it goes.
 configuration() {
@@ -72,7 +55,7 @@ totals_agree() {
     [ "$(status '.totals | .received - .sent - .to_twin - .dropped - .held | fabs < 100000')" = true ]
 }
 
-frames "$WORK/frames.pcap"
+replay_frames "$WORK/frames.pcap" $CONNECTIONS 10.77.0.10 $FLOOD
 configuration >"$WORK/director.toml"
 up --config "$WORK/director.toml"
 wait_until 10 all_are_there || fail "connections: $(status .connections)"
