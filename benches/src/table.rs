@@ -183,7 +183,7 @@ fn look_up_churned(
     let stop = AtomicBool::new(false);
     let ready = Barrier::new(2);
     let first = u64::from(entries);
-    std::thread::scope(|scope| {
+    let measured = std::thread::scope(|scope| {
         let changing = scope.spawn(|| {
             let pinned = pin(cpu);
             ready.wait();
@@ -200,9 +200,7 @@ fn look_up_churned(
                     changes += BURST as u64;
                 }
             }
-            let rate = changes as f64 / start.elapsed().as_secs_f64();
-            writer.rest();
-            anyhow::Ok(rate)
+            anyhow::Ok(changes as f64 / start.elapsed().as_secs_f64())
         });
         ready.wait();
         let sample = look_up(&mut **reader, entries, time, seed);
@@ -211,7 +209,10 @@ fn look_up_churned(
             Ok(rate) => Ok((sample?, rate?)),
             Err(_) => bail!("the thread that changes the table panicked"),
         }
-    })
+    });
+    // Here, since a thread that waits for another does not look undisturbed.
+    writer.rest();
+    measured
 }
 
 /// What a table came to.
