@@ -44,7 +44,7 @@ const ALL: [(&str, &str, &str); 14] = [
     ("memif-1000000", "memif --flows 1000000", "--pairs 1 --seconds 1"),
     ("hot-4096", "hot --flows 4096", "--pairs 1 --seconds 1"),
     ("hot-1000000", "hot --flows 1000000", "--pairs 1 --seconds 1"),
-    ("connect", "connect", "--entries 1000000 --rounds 1 --seconds 5"),
+    ("connect", "connect", "--rounds 1 --seconds 5"),
     ("table", "table --churn", "--entries 1000000 --pairs 1"),
     ("curve", "curve", "--entries 1000000 --pairs 1"),
     ("scaling", "scaling", "--entries 1000000 --pairs 2 --seconds 1"),
