@@ -48,26 +48,23 @@ impl Catalog {
     /// The servers of a service that was flushed come to the trash.
     pub(super) fn discard_flushed(&mut self, key: ServiceKey, service: Service) {
         for server in service.servers.into_servers() {
-            let place = (key, server.address);
-            let published = self.flush_is_published;
-            let trash =
-                Trash { slot: server.slot, meter: server.meter, is_orphan: false, published, idle: false };
-            self.trash.insert(place, trash);
-            if published {
-                self.slots.unwatch(server.slot).into_iter().for_each(|marks| self.retired.push(marks));
-            } else {
-                self.discarded.push(place);
-            }
+            self.throw_away((key, server.address), &server, self.flush_is_published);
         }
     }
 
     pub(super) fn discard(&mut self, key: ServiceKey, server: &Server) {
         self.slots.set_gone(server.slot);
-        let place = (key, server.address);
-        let trash =
-            Trash { slot: server.slot, meter: server.meter, is_orphan: false, published: false, idle: false };
-        self.trash.insert(place, trash);
-        self.discarded.push(place);
+        self.throw_away((key, server.address), server, false);
+    }
+
+    fn throw_away(&mut self, place: (ServiceKey, Endpoint), server: &Server, published: bool) {
+        let &Server { slot, meter, .. } = server;
+        self.trash.insert(place, Trash { slot, meter, is_orphan: false, published, idle: false });
+        if published {
+            self.slots.unwatch(slot).into_iter().for_each(|marks| self.retired.push(marks));
+        } else {
+            self.discarded.push(place);
+        }
     }
 
     /// The workers were given the services as they are now.
