@@ -18,6 +18,7 @@ use crate::common::{Circumstances, Clock, Common, Judge, rendered};
 use crate::engine::{self, Burst, Core, Keeper};
 use crate::hot::Flow;
 use crate::interrupt::Interrupt;
+use crate::kind::Kind;
 use crate::memory::Memory;
 use crate::network::CLIENT_ENDS;
 use crate::spread::Spread;
@@ -71,8 +72,8 @@ struct Filling {
 
 /// Opens connections by SYNs until the table is as full as was asked.
 fn fill(core: &mut Core, entries: u64) -> Result<Filling> {
-    let syn = Template::to_service(Segment { flags: flags::SYN, numbers: (1000, 0), data: 0 });
-    let mut burst = Burst::new();
+    let syn = Template::to_service(Kind::TCP, Segment::SYN);
+    let mut burst = Burst::new(Kind::TCP);
     let (start, mut tenth_start) = (Instant::now(), Instant::now());
     let mut tenths = Vec::new();
     let bursts = entries / BURST as u64;
@@ -133,9 +134,9 @@ impl Lives {
         ]
         .map(|(flags, numbers, data)| Segment { flags, numbers, data });
         Self {
-            requests: segments.map(Template::to_service),
+            requests: segments.map(|segment| Template::to_service(Kind::TCP, segment)),
             answers: segments
-                .map(|segment| std::array::from_fn(|server| Template::to_client(segment, server))),
+                .map(|segment| std::array::from_fn(|server| Template::to_client(Kind::TCP, segment, server))),
             next: 0,
             end: u64::MAX,
             flows: VecDeque::with_capacity(UNDER_WAY as usize + BURST),
@@ -223,10 +224,10 @@ struct Left {
 
 fn whole(options: &Options, judge: &mut Judge<'_>, clock: Clock) -> Result<(Steady, Left)> {
     let given = [(State::TimeWait, TIME_WAIT)];
-    let (mut keeper, mut core) = engine::director(options.entries, clock, &given)?;
+    let (mut keeper, mut core) = engine::director(Kind::TCP, options.entries, clock, &given)?;
     let table = keeper.control.table().clone();
     let mut lives = Lives::new();
-    let mut burst = Burst::new();
+    let mut burst = Burst::new(Kind::TCP);
     let interrupt = judge.interrupt;
     let control_cpu = judge.cpus.control;
     let steady = keeper.serve(control_cpu, || {
@@ -334,7 +335,7 @@ pub fn run(options: &Options, interrupt: &Interrupt) -> Result<String> {
     for round in 0..options.rounds {
         let control_cpu = judge.cpus.control;
         let filling = judge.hear(|| {
-            let (mut keeper, mut core) = engine::director(options.entries, clock, &[])?;
+            let (mut keeper, mut core) = engine::director(Kind::TCP, options.entries, clock, &[])?;
             bytes_per_connection = keeper.control.table().bytes_per_entry();
             page_size = keeper.control.table().page_size().to_string();
             keeper.serve(control_cpu, || fill(&mut core, target))
@@ -431,8 +432,8 @@ mod tests {
 
     #[test]
     fn a_table_that_is_too_small_is_said_to_be() {
-        let (_keeper, mut core) = engine::director(2_000, Clock::calibrate(), &[]).unwrap();
-        let (mut lives, mut burst) = (Lives::new(), Burst::new());
+        let (_keeper, mut core) = engine::director(Kind::TCP, 2_000, Clock::calibrate(), &[]).unwrap();
+        let (mut lives, mut burst) = (Lives::new(), Burst::new(Kind::TCP));
         let mut steps = std::iter::repeat_with(|| lives.step(&mut core, &mut burst)).take(4_000);
         let error = steps.find_map(Result::err).unwrap().to_string();
         assert!(error.starts_with("the table is full after "), "{error}");
@@ -440,9 +441,9 @@ mod tests {
 
     #[test]
     fn a_whole_connection_ends_in_time_wait() {
-        let (keeper, mut core) = engine::director(200_000, Clock::calibrate(), &[]).unwrap();
+        let (keeper, mut core) = engine::director(Kind::TCP, 200_000, Clock::calibrate(), &[]).unwrap();
         let mut lives = Lives::new();
-        let mut burst = Burst::new();
+        let mut burst = Burst::new(Kind::TCP);
         while lives.next < UNDER_WAY {
             assert!(lives.step(&mut core, &mut burst).unwrap());
         }

@@ -12,6 +12,7 @@ use crate::cpus::{Cpus, FORWARDING, Moment};
 use crate::director::{self, Director};
 use crate::flows;
 use crate::interrupt::Interrupt;
+use crate::kind::Kind;
 
 mod report;
 
@@ -27,9 +28,7 @@ pub const DESCRIPTORS: u16 = 1024;
 /// pages, which costs time on a machine whose pages are small; `--capacity` shows it.
 const LEAST_CAPACITY: u32 = 65_536;
 
-/// Bytes of table a connection is reckoned at when memory is reserved.
-const BYTES_PER_CONNECTION: u64 = 96;
-/// What the tables take besides.
+/// What the tables take besides the connections.
 const TABLE_OVERHEAD: u64 = 64 << 20;
 
 /// How long everything runs before it is measured.
@@ -125,10 +124,10 @@ impl<'a> Contest<'a> {
         Ok(Self { options, interrupt, cpus, binaries, capacity })
     }
 
-    /// Bytes of the director's tables.
+    /// Bytes of the director's tables, for connections of a kind.
     #[must_use]
-    pub fn tables(&self) -> u64 {
-        u64::from(self.capacity) * BYTES_PER_CONNECTION + TABLE_OVERHEAD
+    pub fn tables(&self, kind: Kind) -> u64 {
+        u64::from(self.capacity) * kind.bytes_per_connection() + TABLE_OVERHEAD
     }
 
     /// Measures the director (none) and its rivals (by their names) in turn; every second time the other way round.

@@ -86,9 +86,10 @@ fn cpu_list(text: &str) -> Vec<u32> {
 #[derive(Clone, Debug)]
 pub struct Moment {
     at: Instant,
-    /// Time the CPUs were used, and time the hypervisor took.
+    /// Time the CPUs were used, and time the hypervisor took: of both, and of the worker's.
     busy: Duration,
     stolen: Duration,
+    stolen_of_worker: Duration,
     /// What each process used, with its name.
     processes: BTreeMap<u32, (String, Duration)>,
     /// What each thread of ours ran.
@@ -104,12 +105,14 @@ impl Moment {
     /// `/proc` cannot be read.
     pub fn now(cpus: Cpus, ours: &[u32]) -> Result<Self> {
         let text = fs::read_to_string("/proc/stat").context("cannot read /proc/stat")?;
-        let (mut busy, mut stolen) = (Duration::ZERO, Duration::ZERO);
+        let (mut busy, mut stolen, mut stolen_of_worker) = Default::default();
         for cpu in [cpus.control, cpus.worker] {
             let (used, taken) =
                 cpu_time(&text, cpu).with_context(|| format!("/proc/stat has no cpu{cpu}"))?;
             busy += used;
             stolen += taken;
+            // The worker's is the last.
+            stolen_of_worker = taken;
         }
         let mut threads = BTreeMap::new();
         for &process in ours.iter().chain([&std::process::id()]) {
@@ -128,7 +131,7 @@ impl Moment {
         let processes = processes.collect();
         let own = clock_gettime(ClockId::ProcessCPUTime);
         let own = Duration::new(own.tv_sec.unsigned_abs(), own.tv_nsec as u32);
-        Ok(Self { at: Instant::now(), busy, stolen, processes, ours: threads, own })
+        Ok(Self { at: Instant::now(), busy, stolen, stolen_of_worker, processes, ours: threads, own })
     }
 
     /// What happened from `self` to `end`.
@@ -167,10 +170,12 @@ impl Moment {
             .collect();
         culprits.sort_by(|a, b| b.1.total_cmp(&a.1));
         culprits.truncate(3);
+        let share = |end: Duration, start: Duration| end.saturating_sub(start).as_secs_f64() / seconds;
         Window {
             seconds,
             others: (busy - all_ours).max(0.0) / seconds,
-            stolen: end.stolen.saturating_sub(self.stolen).as_secs_f64() / seconds,
+            stolen: share(end.stolen, self.stolen),
+            stolen_of_worker: share(end.stolen_of_worker, self.stolen_of_worker),
             forwarding: busiest / seconds,
             culprits,
         }
@@ -186,6 +191,8 @@ pub struct Window {
     pub others: f64,
     /// What the hypervisor took.
     pub stolen: f64,
+    /// What it took of the worker's CPU.
+    pub stolen_of_worker: f64,
     /// What the busiest thread had: of the programs that the benchmark runs, or of itself where it runs none.
     pub forwarding: f64,
     /// Who used most, anywhere on the machine.
@@ -197,7 +204,6 @@ impl Window {
     /// time; none if it can.
     #[must_use]
     pub fn disturbance(&self, forwarding: f64) -> Option<String> {
-        let percent = |share: f64| format!("{:.0} %", share * 100.0);
         let mut reasons = Vec::new();
         if self.others > OTHERS {
             let mut reason = format!("other processes used {} of a CPU", percent(self.others));
@@ -216,6 +222,24 @@ impl Window {
         }
         (!reasons.is_empty()).then(|| reasons.join("; "))
     }
+
+    /// Why the worker cannot be trusted, whoever used the other CPU; none if it can.
+    #[must_use]
+    pub fn disturbance_of_worker(&self) -> Option<String> {
+        let mut reasons = Vec::new();
+        if self.stolen_of_worker > STOLEN {
+            reasons
+                .push(format!("the hypervisor took {} of the worker's CPU", percent(self.stolen_of_worker)));
+        }
+        if self.forwarding < FORWARDING {
+            reasons.push(format!("the worker ran for {} of the time", percent(self.forwarding)));
+        }
+        (!reasons.is_empty()).then(|| reasons.join("; "))
+    }
+}
+
+fn percent(share: f64) -> String {
+    format!("{:.0} %", share * 100.0)
 }
 
 /// Time a CPU was used and time the hypervisor took from it, of a line of /proc/stat (proc(5)): user,
@@ -283,6 +307,7 @@ mod tests {
             at,
             busy: Duration::from_millis(busy),
             stolen: Duration::ZERO,
+            stolen_of_worker: Duration::ZERO,
             processes: BTreeMap::from([(7, ("cc".to_owned(), Duration::from_millis(other)))]),
             ours: BTreeMap::from([((1, 1), Duration::from_millis(ours))]),
             own: Duration::ZERO,
@@ -302,6 +327,21 @@ mod tests {
         );
         let slow = moment(start, 0, 0, 0).until(&moment(end, 1000, 1000, 0));
         assert_eq!(slow.disturbance(FORWARDING).unwrap(), "the forwarding thread ran for 50 % of the time");
+        assert_eq!(slow.disturbance_of_worker().unwrap(), "the worker ran for 50 % of the time");
+        assert_eq!(shared.disturbance_of_worker(), None);
+    }
+
+    #[test]
+    fn what_the_hypervisor_takes_of_the_other_cpu_is_not_the_workers() {
+        let start = Instant::now();
+        let mut end = moment(start + Duration::from_secs(2), 2000, 2000, 0);
+        end.stolen = Duration::from_millis(100);
+        let window = moment(start, 0, 0, 0).until(&end);
+        assert_eq!(window.disturbance(FORWARDING).unwrap(), "the hypervisor took 5 % of a CPU");
+        assert_eq!(window.disturbance_of_worker(), None);
+        end.stolen_of_worker = end.stolen;
+        let window = moment(start, 0, 0, 0).until(&end);
+        assert_eq!(window.disturbance_of_worker().unwrap(), "the hypervisor took 5 % of the worker's CPU");
     }
 
     #[test]

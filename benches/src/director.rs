@@ -1,5 +1,6 @@
 //! The director itself: its configuration for a benchmark, its service, and what it says of itself.
 
+use std::net::SocketAddrV4;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::time::{Duration, Instant};
@@ -9,11 +10,15 @@ use director_api::Status;
 
 use crate::cpus::Cpus;
 use crate::interrupt::Interrupt;
-use crate::network::{self, GATEWAY, PORT_ADDRESSES, SERVER_PORT, SERVICE};
+use crate::kind::{Kind, Protocol};
+use crate::network::{self, CLIENTS, GATEWAY, PORT_ADDRESSES, SERVER_PORT, SERVICE};
 use crate::program::Program;
 
 /// What it takes to start, with a file of millions of frames to load.
 const START: Duration = Duration::from_secs(120);
+
+/// How long a connection is kept that was broken off, in seconds.
+const CLOSE: u32 = 3;
 
 /// The name of the port whose frames are counted.
 pub const PORT: &str = "net";
@@ -28,6 +33,8 @@ pub struct Setup<'a> {
     pub descriptors: u16,
     /// How many connections it has room for.
     pub capacity: u32,
+    /// The connections.
+    pub kind: Kind,
     /// The device that frames come from and go to.
     pub device: &'a str,
     /// The device by which connections are opened, where it is not the same.
@@ -43,9 +50,20 @@ pub struct Setup<'a> {
 /// The configuration file.
 #[must_use]
 pub fn configuration(setup: &Setup<'_>) -> String {
-    let Setup { cpus, mbufs, descriptors, capacity, device, opener, directory, eal, services } = setup;
+    let Setup { cpus, mbufs, descriptors, capacity, kind, device, opener, directory, eal, services } = setup;
     let (control, worker) = (cpus.control, cpus.worker);
-    let addresses = PORT_ADDRESSES.map(|address| format!("\"{address}/24\"")).join(", ");
+    let addresses = PORT_ADDRESSES.map(|address| {
+        let (_, length) = kind.network(address, 24);
+        format!("\"{}/{length}\"", kind.address(address))
+    });
+    let addresses = addresses.join(", ");
+    let (clients, length) = kind.network(CLIENTS.0, CLIENTS.1);
+    // The other table stays empty.
+    let capacity = if kind.is_v6() {
+        format!("capacity = 1024\ncapacity_ipv6 = {capacity}")
+    } else {
+        format!("capacity = {capacity}")
+    };
     let sockets = sockets(directory);
     let mut text = format!(
         "[dpdk]
@@ -65,23 +83,26 @@ twin = false
 descriptors = {descriptors}
 
 [connections]
-capacity = {capacity}
+{capacity}
+
+[timeouts]
+close = {CLOSE}
 
 [ipvs]
 sloppy_tcp = true
 
 [[route]]
-destination = \"198.19.0.0/16\"
+destination = \"{clients}/{length}\"
 gateway = \"{}\"
 ",
-        GATEWAY.0
+        kind.address(GATEWAY.0)
     );
     if let Some(opener) = opener {
         text += "\n# Connections are opened through this one, before anything is measured.";
         text += &format!("\n[[port]]\nname = \"opener\"\ndevice = {opener:?}\ntwin = false\n");
     }
     for (address, mac) in [GATEWAY].into_iter().chain(network::servers()) {
-        let mac = network::mac_text(mac);
+        let (address, mac) = (kind.address(address), network::mac_text(mac));
         text += &format!("\n[[neighbor]]\naddress = \"{address}\"\nmac = \"{mac}\"\n");
     }
     text + services
@@ -160,16 +181,20 @@ impl Director {
         self.command(&["set", name, &value.to_string()])
     }
 
-    /// Adds the virtual service and its servers, by ipvsadm.
+    /// Adds the virtual service of a kind and its servers, by ipvsadm.
     ///
     /// # Errors
     /// It refuses.
-    pub fn add_service(&self) -> Result<()> {
-        let service = SERVICE.to_string();
-        self.command(&["exec", "--", "ipvsadm", "-A", "-t", &service, "-s", "rr"])?;
+    pub fn add_service(&self, kind: Kind) -> Result<()> {
+        let service = kind.end(SERVICE).to_string();
+        let protocol = match kind.protocol {
+            Protocol::Tcp => "-t",
+            Protocol::Udp => "-u",
+        };
+        self.command(&["exec", "--", "ipvsadm", "-A", protocol, &service, "-s", "rr"])?;
         for (address, _) in network::servers() {
-            let server = format!("{address}:{SERVER_PORT}");
-            self.command(&["exec", "--", "ipvsadm", "-a", "-t", &service, "-r", &server, "-m"])?;
+            let server = kind.end(SocketAddrV4::new(address, SERVER_PORT)).to_string();
+            self.command(&["exec", "--", "ipvsadm", "-a", protocol, &service, "-r", &server, "-m"])?;
         }
         Ok(())
     }
@@ -213,27 +238,30 @@ mod tests {
 
     #[test]
     fn the_configuration_is_valid_and_needs_no_kernel_twin() {
-        let setup = Setup {
+        let mut setup = Setup {
             cpus: &Cpus { control: 2, worker: 5 },
             mbufs: 20_000,
             descriptors: 1024,
             capacity: 1_000_000,
+            kind: Kind::TCP,
             device: "net_pcap0,rx_pcap=/tmp/x/frames.pcap,infinite_rx=1",
             opener: Some(&testpmd::opener_device(Path::new("/tmp/x/opener"))),
             directory: Path::new("/tmp/x"),
             eal: &["--no-huge", "-m", "200"].map(str::to_owned),
             services: "",
         };
-        let text = configuration(&setup);
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("director.toml");
-        std::fs::write(&file, text).unwrap();
-        let config = Config::load(&file).unwrap_or_else(|errors| panic!("{}", errors.report()));
-        assert!(config.warnings().is_empty(), "{}", config.warnings().report());
-        assert_eq!(config.dpdk.eal, ["--no-huge", "-m", "200"]);
-        assert_eq!(config.control.directory.as_path(), Path::new("/tmp/x/sockets"));
-        assert_eq!(config.neighbors.len(), 5);
-        assert!(config.ipvs.sloppy_tcp.is_on());
-        assert!(config.services.is_empty(), "a replayed ACK would open a connection");
+        for kind in Kind::ALL {
+            setup.kind = kind;
+            std::fs::write(&file, configuration(&setup)).unwrap();
+            let config = Config::load(&file).unwrap_or_else(|errors| panic!("{}", errors.report()));
+            assert!(config.warnings().is_empty(), "{}", config.warnings().report());
+            assert_eq!(config.dpdk.eal, ["--no-huge", "-m", "200"]);
+            assert_eq!(config.control.directory.as_path(), Path::new("/tmp/x/sockets"));
+            assert_eq!(config.neighbors.len(), 5);
+            assert!(config.ipvs.sloppy_tcp.is_on());
+            assert!(config.services.is_empty(), "what is replayed would open a connection");
+        }
     }
 }

@@ -1,6 +1,7 @@
 //! The director's engine in this process: a control core and a worker, with the network of the benchmarks,
 //! on frames in plain memory. No device and no driver is measured, and nothing of the daemon's loop.
 
+use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -16,12 +17,15 @@ use director_engine::{BURST, Control, Frames, Options, Tick, Verdict, Worker};
 use director_packet::{Address, Endpoint, Mac};
 
 use crate::common::{Clock, pin};
-use crate::frame::LENGTH;
-use crate::network::{GATEWAY, PORT_ADDRESSES, PORT_MAC, SERVER_PORT, SERVICE, servers};
+use crate::kind::{Kind, Protocol as Transport};
+use crate::network::{CLIENTS, GATEWAY, PORT_ADDRESSES, PORT_MAC, SERVER_PORT, SERVICE, servers};
 use crate::template::Slot;
 
 /// The port that everything comes from and goes to.
 const PORT: u8 = 0;
+
+/// The capacity of a table that nothing comes into.
+const UNUSED: u32 = 1024;
 
 /// What the control core does in one turn, and how long it sleeps where nothing was left to do; as the
 /// daemon has it.
@@ -30,17 +34,18 @@ const NAP: Duration = Duration::from_micros(200);
 
 /// A burst of frames in plain memory.
 pub struct Burst {
-    /// The frames; each is [`LENGTH`] long.
+    /// The frames.
     pub slots: [Slot; BURST],
     /// What became of them.
     pub verdicts: [Verdict; BURST],
+    kind: Kind,
 }
 
 impl Burst {
-    /// Nothing yet.
+    /// Nothing yet; of frames of this kind, each of the length of that.
     #[must_use]
-    pub fn new() -> Self {
-        Self { slots: [Slot([0; 64]); BURST], verdicts: [Verdict::Kernel; BURST] }
+    pub fn new(kind: Kind) -> Self {
+        Self { slots: [Slot::EMPTY; BURST], verdicts: [Verdict::Kernel; BURST], kind }
     }
 
     /// How many of the frames are not to be sent.
@@ -73,32 +78,30 @@ impl Burst {
     #[inline]
     #[must_use]
     pub fn server(&self, at: usize) -> u8 {
-        self.slots[at].0[33].wrapping_sub(11)
+        // The last byte of the destination's address.
+        self.slots[at].0[self.kind.transport() - 1].wrapping_sub(11)
     }
 }
 
-impl Default for Burst {
-    fn default() -> Self {
-        Self::new()
-    }
+struct Plain<'a> {
+    slots: &'a mut [Slot],
+    length: usize,
 }
-
-struct Plain<'a>(&'a mut [Slot]);
 
 impl Frames for Plain<'_> {
     #[inline]
     fn count(&self) -> usize {
-        self.0.len()
+        self.slots.len()
     }
 
     #[inline]
     fn head(&mut self, at: usize) -> &mut [u8] {
-        &mut self.0[at].0[..LENGTH]
+        &mut self.slots[at].0[..self.length]
     }
 
     #[inline]
     fn length(&self, _: usize) -> usize {
-        LENGTH
+        self.length
     }
 }
 
@@ -126,12 +129,13 @@ impl Core {
     #[inline]
     pub fn process_at(&mut self, burst: &mut Burst, count: usize, milliseconds: u64) {
         self.worker.quiescent();
-        let Burst { slots, verdicts } = burst;
+        let Burst { slots, verdicts, kind } = burst;
+        let mut frames = Plain { slots: &mut slots[..count], length: kind.length() };
         self.worker.process(
             Tick::from_millis(milliseconds),
             milliseconds as u32,
             PORT,
-            &mut Plain(&mut slots[..count]),
+            &mut frames,
             verdicts,
         );
     }
@@ -149,46 +153,65 @@ pub struct Keeper {
     clock: Clock,
 }
 
-/// A director of one worker, with room for so many connections and other timeouts than IPVS's where these
-/// are given, in seconds.
+/// A director of one worker with a service for packets of a kind, with room for so many connections and other
+/// timeouts than IPVS's where these are given, in seconds.
 ///
 /// # Errors
 /// There is no memory.
-pub fn director(capacity: u32, clock: Clock, given: &[(State, u32)]) -> Result<(Keeper, Core)> {
-    director_of(&Options::new(capacity, 1), clock, given)
+pub fn director(kind: Kind, capacity: u32, clock: Clock, given: &[(State, u32)]) -> Result<(Keeper, Core)> {
+    director_of(kind, &Options::new(capacity, 1), clock, given)
 }
 
 /// The same with a table of these options, which are for one worker.
 ///
 /// # Errors
 /// There is no memory.
-pub fn director_of(table: &Options, clock: Clock, given: &[(State, u32)]) -> Result<(Keeper, Core)> {
-    let (mut control, mut workers) = Control::new(table).context("no connection table")?;
-    let [vip, back] = PORT_ADDRESSES.map(u32::from);
+pub fn director_of(
+    kind: Kind,
+    table: &Options,
+    clock: Clock,
+    given: &[(State, u32)],
+) -> Result<(Keeper, Core)> {
+    let other = Options { capacity: UNUSED, ..table.clone() };
+    let (v4, v6) = if kind.is_v6() { (&other, table) } else { (table, &other) };
+    let (mut control, mut workers) = Control::with_v6(v4, v6, UNUSED).context("no connection table")?;
+    let host = |address: Ipv4Addr| Address::from(kind.address(address));
     let mut fib = Fib::default();
-    for address in [vip, back] {
-        fib.insert((Address::V4(address & 0xffff_ff00), 24), Route::Link { port: PORT });
+    let mut insert = |(address, length), route| {
+        let (network, length) = kind.network(address, length);
+        fib.insert((network.into(), length), route);
+    };
+    for address in PORT_ADDRESSES {
+        insert((address, 24), Route::Link { port: PORT });
     }
-    fib.insert((Address::V4(0xc613_0000), 16), Route::Gateway { port: PORT, gateway: GATEWAY.0.into() });
-    let port = PortView { mac: Mac(PORT_MAC), mtu: 1500, up: true, twin: false, address: vip, address_v6: 0 };
+    insert(CLIENTS, Route::Gateway { port: PORT, gateway: host(GATEWAY.0) });
+    let (address, address_v6) = match host(PORT_ADDRESSES[0]) {
+        Address::V4(address) => (address, 0),
+        Address::V6(address) => (0, address),
+    };
+    let port = PortView { mac: Mac(PORT_MAC), mtu: 1500, up: true, twin: false, address, address_v6 };
     control.set_network(Network {
         sources: Arc::default(),
         ports: vec![port],
-        local: vec![Address::V4(vip), Address::V4(back)],
+        local: PORT_ADDRESSES.map(host).to_vec(),
         fib: Arc::new(fib),
         ip_forward: true,
         ip_forward_v6: true,
     });
     for (address, mac) in [GATEWAY].into_iter().chain(servers()) {
         let adjacencies = &control.shared().adjacencies;
-        let way = adjacencies.entry(Hop { port: PORT, address: address.into() })?;
+        let way = adjacencies.entry(Hop { port: PORT, address: host(address) })?;
         adjacencies.set(way, Some(Mac(mac)));
         if adjacencies.link(way) != (Link { port: PORT, mac: Some(Mac(mac)) }) {
             bail!("the director does not know where {address} is");
         }
     }
-    let endpoint = |address: std::net::Ipv4Addr, port| Endpoint::of(address.into(), port);
-    let key = ServiceKey { protocol: Protocol::Tcp, address: endpoint(*SERVICE.ip(), SERVICE.port()) };
+    let endpoint = |address: Ipv4Addr, port| Endpoint::of(host(address), port);
+    let protocol = match kind.protocol {
+        Transport::Tcp => Protocol::Tcp,
+        Transport::Udp => Protocol::Udp,
+    };
+    let key = ServiceKey { protocol, address: endpoint(*SERVICE.ip(), SERVICE.port()) };
     let spec = ServiceSpec::new(SchedulerKind::RoundRobin);
     control.catalog.add_service(key, spec)?;
     for (address, _) in servers() {

@@ -11,6 +11,10 @@
 //! `sloppy_tcp` on, by which any replayed ACK would open its connection first. So the file has no service,
 //! and `sloppy_tcp` is off (`directorctl set`) from before the service is added (`ipvsadm`) until all
 //! connections are open: meanwhile a replayed ACK without one belongs to nobody and is dropped.
+//!
+//! A datagram says nothing of the kind: the replay opens the connections of UDP, as soon as there is a service. Their
+//! records are in another order all the same. Before, as many connections of TCP are opened, and broken off in a random
+//! order; in that order their records become free, and are used again.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -22,11 +26,12 @@ use serde_json::Map;
 use crate::contest::{self, Contest, DESCRIPTORS, Report, SEED, Sample, Seen, Subject};
 use crate::director::{self, Director};
 use crate::flows::{self, Random};
-use crate::frame::{self, Segment};
 use crate::interrupt::Interrupt;
+use crate::kind::{Kind, Protocol};
 use crate::memory::Memory;
 use crate::network::{OPENER_MAC, PORT_MAC, client_end};
 use crate::pcap;
+use crate::template::{Segment, Template};
 use crate::testpmd::{self, Testpmd};
 
 /// The mbufs of a pool besides those that hold the file: bursts, caches of the lcores.
@@ -46,11 +51,14 @@ pub struct Options {
     /// Testpmd's forwarding modes to compare with
     #[arg(long, value_delimiter = ',', value_name = "MODE", default_values = RIVALS)]
     rivals: Vec<String>,
+    #[command(flatten)]
+    kind: Kind,
 }
 
 /// A run of the benchmark.
 struct Bench<'a> {
     contest: Contest<'a>,
+    kind: Kind,
     memory: Memory,
     mbufs: u32,
     directory: tempfile::TempDir,
@@ -64,9 +72,10 @@ struct Bench<'a> {
 pub fn run(options: &Options, interrupt: &Interrupt) -> Result<Report> {
     let contest = Contest::new(&options.contest, interrupt)?;
     let mbufs = options.contest.flows + LOOSE_MBUFS;
-    let memory = Memory::get(mbufs, contest.tables(), options.contest.common.no_huge)?;
+    let memory = Memory::get(mbufs, contest.tables(options.kind), options.contest.common.no_huge)?;
     let directory = tempfile::Builder::new().prefix("director-bench-").tempdir()?;
-    let bench = Bench { contest, memory, mbufs, directory };
+    let kind = options.kind;
+    let bench = Bench { contest, kind, memory, mbufs, directory };
     bench.write_files()?;
     let mut seen = Seen::default();
     let samples = bench.contest.in_turn(&options.rivals, |rival| match rival {
@@ -75,11 +84,15 @@ pub fn run(options: &Options, interrupt: &Interrupt) -> Result<Report> {
     })?;
     let subject = Subject {
         bench: "forward",
-        frames: "TCP ACKs".to_owned(),
+        frames: kind.packets().to_owned(),
+        frame_bytes: kind.length(),
         figure: |sample| sample.rate,
         unit: "M packets/s",
         notes: Vec::new(),
-        more: Map::new(),
+        more: Map::from_iter([
+            ("protocol".to_owned(), serde_json::to_value(kind.protocol)?),
+            ("family".to_owned(), serde_json::to_value(kind.family)?),
+        ]),
     };
     Report::new(subject, &bench.contest, bench.memory.describe(), &samples, seen)
 }
@@ -97,12 +110,24 @@ impl Bench<'_> {
     fn write_files(&self) -> Result<()> {
         let mut random = Random::new(SEED);
         let mut clients = flows::draw(self.contest.options.flows, &mut random);
-        let frames = |segment, to| move |number: &u32| frame::from_client(segment, client_end(*number), to);
-        pcap::write(&self.path("replay.pcap"), clients.iter().map(frames(Segment::Ack, PORT_MAC)))
-            .context("cannot write the frames")?;
+        let frames = |kind, segment, to, clients: &[u32]| -> Vec<_> {
+            let template = Template::to_service(kind, segment).sent_to(to);
+            clients.iter().map(|number| template.frame(client_end(*number))).collect()
+        };
+        let replayed = frames(self.kind, Segment::ACK, PORT_MAC, &clients);
+        pcap::write(&self.path("replay.pcap"), replayed).context("cannot write the frames")?;
         random.shuffle(&mut clients);
-        pcap::write(&self.path("open.pcap"), clients.iter().map(frames(Segment::Syn, OPENER_MAC)))
-            .context("cannot write the frames")
+        let mut opening = frames(self.opened(), Segment::SYN, OPENER_MAC, &clients);
+        if self.opened() != self.kind {
+            random.shuffle(&mut clients);
+            opening.extend(frames(self.opened(), Segment::RST, OPENER_MAC, &clients));
+        }
+        pcap::write(&self.path("open.pcap"), opening).context("cannot write the frames")
+    }
+
+    /// The connections that the second testpmd opens.
+    fn opened(&self) -> Kind {
+        Kind { protocol: Protocol::Tcp, ..self.kind }
     }
 
     fn rival(&self, mode: &str) -> Result<Sample> {
@@ -139,6 +164,7 @@ impl Bench<'_> {
             mbufs: self.mbufs,
             descriptors: DESCRIPTORS,
             capacity: self.contest.capacity,
+            kind: self.kind,
             device: &self.device(),
             opener: Some(&testpmd::opener_device(&socket)),
             directory: self.directory.path(),
@@ -167,7 +193,7 @@ impl Bench<'_> {
     /// Opens every connection, in an order of its own; `sloppy_tcp` is off for that time alone.
     fn open_connections(&self, director: &Director, socket: &Path) -> Result<Testpmd> {
         director.set("sloppy_tcp", 0)?;
-        director.add_service()?;
+        director.add_service(self.opened())?;
         let early = director.status()?.0.connections.active;
         if early > 0 {
             bail!(director.failed(&format!("opened {early} connections by the replay, in its order")));
@@ -175,25 +201,27 @@ impl Bench<'_> {
         let setup = self.testpmd_setup(LOOSE_MBUFS);
         let mut opener = Testpmd::feed(self.contest.interrupt, &setup, &self.path("open.pcap"), socket)?;
         let flows = u64::from(self.contest.options.flows);
-        let open = self.contest.interrupt.wait(OPENING, || {
-            let active = director.status()?.0.connections.active;
-            Ok((active >= flows).then_some(active))
-        })?;
-        match open {
-            None => {
-                let (status, _) = director.status()?;
-                let active = status.connections.active;
-                bail!(director.failed(&format!(
-                    "holds {active} connections, not {flows}, after {} s",
-                    OPENING.as_secs()
-                )))
-            }
-            Some(active) if active > flows => {
-                bail!(director.failed(&format!("holds {active} connections where {flows} were opened")))
-            }
-            Some(_) => opener.rest(self.contest.interrupt)?,
+        self.wait_for(director, flows)?;
+        if self.opened() != self.kind {
+            self.wait_for(director, 0)?;
+            director.add_service(self.kind)?;
+            self.wait_for(director, flows)?;
         }
+        opener.rest(self.contest.interrupt)?;
         director.set("sloppy_tcp", 1)?;
         Ok(opener)
+    }
+
+    /// Waits until the director holds so many connections.
+    fn wait_for(&self, director: &Director, connections: u64) -> Result<()> {
+        let mut active = 0;
+        let reached = self.contest.interrupt.wait(OPENING, || {
+            active = director.status()?.0.connections.active;
+            Ok((active == connections).then_some(()))
+        })?;
+        reached.with_context(|| {
+            let seconds = OPENING.as_secs();
+            director.failed(&format!("holds {active} connections, not {connections}, after {seconds} s"))
+        })
     }
 }

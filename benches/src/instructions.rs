@@ -25,12 +25,12 @@ use crate::common::{Clock, rendered};
 use crate::contenders::{self, Reader, end};
 use crate::engine::{self, Burst};
 use crate::flows::{self, Random};
-use crate::frame::LENGTH;
 use crate::hot::{Flow, Generator, Mix, open};
 use crate::interrupt::Interrupt;
+use crate::kind::Kind;
 use crate::machine;
 use crate::network::PORT_MAC;
-use crate::template::{Segment, Slot, Template, flags};
+use crate::template::{Segment, Slot, Template};
 
 /// What a count may exceed its bound by. Less would not do: the same source built in another directory is inlined
 /// otherwise, and 262 and 290 instructions were counted for one packet.
@@ -38,6 +38,9 @@ const TOLERANCE: f64 = 0.2;
 
 /// The hash's seed, and that of the clients.
 const SEED: u64 = 0x1dea;
+
+/// The length in bytes of the frames of which parts of the worker are counted.
+const LENGTH: usize = Kind::TCP.length();
 
 /// Connections there are, and bursts counted: each connection is met twice.
 const FLOWS: u32 = 4096;
@@ -74,6 +77,18 @@ pub enum Case {
     EstablishedClient,
     /// A server's packet of an existing connection, through the worker.
     EstablishedServer,
+    /// The same, of UDP.
+    EstablishedClientUdp,
+    /// The same.
+    EstablishedServerUdp,
+    /// The same, of TCP over IPv6.
+    EstablishedClientIpv6,
+    /// The same.
+    EstablishedServerIpv6,
+    /// The same, of UDP over IPv6.
+    EstablishedClientUdpIpv6,
+    /// The same.
+    EstablishedServerUdpIpv6,
     /// A SYN of a new client, through the worker.
     NewConnection,
     /// A lookup in the connection table with its record touched.
@@ -104,8 +119,14 @@ fn counted(work: &mut dyn FnMut()) {
 /// The director does not do what it is to be measured at.
 pub fn count(Count { case }: &Count) -> Result<u64> {
     match case {
-        Case::EstablishedClient => established(Mix::Clients),
-        Case::EstablishedServer => established(Mix::Servers),
+        Case::EstablishedClient => established(Kind::TCP, Mix::Clients),
+        Case::EstablishedServer => established(Kind::TCP, Mix::Servers),
+        Case::EstablishedClientUdp => established(Kind::UDP, Mix::Clients),
+        Case::EstablishedServerUdp => established(Kind::UDP, Mix::Servers),
+        Case::EstablishedClientIpv6 => established(Kind::TCP_V6, Mix::Clients),
+        Case::EstablishedServerIpv6 => established(Kind::TCP_V6, Mix::Servers),
+        Case::EstablishedClientUdpIpv6 => established(Kind::UDP_V6, Mix::Clients),
+        Case::EstablishedServerUdpIpv6 => established(Kind::UDP_V6, Mix::Servers),
         Case::NewConnection => new_connections(),
         Case::Lookup => lookups(),
         Case::Parse => frames(|frame| match parse(frame, LENGTH, Mac(PORT_MAC)) {
@@ -144,13 +165,13 @@ fn table(capacity: u32, workers: usize) -> TableOptions {
     TableOptions { pages: Pages::Base, seed: Some(SEED), ..TableOptions::new(capacity, workers) }
 }
 
-fn established(mix: Mix) -> Result<u64> {
-    let (_keeper, mut core) = engine::director_of(&table(2 * FLOWS, 1), Clock::still(), &[])?;
+fn established(kind: Kind, mix: Mix) -> Result<u64> {
+    let (_keeper, mut core) = engine::director_of(kind, &table(2 * FLOWS, 1), Clock::still(), &[])?;
     let mut random = Random::new(SEED);
     let numbers = flows::draw(FLOWS, &mut random);
-    let flows = open(&mut core, &numbers, &mut random)?;
-    let mut generator = Generator::new(&flows, mix);
-    let mut burst = Burst::new();
+    let flows = open(&mut core, kind, &numbers, &mut random)?;
+    let mut generator = Generator::new(&flows, kind, mix);
+    let mut burst = Burst::new(kind);
     let mut unsent = 0;
     for number in 0..BURSTS * 3 / 2 {
         generator.fill(&mut burst.slots);
@@ -171,10 +192,10 @@ fn established(mix: Mix) -> Result<u64> {
 
 fn new_connections() -> Result<u64> {
     let total = (BURSTS * BURST) as u32;
-    let (mut keeper, mut core) = engine::director_of(&table(2 * total, 1), Clock::still(), &[])?;
+    let (mut keeper, mut core) = engine::director_of(Kind::TCP, &table(2 * total, 1), Clock::still(), &[])?;
     let numbers = flows::draw(total, &mut Random::new(SEED));
-    let syn = Template::to_service(Segment { flags: flags::SYN, numbers: (1000, 0), data: 0 });
-    let mut burst = Burst::new();
+    let syn = Template::to_service(Kind::TCP, Segment::SYN);
+    let mut burst = Burst::new(Kind::TCP);
     for part in numbers.chunks_exact(BURST) {
         for (slot, number) in burst.slots.iter_mut().zip(part) {
             let flow = Flow::of(*number);
@@ -213,8 +234,8 @@ fn lookups() -> Result<u64> {
 fn frames(mut work: impl FnMut(&mut [u8]) -> bool) -> Result<u64> {
     let flows: Vec<Flow> =
         flows::draw(FLOWS, &mut Random::new(SEED)).iter().map(|number| Flow::of(*number)).collect();
-    let mut generator = Generator::new(&flows, Mix::Clients);
-    let mut slots = [Slot([0; 64]); BURST];
+    let mut generator = Generator::new(&flows, Kind::TCP, Mix::Clients);
+    let mut slots = [Slot::EMPTY; BURST];
     let mut right = 0;
     for _ in 0..BURSTS {
         generator.fill(&mut slots);
@@ -314,7 +335,7 @@ pub fn run(options: &Options, interrupt: &Interrupt) -> Result<String> {
         let text = fs::read_to_string(&path).context("callgrind wrote nothing")?;
         let total = total(&text).with_context(|| format!("callgrind counted nothing of {name}"))?;
         let instructions = (total as f64 / times as f64 * 10.0).round() / 10.0;
-        eprintln!("{name:<20}{instructions:>10.1} instructions");
+        eprintln!("{name:<28}{instructions:>10.1} instructions");
         rows.push(Row { bound: recorded.instructions.get(&name).copied(), case: name, instructions });
     }
     if *renew {
@@ -359,12 +380,12 @@ impl fmt::Display for Report {
             "instructions: by callgrind ({}); bursts of {BURST}, {FLOWS} connections\n",
             self.valgrind
         )?;
-        writeln!(f, "{:<20}{:>10}{:>10}{:>10}", "one", "counted", "bound", "change")?;
+        writeln!(f, "{:<28}{:>10}{:>10}{:>10}", "one", "counted", "bound", "change")?;
         for row in &self.rows {
             let bound = row.bound.map_or_else(|| "none".to_owned(), |bound| format!("{bound:.1}"));
             let change = row.excess().map_or_else(String::new, |excess| format!("{:+.1} %", excess * 100.0));
             let mark = if row.holds() { "" } else { "  EXCEEDED" };
-            writeln!(f, "{:<20}{:>10.1}{bound:>10}{change:>10}{mark}", row.case, row.instructions)?;
+            writeln!(f, "{:<28}{:>10.1}{bound:>10}{change:>10}{mark}", row.case, row.instructions)?;
         }
         write!(f, "\n{}", self.build)?;
         if !self.bounds_build.is_empty() && self.bounds_build != self.build {

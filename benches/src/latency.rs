@@ -26,10 +26,11 @@ use crate::engine::{self, Burst, Core};
 use crate::flows::{self, Random};
 use crate::hot::{Flow, open};
 use crate::interrupt::Interrupt;
+use crate::kind::Kind;
 use crate::memory::Memory;
 use crate::ring::{Receiver, Ring, Sender};
 use crate::spread::Spread;
-use crate::template::{Segment, Slot, Template, flags};
+use crate::template::{LINE, Segment, Slot, Template};
 
 const SEED: u64 = 0x1dea;
 /// Bytes of table a connection is reckoned at when memory is reserved.
@@ -76,29 +77,34 @@ fn ring_size(text: &str) -> Result<u32, String> {
     }
 }
 
+/// A frame as it lies in memory.
+#[derive(Clone, Copy)]
+#[repr(align(64))]
+struct Frame([u8; LINE]);
+
 /// The frames as they come in: of established connections, for ever.
 struct Frames {
-    slots: Vec<Slot>,
+    frames: Vec<Frame>,
     at: usize,
 }
 
 impl Frames {
     fn of(flows: &[Flow]) -> Self {
-        let segment = Segment { flags: flags::ACK, numbers: (1001, 2001), data: 0 };
-        let template = Template::to_service(segment);
-        let mut slots = vec![Slot([0; 64]); flows.len()];
-        for (slot, flow) in slots.iter_mut().zip(flows) {
-            template.write(slot, flow.address, flow.port);
-        }
-        Self { slots, at: 0 }
+        let template = Template::to_service(Kind::TCP, Segment::ACK);
+        let mut slot = Slot::EMPTY;
+        let frame = |flow: &Flow| {
+            template.write(&mut slot, flow.address, flow.port);
+            Frame(*slot.0.first_chunk().unwrap_or(&[0; LINE]))
+        };
+        Self { frames: flows.iter().map(frame).collect(), at: 0 }
     }
 
     /// Fetches the next ones.
     #[inline]
     fn fetch(&mut self, into: &mut [Slot]) {
         for slot in into {
-            *slot = self.slots[self.at];
-            self.at = if self.at + 1 == self.slots.len() { 0 } else { self.at + 1 };
+            slot.0[..LINE].copy_from_slice(&self.frames[self.at].0);
+            self.at = if self.at + 1 == self.frames.len() { 0 } else { self.at + 1 };
         }
     }
 }
@@ -178,7 +184,7 @@ fn forward(
     long: Duration,
     sample: bool,
 ) -> Result<Received> {
-    let mut burst = Burst::new();
+    let mut burst = Burst::new(Kind::TCP);
     let mut due = [0; BURST];
     // Made before the clock starts: nothing is allocated while it runs.
     let mut times = Histogram::new_with_bounds(1, LONGEST_TICKS, 3)?;
@@ -327,11 +333,11 @@ pub fn run(options: &Options, interrupt: &Interrupt) -> Result<String> {
     let tables = u64::from(*count) * BYTES_PER_CONNECTION + (64 << 20);
     let memory = Memory::get(0, tables, common.no_huge)?;
     let clock = Clock::calibrate();
-    let (mut keeper, mut core) = engine::director(count + count / 8 + 1024, clock, &[])?;
+    let (mut keeper, mut core) = engine::director(Kind::TCP, count + count / 8 + 1024, clock, &[])?;
     let mut random = Random::new(SEED);
     let numbers = flows::draw(*count, &mut random);
     let cpu = judge.cpus.control;
-    let flows = keeper.serve(cpu, || open(&mut core, &numbers, &mut random))?;
+    let flows = keeper.serve(cpu, || open(&mut core, Kind::TCP, &numbers, &mut random))?;
     let mut frames = Frames::of(&flows);
     let mut ring = Ring::new(options.ring);
     let mut rates = Vec::new();
@@ -419,9 +425,9 @@ mod tests {
 
     #[test]
     fn what_was_due_is_forwarded() {
-        let (_keeper, mut core) = engine::director(2000, Clock::calibrate(), &[]).unwrap();
+        let (_keeper, mut core) = engine::director(Kind::TCP, 2000, Clock::calibrate(), &[]).unwrap();
         let mut random = Random::new(1);
-        let flows = open(&mut core, &flows::draw(1000, &mut random), &mut random).unwrap();
+        let flows = open(&mut core, Kind::TCP, &flows::draw(1000, &mut random), &mut random).unwrap();
         let mut ring = Ring::new(64);
         let (mut sender, mut receiver) = ring.ends();
         let mut frames = Frames::of(&flows);

@@ -4,13 +4,14 @@
 //! turn, on the same frames and the same CPUs, and prints them side by side. [`forward`] runs the director
 //! itself; [`hot`], [`connect`], [`table`] and [`footprint`] run its parts in this process.
 //!
-//! What it is made of: the frames ([`network`], [`flows`], [`frame`], [`pcap`], [`template`]), the programs
+//! What it is made of: the frames ([`network`], [`kind`], [`flows`], [`template`], [`pcap`]), the programs
 //! that forward them ([`director`], [`testpmd`], on [`memory`], run by [`program`]), or the [`engine`] and
 //! the [`contenders`] in this process, and whether the figures can be believed ([`cpus`], [`spread`],
 //! [`machine`], [`common`]).
 
 #![forbid(unsafe_code)]
 
+mod bare;
 pub mod common;
 pub mod connect;
 pub mod contenders;
@@ -22,10 +23,10 @@ pub mod engine;
 pub mod flows;
 pub mod footprint;
 pub mod forward;
-pub mod frame;
 pub mod hot;
 pub mod instructions;
 pub mod interrupt;
+pub mod kind;
 pub mod latency;
 pub mod listing;
 pub mod machine;

@@ -30,6 +30,7 @@ use crate::cpus::Cpus;
 use crate::director::{self, Director};
 use crate::flows::{self, Random};
 use crate::interrupt::Interrupt;
+use crate::kind::Kind;
 use crate::memory::Memory;
 use crate::network::{PORT_MAC, mac_text};
 use crate::spread::Spread;
@@ -106,7 +107,7 @@ struct Exchanged {
 /// A program does not run, a frame came back wrong, or the CPUs were used by others and that was not to be overlooked.
 pub fn run(options: &Options, interrupt: &Interrupt) -> Result<Report> {
     let contest = Contest::new(&options.contest, interrupt)?;
-    let memory = Memory::get(MBUFS + OWN_MBUFS, contest.tables(), options.contest.common.no_huge)?;
+    let memory = Memory::get(MBUFS + OWN_MBUFS, contest.tables(Kind::TCP), options.contest.common.no_huge)?;
     let directory = tempfile::Builder::new().prefix("director-bench-").tempdir()?;
     let cpu = contest.cpus.control;
     let mut arguments = vec!["--lcores".to_owned(), format!("0@{cpu},1@{cpu}"), "--no-telemetry".to_owned()];
@@ -167,7 +168,8 @@ impl Bench<'_> {
         let (notes, more) = self.told()?;
         let subject = Subject {
             bench: "memif",
-            frames: format!("TCP ACKs{direction}"),
+            frames: format!("{}{direction}", Kind::TCP.packets()),
+            frame_bytes: Kind::TCP.length(),
             figure: |sample| sample.rate / sample.share,
             unit: "M packets a second of CPU time",
             notes,
@@ -239,6 +241,7 @@ impl Bench<'_> {
             mbufs: MBUFS,
             descriptors: DESCRIPTORS,
             capacity: self.contest.capacity,
+            kind: Kind::TCP,
             device: &self.device(),
             opener: None,
             directory: self.directory.path(),
@@ -249,7 +252,7 @@ impl Bench<'_> {
         let director = Director::start(self.contest.interrupt, &self.contest.binaries, &setup)?;
         self.wait_for_link(true)?;
         director.set("sloppy_tcp", 0)?;
-        director.add_service()?;
+        director.add_service(Kind::TCP)?;
         self.open_connections().with_context(|| director.failed("was sent SYNs"))?;
         let before = director.status()?.0;
         let sample = self.sample(director.id(), None).with_context(|| director.failed("was measured"))?;

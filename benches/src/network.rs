@@ -6,7 +6,8 @@
 //! servers 198.18.1.11 … ──────────────────────────┘
 //! ```
 //! All of it lies in 198.18.0.0/15, the addresses of benchmarks (RFC 2544, appendix C.2.2). One port
-//! carries both sides, so that one queue and one core see everything.
+//! carries both sides, so that one queue and one core see everything. Over IPv6 each address stands in the last
+//! four bytes of one ([`Kind::address`](crate::kind::Kind::address)).
 
 use std::net::{Ipv4Addr, SocketAddrV4};
 
@@ -40,8 +41,8 @@ pub fn servers() -> [(Ipv4Addr, Mac); 4] {
     })
 }
 
-/// The first two bytes of every client's address.
-const CLIENTS: [u8; 2] = [198, 19];
+/// The network that all clients are in, and the length of its prefix.
+pub const CLIENTS: (Ipv4Addr, u8) = (Ipv4Addr::new(198, 19, 0, 0), 16);
 
 /// The lowest port number of a client.
 const LOWEST_CLIENT_PORT: u16 = 1024;
@@ -52,11 +53,10 @@ pub const CLIENT_ENDS: u32 = (1 << 16) * (u16::MAX - LOWEST_CLIENT_PORT + 1) as 
 /// A client end by its number, which is below [`CLIENT_ENDS`].
 #[must_use]
 pub fn client_end(number: u32) -> SocketAddrV4 {
-    let [_, _, high, low] = (number & 0xffff).to_be_bytes();
-    let [first, second] = CLIENTS;
+    let address = CLIENTS.0.to_bits() | number & 0xffff;
     // Below 2^16 for every number below CLIENT_ENDS.
     let port = (number >> 16) as u16 + LOWEST_CLIENT_PORT;
-    SocketAddrV4::new(Ipv4Addr::new(first, second, high, low), port)
+    SocketAddrV4::new(address.into(), port)
 }
 
 /// A MAC address as it is written.

@@ -37,13 +37,19 @@ pub struct Options {
 }
 
 /// Everything that --run runs: the file's name, the arguments, and what --quick adds to these.
-const ALL: [(&str, &str, &str); 14] = [
+const ALL: [(&str, &str, &str); 20] = [
     ("forward-4096", "forward --flows 4096", "--pairs 1 --seconds 1"),
     ("forward-1000000", "forward --flows 1000000", "--pairs 1 --seconds 1"),
+    ("forward-udp-4096", "forward --flows 4096 --protocol udp", "--pairs 1 --seconds 1"),
+    ("forward-tcp6-4096", "forward --flows 4096 --family 6", "--pairs 1 --seconds 1"),
+    ("forward-udp6-4096", "forward --flows 4096 --protocol udp --family 6", "--pairs 1 --seconds 1"),
     ("memif-4096", "memif --flows 4096", "--pairs 1 --seconds 1"),
     ("memif-1000000", "memif --flows 1000000", "--pairs 1 --seconds 1"),
     ("hot-4096", "hot --flows 4096", "--pairs 1 --seconds 1"),
     ("hot-1000000", "hot --flows 1000000", "--pairs 1 --seconds 1"),
+    ("hot-udp-4096", "hot --flows 4096 --protocol udp", "--pairs 1 --seconds 1"),
+    ("hot-tcp6-4096", "hot --flows 4096 --family 6", "--pairs 1 --seconds 1"),
+    ("hot-udp6-4096", "hot --flows 4096 --protocol udp --family 6", "--pairs 1 --seconds 1"),
     ("connect", "connect", "--rounds 1 --seconds 5"),
     ("table", "table --churn", "--entries 1000000 --pairs 1"),
     ("curve", "curve", "--entries 1000000 --pairs 1"),
@@ -139,8 +145,36 @@ fn read(directory: &Path) -> Result<Vec<Value>> {
             }
         }
     }
-    found.sort_by_key(|value| value["flows"].as_u64());
+    found.sort_by_key(|value| (Kind::read(value), value["flows"].as_u64()));
     Ok(found)
+}
+
+/// The packets that a result is of: the family, and the protocol.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+struct Kind {
+    is_v6: bool,
+    is_udp: bool,
+}
+
+impl Kind {
+    fn read(value: &Value) -> Self {
+        Self { is_v6: value["family"] == "6", is_udp: value["protocol"] == "udp" }
+    }
+
+    /// As words.
+    fn words(&self) -> String {
+        format!("{} over IPv{}", if self.is_udp { "UDP" } else { "TCP" }, if self.is_v6 { 6 } else { 4 })
+    }
+
+    /// As part of a file's name; nothing for what there is most of.
+    fn name(&self) -> &str {
+        match (self.is_udp, self.is_v6) {
+            (false, false) => "",
+            (true, false) => "udp-",
+            (false, true) => "tcp6-",
+            (true, true) => "udp6-",
+        }
+    }
 }
 
 /// A number of a result; where it is missing the result is of another version.
@@ -200,7 +234,7 @@ fn figures(found: &[Value], plots: &Path) -> Result<String> {
             continue;
         }
         writeln!(page, "\n## {title}")?;
-        for value in of_it {
+        for value in &of_it {
             writeln!(page)?;
             if value["noisy"] == true {
                 writeln!(page, "**Noisy: other processes used the CPUs meanwhile; worth little.**\n")?;
@@ -209,6 +243,9 @@ fn figures(found: &[Value], plots: &Path) -> Result<String> {
                 writeln!(page, "**A quick run: short and small, to see that it works.**\n")?;
             }
             section(value, plots, &mut page).with_context(|| format!("the result of {name}"))?;
+        }
+        if name == "curve" {
+            curves(&of_it, plots, &mut page)?;
         }
     }
     Ok(page.trim_end().to_owned())
@@ -271,10 +308,12 @@ fn memif(value: &Value, plots: &Path, page: &mut String) -> Result<()> {
 fn rates(value: &Value, plots: &Path, page: &mut String, device: &str, unit: &str) -> Result<()> {
     let flows = &value["flows"];
     let bench = text(&value["bench"]);
-    let name = format!("{bench}-{flows}.svg");
+    let kind = Kind::read(value);
+    let name = format!("{bench}-{}{flows}.svg", kind.name());
     writeln!(
         page,
-        "{} connections, one worker, frames of {} bytes, {device}:\n",
+        "{}, {} connections, one worker, frames of {} bytes, {device}:\n",
+        kind.words(),
         grouped(flows),
         value["frame_bytes"]
     )?;
@@ -287,24 +326,30 @@ fn rates(value: &Value, plots: &Path, page: &mut String, device: &str, unit: &st
         bars.push((rival.clone(), spread(rate)?));
     }
     let bars: Vec<_> = bars.into_iter().map(|(name, rate)| (name, rate.map(|rate| rate / 1e6))).collect();
-    let title = format!("One worker, {} established connections, {bench}", grouped(flows));
+    let title = format!("One worker, {}, {} established connections, {bench}", kind.words(), grouped(flows));
     plot::bars(&plots.join(&name), &title, unit, &bars)?;
     writeln!(page, "\n![{title}](performance/{name})")?;
     Ok(())
 }
 
 fn hot(value: &Value, _: &Path, page: &mut String) -> Result<()> {
-    writeln!(page, "{} connections, frames in the cache, no device:\n", grouped(&value["flows"]))?;
+    let (kind, flows) = (Kind::read(value).words(), grouped(&value["flows"]));
+    writeln!(page, "{kind}, {flows} connections, frames in the cache, no device:\n")?;
     writeln!(
         page,
-        "| packets of | director, cycles | swap only, cycles | packets/s to its, frames made | without |"
+        "| packets of | director, cycles | swap only, cycles | packets/s to its, frames made | without | bare, cycles | packets/s to its |"
     )?;
-    writeln!(page, "|---|---|---|---|---|")?;
+    writeln!(page, "|---|---|---|---|---|---|---|")?;
     for row in value["results"].as_array().into_iter().flatten() {
         let cycles = |who: &str| anyhow::Ok(spread(&row[who]["cycles_own"])?.text(1));
         let (director, swap) = (cycles("director")?, cycles("swap")?);
         let (whole, own) = (spread(&row["ratio"])?.text(3), spread(&row["ratio_own"])?.text(3));
-        writeln!(page, "| {} | {director} | {swap} | {whole} | {own} |", text(&row["mix"]))?;
+        write!(page, "| {} | {director} | {swap} | {whole} | {own} |", text(&row["mix"]))?;
+        if row["bare"].is_object() {
+            writeln!(page, " {} | {} |", cycles("bare")?, spread(&row["ratio_bare"])?.text(3))?;
+        } else {
+            writeln!(page, " | |")?;
+        }
     }
     Ok(())
 }
@@ -349,7 +394,7 @@ fn table(value: &Value, plots: &Path, page: &mut String) -> Result<()> {
         "| | cycles | ns | to the director's | cycles while another core changes it | to a quiet table's | M changes/s |"
     )?;
     writeln!(page, "|---|---|---|---|---|---|---|")?;
-    let mut bars = Vec::new();
+    let (mut bars, mut is_churned) = (Vec::new(), false);
     for row in value["tables"].as_array().into_iter().flatten() {
         let name = text(&row["name"]);
         let (cycles, churned) = (spread(&row["cycles"])?, &row["churned"]);
@@ -361,6 +406,7 @@ fn table(value: &Value, plots: &Path, page: &mut String) -> Result<()> {
             spread(&row["ratio"])?.text(2)
         )?;
         if churned.is_object() {
+            is_churned = true;
             let (slow, changes) = (spread(&churned["slowdown"])?.text(3), millions(&churned["changes"])?);
             writeln!(page, "| {} | {slow} | {changes} |", spread(&churned["cycles"])?.text(1))?;
         } else {
@@ -376,8 +422,9 @@ fn table(value: &Value, plots: &Path, page: &mut String) -> Result<()> {
         )?;
     }
     let title = format!("A lookup among {} connections", grouped(&value["entries"]));
-    plot::bars(&plots.join("table.svg"), &title, "cycles", &bars)?;
-    writeln!(page, "\n![{title}](performance/table.svg)")?;
+    let name = if is_churned { "table-churn.svg" } else { "table.svg" };
+    plot::bars(&plots.join(name), &title, "cycles", &bars)?;
+    writeln!(page, "\n![{title}](performance/{name})")?;
     Ok(())
 }
 
@@ -390,18 +437,14 @@ fn short(count: f64) -> String {
     }
 }
 
-fn curve(value: &Value, plots: &Path, page: &mut String) -> Result<()> {
+fn curve(value: &Value, _: &Path, page: &mut String) -> Result<()> {
+    writeln!(page, "The director's table on {}:\n", pages(value))?;
     writeln!(page, "| connections | MiB | director, cycles | rte_hash, cycles |\n|---|---|---|---|")?;
-    let (mut own, mut rival) = (Vec::new(), Vec::new());
     for point in value["points"].as_array().into_iter().flatten() {
-        let entries = number(&point["entries"])?;
         let cycles = spread(&point["director"]["cycles"])?;
-        own.push((entries, cycles.median));
         let mut beside = String::new();
         if point["rte_hash"].is_object() {
-            let cycles = spread(&point["rte_hash"]["cycles"])?;
-            rival.push((entries, cycles.median));
-            beside = cycles.text(1);
+            beside = spread(&point["rte_hash"]["cycles"])?.text(1);
         }
         let mebibytes = point["bytes"].as_u64().unwrap_or_default() >> 20;
         writeln!(page, "| {} | {mebibytes} | {} | {beside} |", grouped(&point["entries"]), cycles.text(1))?;
@@ -409,9 +452,33 @@ fn curve(value: &Value, plots: &Path, page: &mut String) -> Result<()> {
     if let Some(growth) = value["growth"].as_f64() {
         writeln!(page, "\nThe largest costs {growth:.2} times what a million costs.")?;
     }
-    let mut lines = vec![Line { name: "director".to_owned(), points: own, marked: true }];
-    if !rival.is_empty() {
-        lines.push(Line { name: "rte_hash".to_owned(), points: rival, marked: true });
+    Ok(())
+}
+
+/// The pages that the director's table was on.
+fn pages(value: &Value) -> &str {
+    match value["pages"].as_str() {
+        Some("1G") => "1 GiB pages",
+        _ => text(&value["memory"]),
+    }
+}
+
+/// All curves on one plot.
+fn curves(values: &[&Value], plots: &Path, page: &mut String) -> Result<()> {
+    let mut lines = Vec::new();
+    for value in values {
+        for (key, name) in
+            [("director", format!("director, {}", pages(value))), ("rte_hash", "rte_hash".to_owned())]
+        {
+            let points = value["points"].as_array().into_iter().flatten();
+            let points = points
+                .filter(|point| point[key].is_object())
+                .map(|point| Ok((number(&point["entries"])?, number(&point[key]["cycles"]["median"])?)));
+            let points: Vec<_> = points.collect::<Result<_>>()?;
+            if !points.is_empty() {
+                lines.push(Line { name, points, marked: true });
+            }
+        }
     }
     let (x, y) = (
         Axis { title: "connections", label: &short },
@@ -604,9 +671,27 @@ mod tests {
         write(
             "b.json",
             json!({
-                "bench": "curve", "cpu": "some CPU", "growth": 2.5, "points": [
+                "bench": "curve", "cpu": "some CPU", "memory": "2 MiB huge pages", "growth": 2.5, "points": [
                     { "entries": 1000, "bytes": 84_000, "director": figures(20.0), "rte_hash": figures(30.0) },
                     { "entries": 1_000_000, "bytes": 84_000_000, "director": figures(60.0) },
+                ],
+            }),
+        );
+        write(
+            "f.json",
+            json!({
+                "bench": "curve", "pages": "1G", "points": [
+                    { "entries": 1_000_000, "bytes": 84_000_000, "director": figures(50.0) },
+                ],
+            }),
+        );
+        let figures = |cycles: f64| json!({ "cycles_own": spread_of(cycles) });
+        write(
+            "g.json",
+            json!({
+                "bench": "hot", "flows": 4096, "protocol": "udp", "family": "6", "results": [
+                    { "mix": "clients", "director": figures(30.0), "swap": figures(5.0), "bare": figures(10.0),
+                      "ratio": spread_of(0.5), "ratio_own": spread_of(0.2), "ratio_bare": spread_of(0.4) },
                 ],
             }),
         );
@@ -642,6 +727,10 @@ mod tests {
             "| director | 27,000,000 | 0 | 1 | 20 (10 to 40) |",
             "| 1,000 |",
             "2.50 times",
+            "The director's table on 2 MiB huge pages:",
+            "The director's table on 1 GiB pages:",
+            "UDP over IPv6, 4,096 connections, frames in the cache",
+            " 10.0 (5.0 to 20.0) | 0.400 (0.200 to 0.800) |",
             "| 64 | 22.00",
         ] {
             assert!(page.contains(part), "no {part} in {page}");

@@ -9,7 +9,6 @@ use serde_json::{Map, Value};
 
 use super::{Contest, Sample, Samples, Seen};
 use crate::cpus::Cpus;
-use crate::frame;
 use crate::machine;
 use crate::spread::Spread;
 
@@ -19,6 +18,8 @@ pub struct Subject {
     pub bench: &'static str,
     /// Which frames there were.
     pub frames: String,
+    /// The length of each in bytes.
+    pub frame_bytes: usize,
     /// What a measurement came to.
     pub figure: fn(&Sample) -> f64,
     /// What that is, in millions.
@@ -96,7 +97,7 @@ impl Report {
         samples: &Samples,
         seen: Seen,
     ) -> Result<Self> {
-        let Subject { bench, frames, figure, unit, notes, more } = subject;
+        let Subject { bench, frames, frame_bytes, figure, unit, notes, more } = subject;
         let rates = |samples: &[Sample]| samples.iter().map(figure).collect::<Vec<_>>();
         let whole = |spread: Spread| spread.map(f64::round);
         let own = rates(&samples.director);
@@ -116,7 +117,7 @@ impl Report {
             flows: contest.options.flows,
             pairs: contest.options.pairs,
             seconds: contest.options.seconds,
-            frame_bytes: frame::LENGTH,
+            frame_bytes,
             director: whole(Spread::of(own).context(nothing)?),
             rivals: of_rivals,
             ratio,
@@ -248,6 +249,7 @@ mod tests {
         let subject = Subject {
             bench: "forward",
             frames: "TCP ACKs".to_owned(),
+            frame_bytes: 60,
             figure: |sample| sample.rate,
             unit: "M packets/s",
             notes: vec!["A note.".to_owned()],

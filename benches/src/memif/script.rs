@@ -7,6 +7,7 @@ use clap::ValueEnum;
 use clap::builder::PossibleValue;
 
 use super::traffic::Script;
+use crate::kind::Kind;
 use crate::network::{GATEWAY, PORT_MAC, client_end, servers};
 use crate::template::{Segment, Slot, TTL, Template, flags};
 
@@ -62,9 +63,9 @@ pub(super) struct Opening {
 impl Opening {
     pub(super) fn new(flows: Vec<Flow>, order: Vec<u32>) -> Self {
         let segment = Segment { flags: flags::SYN, numbers: (0, 0), data: 0 };
-        let to_server = std::array::from_fn(|server| Template::to_server(segment, server));
+        let to_server = std::array::from_fn(|server| Template::to_server(Kind::TCP, segment, server));
         let is_open = vec![false; flows.len()];
-        Self { flows, order, is_open, syn: Template::to_service(segment), to_server }
+        Self { flows, order, is_open, syn: Template::to_service(Kind::TCP, segment), to_server }
     }
 
     /// The connections, and those that are not open.
@@ -110,11 +111,11 @@ impl Established {
     pub(super) fn new(flows: Vec<Flow>, both: bool, mode: Option<Mode>) -> Self {
         let segment = Segment { flags: flags::ACK, numbers: (0, 2001), data: 0 };
         let forth = |server: usize| {
-            let sent = Template::to_service(segment);
+            let sent = Template::to_service(Kind::TCP, segment);
             let returned = match mode {
-                None => Template::to_server(segment, server),
+                None => Template::to_server(Kind::TCP, segment, server),
                 Some(Mode::FiveTupleSwap) => {
-                    Template::from_service(segment).forwarded(PORT_MAC, GATEWAY.1, TTL)
+                    Template::from_service(Kind::TCP, segment).forwarded(PORT_MAC, GATEWAY.1, TTL)
                 }
                 Some(Mode::Macswap) => sent.forwarded(PORT_MAC, GATEWAY.1, TTL),
                 Some(Mode::Io) => sent,
@@ -122,11 +123,11 @@ impl Established {
             (sent, returned)
         };
         let back = |server: usize| {
-            let (sent, mac) = (Template::to_client(segment, server), servers()[server].1);
+            let (sent, mac) = (Template::to_client(Kind::TCP, segment, server), servers()[server].1);
             let returned = match mode {
-                None => Template::from_service(segment),
+                None => Template::from_service(Kind::TCP, segment),
                 Some(Mode::FiveTupleSwap) => {
-                    Template::to_server(segment, server).forwarded(PORT_MAC, mac, TTL)
+                    Template::to_server(Kind::TCP, segment, server).forwarded(PORT_MAC, mac, TTL)
                 }
                 Some(Mode::Macswap) => sent.forwarded(PORT_MAC, mac, TTL),
                 Some(Mode::Io) => sent,
@@ -181,9 +182,9 @@ impl Script for Established {
 mod tests {
     use etherparse::{NetSlice, SlicedPacket, TransportSlice};
 
+    use super::super::traffic::LENGTH;
     use super::*;
     use crate::flows::{Random, draw};
-    use crate::frame::LENGTH;
     use crate::network::{SERVER_PORT, SERVICE};
 
     const COUNT: u32 = 1001;
@@ -194,7 +195,7 @@ mod tests {
 
     /// What is sent, and what must come back, of the first frames.
     fn pairs(mut script: impl Script, count: u64) -> Vec<(Vec<u8>, Vec<u8>)> {
-        let mut slots = [Slot([0; 64]); 2];
+        let mut slots = [Slot::EMPTY; 2];
         let pair = |number| {
             script.write(number, &mut slots[0]);
             script.expect(number, &[], &mut slots[1]);
@@ -266,7 +267,7 @@ mod tests {
     fn a_syn_that_comes_back_tells_the_server() {
         let all = flows(&draw(8, &mut Random::new(1)));
         let mut opening = Opening::new(all, (0..8).rev().collect());
-        let mut slot = Slot([0; 64]);
+        let mut slot = Slot::EMPTY;
         for number in 0..6_u64 {
             let mac = servers()[number as usize % 3].1;
             opening.expect(number, &mac, &mut slot);

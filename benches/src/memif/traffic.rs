@@ -6,8 +6,11 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use anyhow::{Result, bail};
 use dpdk::{Burst, Eal, Lcore, LcoreJob, Pool, RxQueue, TxQueue, clock};
 
-use crate::frame::LENGTH;
+use crate::kind::Kind;
 use crate::template::{SEQUENCE, Slot};
+
+/// The length of every frame.
+pub(super) const LENGTH: usize = Kind::TCP.length();
 
 /// Frames that are on their way at a time: as many as a ring of the interface holds, less what the other side may
 /// leave unused. So none finds a ring full, whoever is the slower.
@@ -178,7 +181,7 @@ impl Traffic {
         // At most a burst's capacity.
         let count = left.min(Burst::CAPACITY as u64) as usize;
         self.pool.alloc_burst(burst, count)?;
-        let mut slot = Slot([0; 64]);
+        let mut slot = Slot::EMPTY;
         for mbuf in burst.iter_mut() {
             script.write(next, &mut slot);
             mbuf.append(LENGTH)?.copy_from_slice(&slot.0[..LENGTH]);
@@ -197,7 +200,7 @@ fn check(frame: &[u8], due: u64, next: u64, script: &mut impl Script) -> Result<
     });
     match number {
         Some(number) if number < next => {
-            let mut slot = Slot([0; 64]);
+            let mut slot = Slot::EMPTY;
             script.expect(number, frame, &mut slot);
             if frame == &slot.0[..LENGTH] {
                 return Ok(number);
@@ -283,7 +286,7 @@ mod tests {
     #[test]
     fn each_comes_back_once_and_in_order() {
         let frame = |number: u64| {
-            let mut slot = Slot([0; 64]);
+            let mut slot = Slot::EMPTY;
             Numbered.write(number, &mut slot);
             slot.0[..LENGTH].to_vec()
         };
