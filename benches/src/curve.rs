@@ -17,7 +17,7 @@ use serde::Serialize;
 use crate::common::{Circumstances, Common, Judge, rendered};
 use crate::contenders::{self, Contender};
 use crate::interrupt::Interrupt;
-use crate::memory::{self, Memory};
+use crate::memory::{self, Memory, TablePages};
 use crate::spread::Spread;
 use crate::table::{Sample, eal, look_up, with_huge_malloc};
 
@@ -44,6 +44,9 @@ pub struct Options {
     /// How long each measurement takes
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=600))]
     seconds: u64,
+    /// Which reserved pages the director's table is on
+    #[arg(long, value_enum, default_value_t, conflicts_with = "no_huge")]
+    pages: TablePages,
     #[command(flatten)]
     common: Common,
 }
@@ -85,6 +88,7 @@ struct Report {
     bench: &'static str,
     pairs: u32,
     seconds: u64,
+    pages: TablePages,
     points: Vec<Point>,
     /// The director's cycles with the largest table to those with a million connections, where both were
     /// measured.
@@ -104,9 +108,14 @@ fn room(entries: u32) -> u32 {
     entries + entries / 64 + 128
 }
 
+/// Bytes of an entry of the director's table on pages that other tables could have.
+fn own_bytes(options: &Options) -> u64 {
+    options.pages.split(OWN_BYTES).1
+}
+
 /// Whether a table of `rte_hash` is measured beside the director's.
 fn has_rival(options: &Options, size: u32, available: u64) -> bool {
-    let both = u64::from(room(size)) * (OWN_BYTES + RTE_BYTES + RECORD_BYTES) + OVERHEAD;
+    let both = u64::from(room(size)) * (own_bytes(options) + RTE_BYTES + RECORD_BYTES) + OVERHEAD;
     match options.rival_entries {
         Some(most) => size <= most,
         // Half a gigabyte stays free, and something for the last doubling of the buckets.
@@ -123,10 +132,13 @@ pub fn run(options: &Options, interrupt: &Interrupt) -> Result<String> {
     with_huge_malloc(common)?;
     let mut judge = Judge::new(common, interrupt)?;
     let sizes = sizes(*entries);
+    let table = u64::from(room(*entries)) * OWN_BYTES;
+    let _gigantic = options.pages.reserve(table)?;
+    // What is reserved is not available any more.
     let available = memory::available()?;
     let needed = |size: u32| {
         let rival = if has_rival(options, size, available) { RTE_BYTES } else { 0 };
-        u64::from(room(size)) * (OWN_BYTES + rival) + OVERHEAD
+        u64::from(room(size)) * (own_bytes(options) + rival) + OVERHEAD
     };
     let records = |size: u32| {
         if has_rival(options, size, available) { u64::from(room(size)) * RECORD_BYTES } else { 0 }
@@ -150,16 +162,18 @@ pub fn run(options: &Options, interrupt: &Interrupt) -> Result<String> {
         bench: "curve",
         pairs: options.pairs,
         seconds: options.seconds,
+        pages: options.pages,
         points,
         growth,
-        circumstances: judge.circumstances(memory.describe()),
+        circumstances: judge.circumstances(options.pages.describe(&memory)),
     };
     eal.stop()?;
     rendered(&report, common.json)
 }
 
 fn point(options: &Options, judge: &mut Judge<'_>, eal: &Eal, size: u32, rival: bool) -> Result<Point> {
-    let (table, own) = contenders::own_table(&TableOptions::new(room(size), 2))?;
+    let made = TableOptions { pages: options.pages.of_table(), ..TableOptions::new(room(size), 2) };
+    let (table, own) = contenders::own_table(&made)?;
     let mut tables: Vec<Contender> = vec![own];
     if rival {
         tables.push(contenders::rte_hash(eal, &format!("curve-{size}"), size, room(size))?);

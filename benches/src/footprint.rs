@@ -11,7 +11,7 @@ use serde::Serialize;
 use crate::common::{Circumstances, Common, Judge, rendered};
 use crate::contenders::{self, BURST, Reader, end};
 use crate::interrupt::Interrupt;
-use crate::memory::{self, Memory};
+use crate::memory::{self, Memory, TablePages};
 use crate::table::{Sample, look_up};
 
 /// Bytes a connection is reckoned at when memory is reserved, and what is reserved besides.
@@ -30,6 +30,9 @@ pub struct Options {
     /// The capacity of the table, which is filled
     #[arg(long, default_value_t = 10_000_000, value_parser = clap::value_parser!(u32).range(100_000..=500_000_000))]
     entries: u32,
+    /// Which reserved pages the table is on
+    #[arg(long, value_enum, default_value_t, conflicts_with = "no_huge")]
+    pages: TablePages,
     #[command(flatten)]
     common: Common,
 }
@@ -60,14 +63,17 @@ struct Report {
 /// # Errors
 /// There is not enough memory, a connection was not found, or the CPUs were used by others.
 pub fn run(options: &Options, interrupt: &Interrupt) -> Result<String> {
-    let Options { entries, common } = options;
+    let Options { entries, pages, common } = options;
     let mut judge = Judge::new(common, interrupt)?;
-    let needed = u64::from(*entries) * BYTES_PER_CONNECTION + OVERHEAD;
+    let (gigantic, huge) = pages.split(u64::from(*entries) * BYTES_PER_CONNECTION);
+    let needed = gigantic + huge + OVERHEAD;
     memory::need(needed)?;
     eprintln!("{} MiB are needed for {entries} connections, and can be had", needed >> 20);
-    let memory = Memory::get(0, needed, common.no_huge)?;
+    let _gigantic = pages.reserve(u64::from(*entries) * BYTES_PER_CONNECTION)?;
+    let memory = Memory::get(0, huge + OVERHEAD, common.no_huge)?;
+    let made = director_flow::Options { pages: pages.of_table(), ..director_flow::Options::new(*entries, 2) };
     let before = memory::resident()?;
-    let (table, mut contender) = contenders::own_table(&director_flow::Options::new(*entries, 2))?;
+    let (table, mut contender) = contenders::own_table(&made)?;
     let connections = u64::from(entries - IN_HAND);
     let start = Instant::now();
     for from in (0..connections).step_by(1 << 20) {
@@ -96,7 +102,7 @@ pub fn run(options: &Options, interrupt: &Interrupt) -> Result<String> {
         found,
         cycles_per_lookup: tenth(cycles),
         nanoseconds_per_lookup: tenth(nanoseconds),
-        circumstances: judge.circumstances(memory.describe()),
+        circumstances: judge.circumstances(pages.describe(&memory)),
     };
     rendered(&report, common.json)
 }

@@ -5,9 +5,18 @@ use std::fs;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
+use clap::ValueEnum;
+use director_flow::Pages;
+use serde::Serialize;
 
 /// Bytes of a huge page.
 const PAGE: u64 = 2 << 20;
+
+/// Bytes of the largest.
+const GIGANTIC: u64 = 1 << 30;
+
+/// The parts of a table, each of which begins a page of its own: index, records, timeout wheel.
+const PARTS: u64 = 3;
 
 /// Bytes of an mbuf in a pool: its header, 128 bytes of headroom and 2048 of data, the pool's own header
 /// and the padding that spreads objects over memory channels.
@@ -43,7 +52,7 @@ impl Memory {
         if base {
             return Ok(Self::Base(megabytes, "as asked".to_owned()));
         }
-        Ok(match HugePages::reserve(needed.div_ceil(PAGE)) {
+        Ok(match HugePages::reserve(PAGE, needed.div_ceil(PAGE)) {
             Ok(pages) => Self::Huge(pages),
             Err(error) => Self::Base(megabytes, format!("{error:#}")),
         })
@@ -71,6 +80,65 @@ impl Memory {
     }
 }
 
+/// Which reserved pages a table of the director's is on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, ValueEnum)]
+pub enum TablePages {
+    /// 2 MiB, where there are some
+    #[default]
+    #[value(name = "2M")]
+    #[serde(rename = "2M")]
+    Huge,
+    /// 1 GiB
+    #[value(name = "1G")]
+    #[serde(rename = "1G")]
+    Gigantic,
+}
+
+impl TablePages {
+    /// Reserves pages for a table of so many bytes, where they are not those of [`Memory::get`].
+    ///
+    /// # Errors
+    /// The kernel has not so many.
+    pub fn reserve(self, bytes: u64) -> Result<Option<HugePages>> {
+        match self {
+            Self::Huge => Ok(None),
+            Self::Gigantic => Ok(Some(HugePages::reserve(GIGANTIC, gigantic(bytes))?)),
+        }
+    }
+
+    /// How a table is to be made.
+    #[must_use]
+    pub const fn of_table(self) -> Pages {
+        match self {
+            Self::Huge => Pages::Auto,
+            Self::Gigantic => Pages::Huge1G,
+        }
+    }
+
+    /// Of a table of so many bytes, those that it has on pages of its own and those on the pages of [`Memory::get`].
+    #[must_use]
+    pub const fn split(self, bytes: u64) -> (u64, u64) {
+        match self {
+            Self::Huge => (0, bytes),
+            Self::Gigantic => (gigantic(bytes) * GIGANTIC, 0),
+        }
+    }
+
+    /// What the memory is, for the report.
+    #[must_use]
+    pub fn describe(self, memory: &Memory) -> String {
+        match self {
+            Self::Huge => memory.describe(),
+            Self::Gigantic => format!("the director's table on 1 GiB pages, else {}", memory.describe()),
+        }
+    }
+}
+
+/// How many of the largest pages a table of so many bytes takes: each of its parts less than one more than it fills.
+const fn gigantic(bytes: u64) -> u64 {
+    bytes.div_ceil(GIGANTIC) + PARTS - 1
+}
+
 /// Huge pages reserved; dropping it takes the reservation back.
 pub struct HugePages {
     control: PathBuf,
@@ -78,9 +146,9 @@ pub struct HugePages {
 }
 
 impl HugePages {
-    /// Sees to it that `count` pages are free.
-    fn reserve(count: u64) -> Result<Self> {
-        let directory = PathBuf::from("/sys/kernel/mm/hugepages/hugepages-2048kB");
+    /// Sees to it that `count` pages of `size` bytes are free.
+    fn reserve(size: u64, count: u64) -> Result<Self> {
+        let directory = PathBuf::from(format!("/sys/kernel/mm/hugepages/hugepages-{}kB", size >> 10));
         let control = directory.join("nr_hugepages");
         let before = number(&control)?;
         let free = number(&directory.join("free_hugepages"))?;
@@ -92,7 +160,7 @@ impl HugePages {
             .with_context(|| format!("cannot write {}", pages.control.display()))?;
         let free = number(&directory.join("free_hugepages"))?;
         if free < count {
-            bail!("the kernel found {free} huge pages of 2 MiB where {count} are needed");
+            bail!("the kernel found {free} huge pages of {} MiB where {count} are needed", size >> 20);
         }
         Ok(pages)
     }
@@ -172,6 +240,13 @@ mod tests {
         let text = "MemTotal:       24626308 kB\nMemAvailable:   23000000 kB\nHugePages_Total:       0\n";
         assert_eq!(meminfo(text, "MemAvailable"), Some(23_000_000 << 10));
         assert_eq!(meminfo(text, "Mem"), None);
+    }
+
+    #[test]
+    fn each_part_of_a_table_begins_a_page() {
+        assert_eq!([1, GIGANTIC, GIGANTIC + 1, 8 * GIGANTIC].map(gigantic), [3, 3, 4, 10]);
+        assert_eq!(TablePages::Gigantic.split(GIGANTIC), (3 * GIGANTIC, 0));
+        assert_eq!(TablePages::Huge.split(5), (0, 5));
     }
 
     #[test]

@@ -23,7 +23,7 @@ use serde::Serialize;
 use crate::common::{Circumstances, Common, Judge, pin, rendered};
 use crate::contenders::{self, BURST, Contender, Reader, end};
 use crate::interrupt::Interrupt;
-use crate::memory::{self, Memory};
+use crate::memory::{self, Memory, TablePages};
 use crate::spread::Spread;
 
 /// Bursts in a slice.
@@ -56,6 +56,9 @@ pub struct Options {
     /// The tables to compare with; floor is none, but two random lines of as much memory for each connection
     #[arg(long, value_delimiter = ',', value_name = "TABLE", default_values = ["floor", "rte_hash", "papaya", "dashmap", "scc"])]
     rivals: Vec<String>,
+    /// Which reserved pages the director's table is on
+    #[arg(long, value_enum, default_value_t, conflicts_with = "no_huge")]
+    pages: TablePages,
     #[command(flatten)]
     common: Common,
 }
@@ -170,19 +173,20 @@ struct Samples {
 /// How many connections are there before the oldest of those made meanwhile is ended.
 const WINDOW: u64 = 1 << 16;
 
-/// Looks up while another core makes and ends connections beyond the first `entries`.
+/// Looks up while another core makes and ends connections beyond the first `entries`; and how many a second it does.
 fn look_up_churned(
+    judge: &mut Judge<'_>,
     contender: &mut Contender,
     entries: u32,
     time: Duration,
     seed: u64,
-    cpu: u32,
     made: &mut u64,
 ) -> Result<(Sample, f64)> {
     let Contender { reader, writer, .. } = contender;
     let stop = AtomicBool::new(false);
     let ready = Barrier::new(2);
     let first = u64::from(entries);
+    let cpu = judge.cpus.control;
     let measured = std::thread::scope(|scope| {
         let changing = scope.spawn(|| {
             let pinned = pin(cpu);
@@ -203,14 +207,14 @@ fn look_up_churned(
             anyhow::Ok(changes as f64 / start.elapsed().as_secs_f64())
         });
         ready.wait();
-        let sample = look_up(&mut **reader, entries, time, seed);
+        // The judge hears the lookups alone: who waits below for the other thread does not run.
+        let sample = judge.hear(|| look_up(&mut **reader, entries, time, seed));
         stop.store(true, Ordering::Relaxed);
         match changing.join() {
             Ok(rate) => Ok((sample?, rate?)),
             Err(_) => bail!("the thread that changes the table panicked"),
         }
     });
-    // Here, since a thread that waits for another does not look undisturbed.
     writer.rest();
     measured
 }
@@ -244,6 +248,7 @@ struct Report {
     room: u32,
     pairs: u32,
     seconds: u64,
+    pages: TablePages,
     /// The director first.
     tables: Vec<Figures>,
     /// Making up the keys, which is part of all figures.
@@ -265,16 +270,19 @@ pub fn room(entries: u32) -> u32 {
 /// # Errors
 /// There is no memory, a connection was not found, or the CPUs were used by others.
 pub fn run(options: &Options, interrupt: &Interrupt) -> Result<String> {
-    let Options { entries, pairs, seconds, churn, rivals, common } = options;
+    let Options { entries, pairs, seconds, churn, rivals, pages, common } = options;
     with_huge_malloc(common)?;
     let mut judge = Judge::new(common, interrupt)?;
     let room = room(*entries);
-    let needed = u64::from(room) * (OWN_BYTES + RTE_BYTES) + OVERHEAD;
+    let table = u64::from(room) * OWN_BYTES;
+    let _gigantic = pages.reserve(table)?;
+    let needed = pages.split(table).1 + u64::from(room) * RTE_BYTES + OVERHEAD;
     let other = u64::from(room) * MAP_BYTES * rivals.len() as u64;
     memory::need(needed + other)?;
     let memory = Memory::get(0, needed, common.no_huge)?;
     let eal = eal(&judge, &memory)?;
-    let (table, own) = contenders::own_table(&TableOptions::new(room, 2))?;
+    let (table, own) =
+        contenders::own_table(&TableOptions { pages: pages.of_table(), ..TableOptions::new(room, 2) })?;
     let bytes = (table.bytes_per_entry() * f64::from(table.capacity())) as u64;
     let mut tables = vec![own];
     for name in rivals {
@@ -303,9 +311,7 @@ pub fn run(options: &Options, interrupt: &Interrupt) -> Result<String> {
             eprint!("run {} of {pairs}: {:<10} {:6.1} cycles a lookup", pair + 1, table.name, quiet.cycles);
             samples.quiet.push(quiet);
             if *churn && table.name != "floor" {
-                let cpu = judge.cpus.control;
-                let (churned, changes) =
-                    judge.hear(|| look_up_churned(table, *entries, time, seed, cpu, made))?;
+                let (churned, changes) = look_up_churned(&mut judge, table, *entries, time, seed, made)?;
                 eprint!(", {:6.1} with {:.2} M changes/s", churned.cycles, changes / 1e6);
                 samples.churned.push(churned);
                 samples.changes.push(changes);
@@ -323,10 +329,11 @@ pub fn run(options: &Options, interrupt: &Interrupt) -> Result<String> {
         room,
         pairs: *pairs,
         seconds: *seconds,
+        pages: *pages,
         tables: figures.collect::<Result<_>>()?,
         keys_cycles: (keys_cycles * 10.0).round() / 10.0,
         transparent_bytes: memory::transparent(),
-        circumstances: judge.circumstances(memory.describe()),
+        circumstances: judge.circumstances(pages.describe(&memory)),
     };
     drop(tables);
     eal.stop()?;
