@@ -20,16 +20,16 @@
 //! others go the general way. Of the words only the ways change. Every value a worker stores there is right for its epoch, so
 //! whichever of two stores comes last, plain stores do.
 //!
-//! The short way reads records of IPv4 as they are. Everything else has an [`Entry`], of either family.
+//! The short way reads records as they are ([`Words`]). Everything else has an [`Entry`], of either family.
 
-use director_flow::{Clock, Family, Index, Record, V4, V4End, V6, V6End};
-use director_packet::{Address, Change, Delta, Endpoint, Endpoint4, TCP};
+use director_flow::{Clock, Family, Index, Record, Table, V4, V4End, V6, V6End};
+use director_packet::{Address, Change, Delta, Endpoint, Endpoint4, Endpoint6, TCP};
 
 use crate::adjacency::{Adjacencies, Adjacency};
 use crate::scheduler::ServerView;
 use crate::servers::MAX_SERVERS;
 use crate::service::Forward;
-use crate::snapshot::FTP;
+use crate::snapshot::{FTP, Own};
 use crate::state::{Direction, State};
 
 /// Bits of a slot, and where those of an adjacency and an epoch begin.
@@ -52,19 +52,30 @@ pub(crate) const fn next_epoch(epoch: u32) -> u32 {
     if next == 0 { FIRST_EPOCH } else { next }
 }
 
-/// The client end of an endpoint.
-#[inline]
-#[must_use]
-pub(crate) const fn client_end(end: Endpoint4, protocol: u8) -> V4End {
-    V4End::from_bits(end.word() | (protocol as u64) << 8)
-}
-
 /// Where the words of a family are, and how they hold an end.
 pub(crate) trait Layout: Family {
     const SERVICE: usize;
     const SERVER: usize;
     const TO_SERVER: usize;
     const TO_CLIENT: usize;
+
+    /// An endpoint of this family.
+    type Endpoint: Copy + Into<Endpoint>;
+    /// A client that there is not, and an endpoint.
+    const NOBODY: (Self::End, Self::Endpoint);
+
+    /// Of both tables that of this family.
+    fn table<'a>(v4: &'a Table<V4>, v6: &'a Table<V6>) -> &'a Table<Self>;
+    /// Whether an endpoint's address is the director's own.
+    fn is_own(own: &Own, end: Self::Endpoint) -> bool;
+    /// The key of a client of this family.
+    fn client_end(client: Self::Endpoint, protocol: u8) -> Self::End;
+    /// Whether what was stored is this endpoint.
+    fn is_end_at(record: &Record<Self>, at: usize, end: Self::Endpoint) -> bool;
+    /// What was stored, the endpoint in its family's shape.
+    fn endpoint_at(record: &Record<Self>, at: usize) -> Self::Endpoint;
+    /// The 16 bits more that were stored.
+    fn rest_at(record: &Record<Self>, at: usize) -> u16;
 
     /// The key of a client; of another family's, one that no client has.
     fn key(client: Endpoint, protocol: u8) -> Self::End;
@@ -82,11 +93,44 @@ impl Layout for V4 {
     const TO_SERVER: usize = 3;
     const TO_CLIENT: usize = 4;
 
+    type Endpoint = Endpoint4;
+    const NOBODY: (V4End, Endpoint4) = (V4End::from_bits(u64::MAX), Endpoint4::new(0, 0));
+
+    #[inline(always)]
+    fn table<'a>(v4: &'a Table<V4>, _: &'a Table<V6>) -> &'a Table<V4> {
+        v4
+    }
+
+    #[inline(always)]
+    fn is_own(own: &Own, end: Endpoint4) -> bool {
+        own.v4.contains(end.address())
+    }
+
+    #[inline(always)]
+    fn client_end(client: Endpoint4, protocol: u8) -> V4End {
+        V4End::from_bits(client.word() | u64::from(protocol) << 8)
+    }
+
+    #[inline(always)]
+    fn is_end_at(record: &Record<V4>, at: usize, end: Endpoint4) -> bool {
+        (record.word(at) ^ end.word()) >> 16 == 0
+    }
+
+    #[inline(always)]
+    fn endpoint_at(record: &Record<V4>, at: usize) -> Endpoint4 {
+        Endpoint4::from_word(record.word(at))
+    }
+
+    #[inline(always)]
+    fn rest_at(record: &Record<V4>, at: usize) -> u16 {
+        record.word(at) as u16
+    }
+
     #[inline]
     fn key(client: Endpoint, protocol: u8) -> V4End {
         match client {
-            Endpoint::V4(client) => client_end(client, protocol),
-            Endpoint::V6(_) => V4End::from_bits(u64::MAX),
+            Endpoint::V4(client) => Self::client_end(client, protocol),
+            Endpoint::V6(_) => Self::NOBODY.0,
         }
     }
 
@@ -104,8 +148,7 @@ impl Layout for V4 {
 
     #[inline]
     fn end_at(record: &Record<V4>, at: usize) -> (Endpoint, u16) {
-        let word = record.word(at);
-        (Endpoint::V4(Endpoint4::from_word(word)), word as u16)
+        (Endpoint::V4(Self::endpoint_at(record, at)), Self::rest_at(record, at))
     }
 }
 
@@ -115,10 +158,44 @@ impl Layout for V6 {
     const TO_SERVER: usize = 9;
     const TO_CLIENT: usize = 10;
 
+    type Endpoint = Endpoint6;
+    const NOBODY: (V6End, Endpoint6) = (V6End::new(0, 0, u8::MAX), Endpoint6::new(0, 0));
+
+    #[inline(always)]
+    fn table<'a>(_: &'a Table<V4>, v6: &'a Table<V6>) -> &'a Table<V6> {
+        v6
+    }
+
+    #[inline]
+    fn is_own(own: &Own, end: Endpoint6) -> bool {
+        own.v6.contains(&end.address())
+    }
+
+    #[inline(always)]
+    fn client_end(client: Endpoint6, protocol: u8) -> V6End {
+        V6End::new(client.address(), client.port(), protocol)
+    }
+
+    #[inline(always)]
+    fn is_end_at(record: &Record<V6>, at: usize, end: Endpoint6) -> bool {
+        Self::endpoint_at(record, at) == end
+    }
+
+    #[inline(always)]
+    fn endpoint_at(record: &Record<V6>, at: usize) -> Endpoint6 {
+        let [high, low, rest] = [0, 1, 2].map(|word| record.word(at + word));
+        Endpoint6::new(u128::from(high) << 64 | u128::from(low), (rest >> 16) as u16)
+    }
+
+    #[inline(always)]
+    fn rest_at(record: &Record<V6>, at: usize) -> u16 {
+        record.word(at + 2) as u16
+    }
+
     fn key(client: Endpoint, protocol: u8) -> V6End {
-        match client.address() {
-            Address::V6(address) => V6End::new(address, client.port(), protocol),
-            Address::V4(_) => V6End::new(0, 0, u8::MAX),
+        match client {
+            Endpoint::V6(client) => Self::client_end(client, protocol),
+            Endpoint::V4(_) => Self::NOBODY.0,
         }
     }
 
@@ -135,8 +212,7 @@ impl Layout for V6 {
     }
 
     fn end_at(record: &Record<V6>, at: usize) -> (Endpoint, u16) {
-        let [high, low, rest] = [0, 1, 2].map(|word| record.word(at + word));
-        (Endpoint::v6(u128::from(high) << 64 | u128::from(low), (rest >> 16) as u16), rest as u16)
+        (Endpoint::V6(Self::endpoint_at(record, at)), Self::rest_at(record, at))
     }
 }
 
@@ -351,9 +427,17 @@ impl Entry<'_> {
         if !of_either!(self, record => is_plain(record)) || self.is_ftp_control() {
             return;
         }
-        let slot = self.kept_way(direction) & SLOT_MASK;
-        let way = KeptWay::new(epoch, adjacency).0;
-        of_either!(self, record => keep_way(record, direction, way | slot));
+        self.keep(direction, KeptWay::new(epoch, adjacency));
+    }
+
+    /// Keeps no next hop any more.
+    pub(crate) fn forget_way(self, direction: Direction) {
+        self.keep(direction, KeptWay::NONE);
+    }
+
+    fn keep(self, direction: Direction, way: KeptWay) {
+        let rest = self.kept_way(direction) & SLOT_MASK;
+        of_either!(self, record => keep_way(record, direction, way.0 | rest));
     }
 }
 
@@ -391,7 +475,7 @@ fn keep_way<F: Layout>(record: &Record<F>, direction: Direction, way: u64) {
 /// An entry's words for a packet that goes one way (`OUT`: from the server to the client). Each is read when it
 /// is asked for, so that few are in registers at a time.
 #[derive(Clone, Copy)]
-pub(crate) struct Words<'a, const OUT: bool>(pub(crate) &'a Record<V4>);
+pub(crate) struct Words<'a, F: Layout, const OUT: bool>(pub(crate) &'a Record<F>);
 
 /// A way that an entry keeps, beside what else is in that word; or a server.
 #[derive(Clone, Copy)]
@@ -421,16 +505,16 @@ impl KeptWay {
     }
 }
 
-impl<const OUT: bool> Words<'_, OUT> {
-    /// Whether this is the word of the end that is not the client's.
+impl<F: Layout, const OUT: bool> Words<'_, F, OUT> {
+    /// Whether this is the end that is not the client's.
     #[inline(always)]
-    pub(crate) fn other_is(self, other: u64) -> bool {
-        (self.0.word(if OUT { V4::SERVER } else { V4::SERVICE }) ^ other) >> 16 == 0
+    pub(crate) fn other_is(self, other: F::Endpoint) -> bool {
+        F::is_end_at(self.0, if OUT { F::SERVER } else { F::SERVICE }, other)
     }
 
     #[inline(always)]
     pub(crate) fn way(self) -> KeptWay {
-        KeptWay(self.0.word(if OUT { V4::TO_CLIENT } else { V4::TO_SERVER }))
+        KeptWay(self.0.word(if OUT { F::TO_CLIENT } else { F::TO_SERVER }))
     }
 
     #[inline(always)]
@@ -440,13 +524,13 @@ impl<const OUT: bool> Words<'_, OUT> {
 
     /// What is put in, and what it does to the checksums of IPv4 and of the transport.
     #[inline(always)]
-    pub(crate) fn change(self) -> (Endpoint4, Delta, Delta) {
-        let (service, server) = (self.0.word(V4::SERVICE), self.0.word(V4::SERVER));
-        let (network, transport) = (Delta::from_bits(server as u16), Delta::from_bits(service as u16));
+    pub(crate) fn change(self) -> (F::Endpoint, Delta, Delta) {
+        let network = Delta::from_bits(F::rest_at(self.0, F::SERVER));
+        let transport = Delta::from_bits(F::rest_at(self.0, F::SERVICE));
         if OUT {
-            (Endpoint4::from_word(service), network.opposite(), transport.opposite())
+            (F::endpoint_at(self.0, F::SERVICE), network.opposite(), transport.opposite())
         } else {
-            (Endpoint4::from_word(server), network, transport)
+            (F::endpoint_at(self.0, F::SERVER), network, transport)
         }
     }
 }

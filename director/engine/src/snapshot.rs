@@ -265,10 +265,10 @@ impl Snapshot {
         self.directory.has_server(EndKey::new(address, protocol))
     }
 
-    /// The director's own addresses of IPv4, to be asked for a burst.
+    /// The director's own addresses, to be asked for a burst.
     #[inline(always)]
-    pub(crate) fn local(&self) -> &Local {
-        &self.own.v4
+    pub(crate) fn own(&self) -> &Own {
+        &self.own
     }
 
     /// Whether packets to an address end at the director: its own ones, and what its routing table says.
@@ -290,8 +290,8 @@ impl Snapshot {
 /// The director's own addresses.
 #[derive(Debug, Default)]
 pub(crate) struct Own {
-    v4: Local,
-    v6: HashSet<u128, ahash::RandomState>,
+    pub(crate) v4: Local,
+    pub(crate) v6: HashSet<u128, ahash::RandomState>,
 }
 
 impl Own {

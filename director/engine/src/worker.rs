@@ -1,6 +1,6 @@
 //! A worker's way through a burst.
 //!
-//! Packets of established TCP connections go the short way of `steady`. This file is the general way, of
+//! Packets of established TCP connections, and of UDP, go the short way of `steady`. This file is the general way, of
 //! every packet of an existing connection. What is rare lies apart: packets without an entry in `unknown`,
 //! ICMP errors that are sent in `refusal`, those that are translated in `related`, fragments in `reassembly`, and
 //! packets that reach their server as they are in `untranslated`.
@@ -8,6 +8,7 @@
 mod cpu;
 mod ftp;
 mod hairpin;
+mod kind;
 mod one_packet;
 mod persistence;
 mod reassembly;
@@ -26,7 +27,6 @@ use arc_swap::cache::Cache;
 use director_flow::{Table, Tick, V4, V6, WorkerLocal};
 use director_packet::ethernet::HEADER;
 use director_packet::nat::{End, set_macs};
-use director_packet::plain;
 use director_packet::{Address, Endpoint, Segment, UDP, options, parse};
 
 use crate::adjacency::{Adjacencies, Adjacency, Link};
@@ -63,10 +63,10 @@ pub trait Frames {
     fn head(&mut self, at: usize) -> &mut [u8];
     /// The whole length of a frame in bytes.
     fn length(&self, at: usize) -> usize;
-    /// The headers of a frame, as far as they are of the common length, and its whole length in bytes. None
-    /// where they cannot be had at once; [`Self::head`] is asked then.
+    /// The first bytes of a frame, and its whole length in bytes. None where they cannot be had at once; [`Self::head`]
+    /// is asked then.
     #[inline(always)]
-    fn headers(&mut self, at: usize) -> Option<(&mut plain::Headers, usize)> {
+    fn start<const N: usize>(&mut self, at: usize) -> Option<(&mut [u8; N], usize)> {
         let length = self.length(at);
         Some((self.head(at).first_chunk_mut()?, length))
     }
@@ -337,7 +337,7 @@ impl Worker {
     /// Looks for the entries of a burst, the second pass; the records are fetched meanwhile.
     #[inline]
     pub fn seek(&mut self, batch: &mut Batch) {
-        self.level.seek(&self.table, batch);
+        self.level.seek((&self.table, &self.table_v6), batch);
     }
 
     /// Decides about a burst that was looked at, at `now`, which is `milliseconds` of any clock. `verdicts` are
@@ -454,6 +454,8 @@ impl Core {
         if lane.direction == Direction::Out
             && let Some(verdict) = self.hindered(moment, lane, &way, frames)
         {
+            // `steady` takes a way for a sign that the template, below, was told.
+            entry.forget_way(lane.direction);
             return verdict;
         }
         if lane.direction == Direction::Out && lane.segment.protocol == UDP {

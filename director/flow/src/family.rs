@@ -18,7 +18,7 @@ mod sealed {
 ///
 /// Sealed: the memory of the table is laid out for [`V4`] and [`V6`].
 #[expect(private_bounds, reason = "`Blank` builds the records where memory cannot be mapped")]
-pub trait Family: sealed::Sealed + Sized + Send + Sync + 'static {
+pub trait Family: sealed::Sealed + Copy + Send + Sync + 'static {
     /// The client end of a connection: address, port, protocol.
     type End: Copy + Eq + fmt::Debug + Send + Sync;
     /// The words of a record; an array of atomics.
@@ -43,11 +43,11 @@ pub trait Family: sealed::Sealed + Sized + Send + Sync + 'static {
 }
 
 /// IPv4: a record is one cache line.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub enum V4 {}
 
 /// IPv6: a record is two cache lines; the end and the clock are in the first.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub enum V6 {}
 
 /// Address, port and protocol of an IPv4 client, in host byte order, as one number:

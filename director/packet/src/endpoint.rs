@@ -198,6 +198,12 @@ impl From<Endpoint4> for Endpoint {
     }
 }
 
+impl From<Endpoint6> for Endpoint {
+    fn from(end: Endpoint6) -> Self {
+        Self::V6(end)
+    }
+}
+
 impl From<IpAddr> for Address {
     fn from(address: IpAddr) -> Self {
         match address {

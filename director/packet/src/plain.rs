@@ -1,22 +1,25 @@
-//! The common frame, dealt with at once: a TCP segment in an IPv4 packet without options, whole, whose time to
-//! live is not at its end.
+//! The common frame, dealt with at once: a TCP segment or UDP datagram in an IP packet without options or extension
+//! headers, whole, whose time to live is not at its end.
 //!
 //! [`crate::parse()`] says what any frame is, and [`Change::apply`](crate::Change::apply) translates any
 //! segment. What is here does the same for nearly all frames in a fraction of the instructions: a few words
-//! are read, compared under masks, and put together; or, where the CPU has what it takes, a few vectors.
+//! are read, compared under masks, and put together; or, where the CPU has what it takes, a few vectors. IPv6 has
+//! its own in [`v6`].
 
+pub mod v6;
 #[cfg(target_arch = "x86_64")]
 mod vector;
 
 use crate::checksum::Delta;
 use crate::ethernet;
 use crate::nat::End;
-use crate::{Endpoint4, Mac, TCP};
+use crate::{Endpoint4, Mac, TCP, UDP};
 
 #[cfg(target_arch = "x86_64")]
 pub use vector::read as read_vector;
 
-/// Bytes of the headers of such a frame: Ethernet, IPv4 and TCP, each without options.
+/// Bytes of the headers of such a frame: Ethernet, IPv4 and TCP, each without options. A shorter datagram, which
+/// Ethernet would have padded, is left to [`crate::parse()`].
 pub const HEADERS: usize = 54;
 
 /// The headers of a frame, if they are those of a plain one.
@@ -24,14 +27,14 @@ pub type Headers = [u8; HEADERS];
 
 /// What is read of a plain frame.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Plain {
+pub struct Plain<E = Endpoint4> {
     /// Where it comes from.
-    pub source: Endpoint4,
+    pub source: E,
     /// Where it goes.
-    pub destination: Endpoint4,
-    /// The length of the IPv4 packet in bytes.
+    pub destination: E,
+    /// The length of the IP packet in bytes.
     pub length: u16,
-    /// TCP's control bits.
+    /// TCP's control bits; 0 for UDP.
     pub flags: u8,
 }
 
@@ -69,12 +72,12 @@ impl Wanted {
 }
 
 #[inline(always)]
-fn u32_at<const AT: usize>(headers: &Headers) -> u32 {
+fn u32_at<const AT: usize>(headers: &[u8]) -> u32 {
     headers[AT..].first_chunk().map_or(0, |bytes| u32::from_le_bytes(*bytes))
 }
 
 #[inline(always)]
-fn u64_at<const AT: usize>(headers: &Headers) -> u64 {
+fn u64_at<const AT: usize>(headers: &[u8]) -> u64 {
     headers[AT..].first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes))
 }
 
@@ -101,18 +104,43 @@ const fn is_right(first: u64, second: u64, last: u32) -> bool {
 const INVERSE: u64 = 0x0001_0001_0001_0001_u64.wrapping_neg();
 const _: () = assert!(INVERSE.wrapping_mul(0xffff) == 1);
 
-/// Whether a packet of this length has all its headers, and is whole in a frame of `total` bytes, which has the
-/// headers at least.
+/// Whether a packet of this length has all its headers, which are `LEAST` bytes of a frame, and is whole in one of
+/// `total` bytes, which has these at least.
 #[inline(always)]
-const fn is_whole(length: u16, total: usize) -> bool {
-    const PACKET: usize = HEADERS - ethernet::HEADER;
-    (length as usize).wrapping_sub(PACKET) <= total.wrapping_sub(HEADERS)
+const fn is_whole<const LEAST: usize>(length: u16, total: usize) -> bool {
+    (length as usize).wrapping_sub(LEAST - ethernet::HEADER) <= total.wrapping_sub(LEAST)
 }
 
-/// Reads a frame of `total` bytes, [`HEADERS`] at least. None: it is not plain; [`crate::parse()`] says what it is.
+/// Reads a frame of `total` bytes, [`HEADERS`] at least. None: it is no plain TCP segment; [`crate::parse()`] says
+/// what it is.
 #[inline(always)]
 #[must_use]
 pub fn read(headers: &Headers, total: usize, wanted: &Wanted) -> Option<Plain> {
+    let plain = read_any::<TCP, HEADERS>(headers, total, wanted)?;
+    Some(Plain { flags: headers[FLAGS], ..plain })
+}
+
+/// As [`read`], of a UDP datagram with a checksum.
+#[inline(always)]
+#[must_use]
+pub fn read_datagram(headers: &Headers, total: usize, wanted: &Wanted) -> Option<Plain> {
+    let plain = read_any::<UDP, DATAGRAM_HEADERS>(headers, total, wanted)?;
+    (headers[DATAGRAM_SUM..DATAGRAM_SUM + 2] != [0, 0]).then_some(plain)
+}
+
+/// Bytes of the headers of a datagram, as [`HEADERS`].
+const DATAGRAM_HEADERS: usize = 42;
+
+/// Where the checksums of TCP and UDP lie.
+const SEGMENT_SUM: usize = 50;
+const DATAGRAM_SUM: usize = 40;
+
+#[inline(always)]
+fn read_any<const PROTOCOL: u8, const LEAST: usize>(
+    headers: &Headers,
+    total: usize,
+    wanted: &Wanted,
+) -> Option<Plain> {
     // The destination's address; then the type, version and header length; then "more fragments" and the
     // fragment's offset.
     if (u64_at::<0>(headers) ^ wanted.mac()) << 16 != 0
@@ -123,22 +151,17 @@ pub fn read(headers: &Headers, total: usize, wanted: &Wanted) -> Option<Plain> {
     }
     let (first, second, last) = (u64_at::<14>(headers), u64_at::<22>(headers), u32_at::<30>(headers));
     // Time to live, of which more than 1 is left, and protocol: of those above the least, as many as there are.
-    if (second as u16).wrapping_sub(u16::from_le_bytes([2, TCP])) > u16::from(u8::MAX) - 2 {
+    if (second as u16).wrapping_sub(u16::from_le_bytes([2, PROTOCOL])) > u16::from(u8::MAX) - 2 {
         return None;
     }
     let length = ((first >> 16) as u16).swap_bytes();
-    if !is_right(first, second, last) || !is_whole(length, total) {
+    if !is_right(first, second, last) || !is_whole::<LEAST>(length, total) {
         return None;
     }
     let ports = u32_at::<34>(headers).swap_bytes();
     let source = u64::from(((second >> 32) as u32).swap_bytes()) << 32 | u64::from(ports & 0xffff_0000);
     let destination = u64::from(last.swap_bytes()) << 32 | u64::from(ports << 16);
-    Some(Plain {
-        source: Endpoint4(source),
-        destination: Endpoint4(destination),
-        length,
-        flags: headers[FLAGS],
-    })
+    Some(Plain { source: Endpoint4(source), destination: Endpoint4(destination), length, flags: 0 })
 }
 
 /// Where TCP's control bits lie.
@@ -146,16 +169,36 @@ const FLAGS: usize = 47;
 
 /// What replaces an end of a plain frame on its way.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Rewrite {
+pub struct Rewrite<E = Endpoint4> {
     /// The endpoint that is put in.
-    pub to: Endpoint4,
-    /// What it adds to the sum of the IPv4 header; the time to live is reckoned apart.
+    pub to: E,
+    /// What it adds to the sum of the IPv4 header; the time to live is reckoned apart. IPv6 has none.
     pub network: Delta,
-    /// What it adds to the sum of the TCP segment.
+    /// What it adds to the sum of the TCP segment or UDP datagram.
     pub transport: Delta,
     /// Both MAC addresses, the next hop's and that of the port it leaves by, as they lie in the frame: the
     /// first eight bytes and the last four.
     pub macs: (u64, u32),
+}
+
+#[inline(always)]
+fn put(headers: &mut [u8], at: usize, bytes: &[u8]) {
+    headers[at..at + bytes.len()].copy_from_slice(bytes);
+}
+
+/// A checksum, which lies at a place, after a change (RFC 1624, equation 3, as in `Delta::apply`).
+#[inline(always)]
+fn sum_after(headers: &[u8], at: usize, delta: u32) -> u16 {
+    !fold(u32::from(!u16::from_ne_bytes([headers[at], headers[at + 1]])) + delta)
+}
+
+/// As [`sum_after`], of a datagram's: 0 would say that there is none (RFC 768).
+#[inline(always)]
+fn datagram_sum_after(headers: &[u8], at: usize, delta: Delta) -> u16 {
+    match sum_after(headers, at, delta.bits().into()) {
+        0 => u16::MAX,
+        sum => sum,
+    }
 }
 
 impl Rewrite {
@@ -163,30 +206,33 @@ impl Rewrite {
     /// and puts in the MAC addresses. Checksums stay as right or wrong as they were.
     #[inline(always)]
     pub fn apply(&self, headers: &mut Headers, end: End) {
-        let mut put = |at: usize, bytes: &[u8]| headers[at..at + bytes.len()].copy_from_slice(bytes);
-        put(0, &self.macs.0.to_le_bytes());
-        put(8, &self.macs.1.to_le_bytes());
+        let sum = sum_after(headers, SEGMENT_SUM, self.transport.bits().into());
+        self.apply_with::<SEGMENT_SUM>(headers, end, sum);
+    }
+
+    /// As [`Self::apply`], of one that [`read_datagram`] found plain.
+    #[inline(always)]
+    pub fn apply_to_datagram(&self, headers: &mut Headers, end: End) {
+        let sum = datagram_sum_after(headers, DATAGRAM_SUM, self.transport);
+        self.apply_with::<DATAGRAM_SUM>(headers, end, sum);
+    }
+
+    #[inline(always)]
+    fn apply_with<const SUM: usize>(&self, headers: &mut Headers, end: End, sum: u16) {
+        put(headers, 0, &self.macs.0.to_le_bytes());
+        put(headers, 8, &self.macs.1.to_le_bytes());
         let (address, port) = (self.to.address().to_be_bytes(), self.to.port().to_be_bytes());
-        match end {
-            End::Source => {
-                put(26, &address);
-                put(34, &port);
-            }
-            End::Destination => {
-                put(30, &address);
-                put(36, &port);
-            }
-        }
-        // RFC 1624, equation 3, as in `Delta::apply`.
-        let after = |at: usize, delta: u32| {
-            !fold(u32::from(!u16::from_ne_bytes([headers[at], headers[at + 1]])) + delta)
+        let (address_at, port_at) = match end {
+            End::Source => (26, 34),
+            End::Destination => (30, 36),
         };
+        put(headers, address_at, &address);
+        put(headers, port_at, &port);
         let ttl = u32::from(Delta::TTL_DECREMENT.bits());
-        let network = after(24, u32::from(self.network.bits()) + ttl);
-        let transport = after(50, u32::from(self.transport.bits()));
+        let network = sum_after(headers, 24, u32::from(self.network.bits()) + ttl);
         headers[22] = headers[22].wrapping_sub(1);
-        [headers[24], headers[25]] = network.to_ne_bytes();
-        [headers[50], headers[51]] = transport.to_ne_bytes();
+        put(headers, 24, &network.to_ne_bytes());
+        put(headers, SUM, &sum.to_ne_bytes());
     }
 }
 
@@ -225,12 +271,51 @@ mod tests {
     }
 
     /// What the parser of every frame says, as far as it is a plain one.
-    fn expected(frame: &[u8]) -> Option<Plain> {
+    fn expected(frame: &[u8], is_of: u8) -> Option<Plain> {
         let Verdict::Segment(segment) = parse(frame, frame.len(), MAC) else { return None };
         let Segment { source, destination, length, protocol, flags, header, ttl } = segment;
         let (Endpoint::V4(source), Endpoint::V4(destination)) = (source, destination) else { return None };
-        let is_plain = protocol == TCP && header == 20 && ttl > 1;
+        let is_plain = protocol == is_of && header == 20 && ttl > 1;
         is_plain.then_some(Plain { source, destination, length, flags })
+    }
+
+    fn datagram() -> Vec<u8> {
+        let mut frame = Vec::new();
+        PacketBuilder::ethernet2([2; 6], MAC.0)
+            .ipv4([10, 0, 0, 1], [192, 168, 18, 58], 64)
+            .udp(40000, 53)
+            .write(&mut frame, b"more than enough")
+            .unwrap();
+        frame
+    }
+
+    #[test]
+    fn datagrams_agree_with_the_parser_of_every_frame() {
+        let original = datagram();
+        bolero::check!().with_type::<(Vec<(u8, u8)>, bool, u8, bool)>().for_each(
+            |(changes, mend, cut, has_sum)| {
+                let mut frame = original.clone();
+                for (at, value) in changes {
+                    let at = usize::from(*at) % frame.len();
+                    frame[at] = *value;
+                }
+                if *mend {
+                    frame[24..26].fill(0);
+                    let sum = crate::checksum::checksum(&frame[14..34]);
+                    frame[24..26].copy_from_slice(&sum);
+                }
+                if !*has_sum {
+                    frame[40..42].fill(0);
+                }
+                frame.truncate(frame.len() - usize::from(*cut % 8));
+                let read = frame
+                    .first_chunk()
+                    .and_then(|headers| read_datagram(headers, frame.len(), &Wanted::new(MAC)));
+                let expected =
+                    expected(&frame, UDP).filter(|_| frame.len() >= HEADERS && frame[40..42] != [0, 0]);
+                assert_eq!(read, expected, "{frame:02x?}");
+            },
+        );
     }
 
     #[test]
@@ -257,7 +342,7 @@ mod tests {
                 frame[24..26].copy_from_slice(&sum);
             }
             frame.truncate(frame.len() - usize::from(*cut % 8));
-            assert_eq!(plain(&frame), expected(&frame), "{frame:02x?}");
+            assert_eq!(plain(&frame), expected(&frame, TCP), "{frame:02x?}");
         });
     }
 
@@ -274,7 +359,7 @@ mod tests {
                     let sum = crate::checksum::checksum(&frame[14..34]);
                     frame[24..26].copy_from_slice(&sum);
                 }
-                assert_eq!(plain(&frame), expected(&frame), "bits {bit:#x} of byte {at}");
+                assert_eq!(plain(&frame), expected(&frame, TCP), "bits {bit:#x} of byte {at}");
             }
         }
         let mut datagram = original;
@@ -287,21 +372,23 @@ mod tests {
 
     #[test]
     fn translates_as_the_translation_of_every_segment_does() {
-        let original = frame(b"some payload");
-        bolero::check!().with_type::<(u32, u16, u32, u16, u8, u16, u16, bool)>().cloned().for_each(
-            |(old, old_port, new, new_port, ttl, sum, tcp_sum, source)| {
+        let (segment, datagram) = (frame(b"some payload"), datagram());
+        bolero::check!().with_type::<(u32, u16, u32, u16, u8, u16, u16, bool, bool)>().cloned().for_each(
+            |(old, old_port, new, new_port, ttl, sum, transport_sum, source, is_tcp)| {
+                let (original, protocol, sum_at) =
+                    if is_tcp { (&segment, TCP, SEGMENT_SUM) } else { (&datagram, UDP, DATAGRAM_SUM) };
                 let mut frame = original.clone();
                 frame[22] = ttl.max(1);
                 frame[24..26].copy_from_slice(&sum.to_be_bytes());
-                frame[50..52].copy_from_slice(&tcp_sum.to_be_bytes());
+                frame[sum_at..sum_at + 2].copy_from_slice(&transport_sum.max(1).to_be_bytes());
                 let end = if source { End::Source } else { End::Destination };
                 let to = Endpoint4::new(new, new_port);
                 let change = Change::between(Endpoint4::new(old, old_port), to);
                 let known = Segment {
                     source: Endpoint::v4(0, 0),
                     destination: Endpoint::v4(0, 0),
-                    length: 52,
-                    protocol: TCP,
+                    length: (original.len() - 14) as u16,
+                    protocol,
                     flags: ACK,
                     header: 20,
                     ttl: frame[22],
@@ -315,9 +402,15 @@ mod tests {
                     transport: change.transport,
                     macs: (0x0807_0605_0403_0201, 0x0c0b_0a09),
                 };
-                rewrite.apply(frame.first_chunk_mut().unwrap(), end);
+                let headers = frame.first_chunk_mut().unwrap();
+                if is_tcp {
+                    rewrite.apply(headers, end);
+                } else {
+                    rewrite.apply_to_datagram(headers, end);
+                    assert_ne!(frame[40..42], [0, 0], "that says there is none");
+                }
                 // 0 and 0xffff are the same number in one's complement.
-                for at in [24, 50] {
+                for at in [24, sum_at] {
                     for frame in [&mut slow, &mut frame] {
                         if frame[at..at + 2] == [0xff, 0xff] {
                             frame[at..at + 2].fill(0);

@@ -2,7 +2,7 @@
 //! x86-64-v4 (AVX-512: twice the vector registers). The program itself runs on any x86-64.
 #![allow(unsafe_code)]
 
-use director_flow::{Table, V4};
+use director_flow::{Table, V4, V6};
 use director_packet::plain::{self, Headers, Plain, Wanted};
 
 use super::{BURST, Batch, Core, Frames, Moment, Verdict};
@@ -89,15 +89,15 @@ impl Level {
 
     /// As [`Core::seek`].
     #[inline]
-    pub(super) fn seek(self, table: &Table<V4>, batch: &mut Batch) {
+    pub(super) fn seek(self, tables: (&Table<V4>, &Table<V6>), batch: &mut Batch) {
         match self {
-            Self::Base => Core::seek(table, batch),
+            Self::Base => Core::seek(tables, batch),
             #[cfg(target_arch = "x86_64")]
             // SAFETY: as in `look`.
-            Self::V3 => unsafe { v3::seek(table, batch) },
+            Self::V3 => unsafe { v3::seek(tables, batch) },
             #[cfg(target_arch = "x86_64")]
             // SAFETY: likewise.
-            Self::V4 => unsafe { v4::seek(table, batch) },
+            Self::V4 => unsafe { v4::seek(tables, batch) },
         }
     }
 
@@ -112,7 +112,7 @@ impl Level {
         verdicts: &mut [Verdict; BURST],
     ) -> Option<u8> {
         match self {
-            Self::Base => core.decide(moment, frames, batch, verdicts),
+            Self::Base => core.decide::<Base>(moment, frames, batch, verdicts),
             #[cfg(target_arch = "x86_64")]
             // SAFETY: as in `look`.
             Self::V3 => unsafe { v3::decide(core, moment, frames, batch, verdicts) },
@@ -141,8 +141,8 @@ macro_rules! compiled {
             }
 
             #[target_feature(enable = $features)]
-            pub(super) fn seek(table: &Table<V4>, batch: &mut Batch) {
-                Core::seek(table, batch);
+            pub(super) fn seek(tables: (&Table<V4>, &Table<V6>), batch: &mut Batch) {
+                Core::seek(tables, batch);
             }
 
             #[target_feature(enable = $features)]
@@ -153,7 +153,7 @@ macro_rules! compiled {
                 batch: &mut Batch,
                 verdicts: &mut [Verdict; BURST],
             ) -> Option<u8> {
-                core.decide(moment, frames, batch, verdicts)
+                core.decide::<V3>(moment, frames, batch, verdicts)
             }
         }
     };

@@ -1,48 +1,50 @@
-//! The packets of established TCP connections, which nearly all are: three passes over a burst, between which
-//! the caller may do something else while memory is fetched.
+//! The packets of connections on which nothing happens, which nearly all are: TCP segments of established ones, and UDP
+//! datagrams. Three passes over a burst, between which the caller may do something else while memory is fetched.
 //!
 //! The first reads each frame, hashes its client end and has the bucket fetched; the second compares tags and
 //! has the record fetched; the third makes sure of the record, translates and counts. Whatever is not as simple as that — another protocol, a state
-//! that changes, a way not found yet, a second entry with the same tag — is left to [`Core::general`], which
+//! that changes, a way not found yet — is left to [`Core::general`], which
 //! begins anew and knows every case; so this file decides nothing that is not decided there.
+//!
+//! Each frame is taken for a TCP segment over IPv4 first. What is none is looked at again, as one of the other
+//! [kinds](super::kind): segments over IPv4 pay nothing for these.
 
-use director_flow::{Clock, Hash, Lookup, Probe, Record, SEEN_LAG, Table, V4, V4End};
+use director_flow::{Clock, Hash, Lookup, Probe, Record, SEEN_LAG, Table, V4, V6};
 use director_packet::nat::End;
 use director_packet::plain::{Rewrite, Wanted};
 use director_packet::tcp_flag::{ACK, FIN, RST, SYN};
-use director_packet::{Endpoint4, TCP};
 
 use super::cpu::Cpu;
+use super::kind::{Datagrams, DatagramsV6, EndpointOf, Kind, Segments, SegmentsV6};
 use super::{BURST, Core, Frames, Moment, Verdict};
 use crate::adjacency::{self, Adjacency};
-use crate::entry::{self, Words};
+use crate::entry::{self, Layout, Words};
 use crate::servers::Counters;
-use crate::snapshot::Local;
-use crate::state::{Direction, State};
+use crate::snapshot::Own;
+use crate::state::Direction;
 
 /// What the first passes know of a frame. Each field is put in where it lies: a struct that is made elsewhere
 /// and copied has its fields stored one by one and read at once, for which a CPU waits.
-///
-/// 32 bytes, so that a frame's place in the burst is all there is to reckon.
 #[derive(Clone, Copy)]
-struct Glance {
-    client: V4End,
-    /// The word of the end that is not the client's: the virtual service, or the real server.
-    other: u64,
+struct Glance<F: Layout> {
+    client: F::End,
+    /// The end that is not the client's: the virtual service, or the real server.
+    other: F::Endpoint,
     hash: Hash,
     probe: Probe,
-    /// The length of the IPv4 packet in bytes; more than any where TCP's control bits say more than that. And
+    /// The length of the IP packet in bytes; more than any where TCP's control bits say more than that. And
     /// [`Self::OUT`].
     size: u32,
 }
 
-const _: () = assert!(size_of::<Glance>() == 32);
+// So that a frame's place in the burst is all there is to reckon.
+const _: () = assert!(size_of::<Glance<V4>>() == 32);
 
-impl Glance {
+impl<F: Layout> Glance<F> {
     /// Of a frame that is not plain.
     const NOTHING: Self = Self {
-        client: V4End::from_bits(u64::MAX),
-        other: 0,
+        client: F::NOBODY.0,
+        other: F::NOBODY.1,
         hash: Hash::NONE,
         probe: Probe::NONE,
         size: !Self::OUT,
@@ -52,15 +54,67 @@ impl Glance {
     const OUT: u32 = 1 << 31;
 }
 
-/// What is the same for every packet of a burst.
-struct Steady<'a> {
+/// What is known of the frames of a burst that are of one kind, each in its place.
+struct Notes<F: Layout> {
+    glances: [Glance<F>; BURST],
+    /// The places, unless the kind is what all frames are taken for.
+    places: u32,
+    /// The places of the frames whose entry is to be searched for, if there is one.
+    searched: u32,
+}
+
+impl<F: Layout> Notes<F> {
+    const NONE: Self = Self { glances: [Glance::NOTHING; BURST], places: 0, searched: 0 };
+
+    #[inline(always)]
+    fn seek(&mut self, lookup: Lookup<'_, F>, places: impl Iterator<Item = usize> + Clone) {
+        let mut least = Probe::MOST;
+        for at in places.clone() {
+            let glance = &mut self.glances[at];
+            glance.probe = lookup.probe(glance.hash);
+            least = glance.probe.least(least);
+        }
+        self.searched = 0;
+        if least.only().is_none() {
+            self.prepare_search(lookup, places);
+        }
+    }
+
+    #[inline]
+    fn seek_places(&mut self, lookup: Lookup<'_, F>) {
+        self.seek(lookup, bits(self.places));
+    }
+
+    /// Where a tag is not the only one of its kind: has all fetched that a search will look at.
+    #[cold]
+    fn prepare_search(&mut self, lookup: Lookup<'_, F>, places: impl Iterator<Item = usize>) {
+        for at in places {
+            let Glance { hash, probe, .. } = self.glances[at];
+            if probe.only().is_none() {
+                lookup.prefetch_candidates(hash);
+                self.searched |= 1 << at;
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn end_search(&self, lookup: Lookup<'_, F>) {
+        for at in bits(self.searched) {
+            lookup.prefetch_overflow(self.glances[at].hash);
+        }
+    }
+}
+
+/// What is the same for every packet of a kind in a burst.
+struct Steady<'a, K: Kind> {
     moment: &'a Moment<'a>,
-    lookup: Lookup<'a, V4>,
-    local: &'a Local,
+    table: &'a Table<K::Family>,
+    lookup: Lookup<'a, K::Family>,
+    own: &'a Own,
     next_hops: adjacency::View<'a>,
     epoch: u32,
     wanted: Wanted,
-    /// The clock of an established entry that was seen now.
+    /// The clock of an entry that was seen now.
     clock: Clock,
     counters: &'a [Counters],
 }
@@ -94,11 +148,14 @@ impl Common {
 /// What is known of a frame is a hint: the last pass makes sure of all of it, so that time may pass and the
 /// table may change in between.
 pub struct Batch {
-    glances: [Glance; BURST],
+    segments: Notes<V4>,
+    datagrams: Notes<V4>,
+    segments_v6: Notes<V6>,
+    datagrams_v6: Notes<V6>,
+    /// Whether there is anything in the notes but the first.
+    has_others: bool,
     /// How many frames there are.
     count: usize,
-    /// A bit for each frame whose entry is to be searched for, if there is one.
-    searched: u32,
     /// The configuration it was looked at under.
     serial: u32,
     port: u8,
@@ -108,7 +165,16 @@ impl Batch {
     /// Of no frame.
     #[must_use]
     pub const fn new() -> Self {
-        Self { glances: [Glance::NOTHING; BURST], count: 0, searched: 0, serial: 0, port: 0 }
+        Self {
+            segments: Notes::NONE,
+            datagrams: Notes::NONE,
+            segments_v6: Notes::NONE,
+            datagrams_v6: Notes::NONE,
+            has_others: false,
+            count: 0,
+            serial: 0,
+            port: 0,
+        }
     }
 
     /// Begins a burst that came in on a port.
@@ -131,30 +197,19 @@ impl Batch {
         self.count.min(BURST)
     }
 
-    /// Between the passes, where a tag is not the only one of its kind: has all fetched that a search will look at.
-    #[cold]
-    fn prepare_search(&mut self, lookup: Lookup<'_, V4>) {
-        for at in 0..self.count() {
-            let Glance { hash, probe, .. } = self.glances[at];
-            if probe.only().is_none() {
-                lookup.prefetch_candidates(hash);
-                self.searched |= 1 << at;
-            }
-        }
-    }
-
     /// Forgets what was seen under another configuration.
     #[inline]
     fn keep_if(&mut self, serial: u32) {
         if self.serial != serial {
-            self.glances.fill(Glance::NOTHING);
+            self.segments.glances.fill(Glance::NOTHING);
+            self.has_others = false;
         }
     }
 }
 
 /// The numbers of the bits of a set; each is a place in a burst.
 #[inline]
-fn bits(mut set: u32) -> impl Iterator<Item = usize> {
+fn bits(mut set: u32) -> impl Iterator<Item = usize> + Clone {
     std::iter::from_fn(move || {
         let at = (set != 0).then(|| set.trailing_zeros() as usize)?;
         set &= set - 1;
@@ -170,58 +225,59 @@ impl Default for Batch {
     }
 }
 
-impl<'a> Steady<'a> {
-    fn new(moment: &'a Moment<'a>, worker: usize) -> Self {
-        let established = moment.snapshot.timeouts.of(State::Established);
-        Self {
-            moment,
-            lookup: moment.table.lookup(),
-            local: moment.snapshot.local(),
-            next_hops: moment.shared.adjacencies.view(),
-            epoch: moment.snapshot.fib_epoch,
-            wanted: Wanted::new(moment.port.mac),
-            clock: Clock::new(moment.now, State::Established as u8, established),
-            counters: moment.shared.servers.counters(worker),
-        }
-    }
-}
-
 impl Core {
     /// The first pass.
     #[inline(always)]
     pub(super) fn look<C: Cpu>(&mut self, moment: &Moment<'_>, frames: &mut impl Frames, batch: &mut Batch) {
-        let steady = Steady::new(moment, self.local.id());
         batch.serial = moment.snapshot.serial;
+        let mut others = 0;
         if moment.snapshot.is_off(false) || !moment.snapshot.ip_forward {
-            batch.glances.fill(Glance::NOTHING);
-            return;
-        }
-        for at in 0..batch.count() {
-            if steady.look::<C>(at, frames, &mut batch.glances[at]).is_none() {
-                batch.glances[at] = Glance::NOTHING;
+            batch.segments.glances.fill(Glance::NOTHING);
+            others = ((1_u64 << batch.count()) - 1) as u32;
+        } else {
+            let steady = Steady::<Segments<C>>::new(moment, self.local.id());
+            for at in 0..batch.count() {
+                if steady.look(at, frames, &mut batch.segments.glances[at]).is_none() {
+                    batch.segments.glances[at] = Glance::NOTHING;
+                    others |= 1 << at;
+                }
             }
         }
+        batch.has_others = others != 0;
+        if others != 0 {
+            self.look_again(moment, frames, batch, others);
+        }
+    }
+
+    /// The first pass over frames that are no plain TCP segments of IPv4.
+    #[inline(never)]
+    fn look_again(&self, moment: &Moment<'_>, frames: &mut impl Frames, batch: &mut Batch, others: u32) {
+        let (id, snapshot) = (self.local.id(), moment.snapshot);
+        let is_v4 = !snapshot.is_off(false) && snapshot.ip_forward;
+        let is_v6 = !snapshot.is_off(true) && snapshot.ip_forward_v6;
+        let all = if is_v4 { others } else { 0 };
+        Steady::<Datagrams>::new(moment, id).look_at(all, frames, &mut batch.datagrams);
+        let all = if is_v6 { others & !batch.datagrams.places } else { 0 };
+        Steady::<SegmentsV6>::new(moment, id).look_at(all, frames, &mut batch.segments_v6);
+        let all = all & !batch.segments_v6.places;
+        Steady::<DatagramsV6>::new(moment, id).look_at(all, frames, &mut batch.datagrams_v6);
     }
 
     /// The second pass.
     #[inline(always)]
-    pub(super) fn seek(table: &Table<V4>, batch: &mut Batch) {
-        let lookup = table.lookup();
-        let mut least = Probe::MOST;
-        for at in 0..batch.count() {
-            let glance = &mut batch.glances[at];
-            glance.probe = lookup.probe(glance.hash);
-            least = glance.probe.least(least);
-        }
-        batch.searched = 0;
-        if least.only().is_none() {
-            batch.prepare_search(lookup);
+    pub(super) fn seek((v4, v6): (&Table<V4>, &Table<V6>), batch: &mut Batch) {
+        let count = batch.count();
+        batch.segments.seek(v4.lookup(), 0..count);
+        if batch.has_others {
+            batch.datagrams.seek_places(v4.lookup());
+            batch.segments_v6.seek_places(v6.lookup());
+            batch.datagrams_v6.seek_places(v6.lookup());
         }
     }
 
     /// The last pass. Returns the port by which every frame leaves, where there is one.
     #[inline(always)]
-    pub(super) fn decide(
+    pub(super) fn decide<C: Cpu>(
         &mut self,
         moment: &Moment<'_>,
         frames: &mut impl Frames,
@@ -229,43 +285,101 @@ impl Core {
         verdicts: &mut [Verdict; BURST],
     ) -> Option<u8> {
         batch.keep_if(moment.snapshot.serial);
-        let steady = Steady::new(moment, self.local.id());
-        for at in bits(batch.searched) {
-            steady.lookup.prefetch_overflow(batch.glances[at].hash);
-        }
+        let steady = Steady::<Segments<C>>::new(moment, self.local.id());
+        batch.segments.end_search(steady.lookup);
         let mut common = Common::NONE_YET;
         #[expect(clippy::needless_range_loop, reason = "two iterators in step take more instructions")]
         for at in 0..batch.count() {
-            if let Some(port) = steady.forward(at, &batch.glances[at], frames) {
+            if let Some(port) = steady.forward(at, &batch.segments.glances[at], frames) {
                 verdicts[at] = Verdict::Send(port);
                 common.add(port.into());
             } else {
-                verdicts[at] = self.general(moment, at, frames);
+                verdicts[at] = self.other(moment, at, frames, batch);
                 common.add(if let Verdict::Send(port) = verdicts[at] { port.into() } else { Common::STAYS });
             }
         }
         common.port()
     }
+
+    /// The last pass over a frame that is no plain TCP segment of IPv4, or of which something is to be decided.
+    #[inline(never)]
+    fn other(&mut self, moment: &Moment<'_>, at: usize, frames: &mut impl Frames, batch: &Batch) -> Verdict {
+        let port = if batch.has_others { self.forward_other(moment, at, frames, batch) } else { None };
+        port.map_or_else(|| self.general(moment, at, frames), Verdict::Send)
+    }
+
+    #[inline]
+    fn forward_other(
+        &mut self,
+        moment: &Moment<'_>,
+        at: usize,
+        frames: &mut impl Frames,
+        batch: &Batch,
+    ) -> Option<u8> {
+        let id = self.local.id();
+        let is_in = |places: u32| places >> at & 1 != 0;
+        if is_in(batch.datagrams.places) {
+            let steady = Steady::<Datagrams>::new(moment, id);
+            return steady.forward(at, &batch.datagrams.glances[at], frames);
+        }
+        if is_in(batch.segments_v6.places) {
+            self.local.begin_v6();
+            let steady = Steady::<SegmentsV6>::new(moment, id);
+            return steady.forward(at, &batch.segments_v6.glances[at], frames);
+        }
+        if is_in(batch.datagrams_v6.places) {
+            self.local.begin_v6();
+            let steady = Steady::<DatagramsV6>::new(moment, id);
+            return steady.forward(at, &batch.datagrams_v6.glances[at], frames);
+        }
+        None
+    }
 }
 
-impl Steady<'_> {
-    /// The first pass. None: the frame is not plain.
+impl<'a, K: Kind> Steady<'a, K> {
     #[inline(always)]
-    fn look<C: Cpu>(&self, at: usize, frames: &mut impl Frames, glance: &mut Glance) -> Option<()> {
-        let (headers, total) = frames.headers(at)?;
-        let frame = C::read(headers, total, &self.wanted)?;
+    fn new(moment: &'a Moment<'a>, worker: usize) -> Self {
+        let table = K::Family::table(moment.table, moment.table_v6);
+        Self {
+            moment,
+            table,
+            lookup: table.lookup(),
+            own: moment.snapshot.own(),
+            next_hops: moment.shared.adjacencies.view(),
+            epoch: moment.snapshot.fib_epoch,
+            wanted: Wanted::new(moment.port.mac),
+            clock: Clock::new(moment.now, K::STATE.kept(), moment.snapshot.timeouts.of(K::STATE)),
+            counters: moment.shared.servers.counters(worker),
+        }
+    }
+
+    /// The first pass over some frames, which notes those that are of this kind.
+    #[inline]
+    fn look_at(&self, places: u32, frames: &mut impl Frames, notes: &mut Notes<K::Family>) {
+        notes.places = 0;
+        for at in bits(places) {
+            if self.look(at, frames, &mut notes.glances[at]).is_some() {
+                notes.places |= 1 << at;
+            }
+        }
+    }
+
+    /// The first pass. None: the frame is not plain, or none of this kind.
+    #[inline(always)]
+    fn look(&self, at: usize, frames: &mut impl Frames, glance: &mut Glance<K::Family>) -> Option<()> {
+        let frame = K::read(frames, at, &self.wanted)?;
         // As in `Lane::new`.
-        let is_in = self.local.contains(frame.destination.address());
+        let is_in = K::Family::is_own(self.own, frame.destination);
         let (end, other) =
             if is_in { (frame.source, frame.destination) } else { (frame.destination, frame.source) };
-        let client = entry::client_end(end, TCP);
+        let client = K::Family::client_end(end, K::PROTOCOL);
         let hash = self.lookup.hash(client);
         self.lookup.prefetch(hash);
         glance.client = client;
-        glance.other = other.word();
+        glance.other = other;
         glance.hash = hash;
-        let odd = (frame.flags & (SYN | FIN | RST | ACK)) ^ ACK;
-        let direction = if is_in { 0 } else { Glance::OUT };
+        let odd = (frame.flags & (SYN | FIN | RST | ACK)) ^ K::FLAGS;
+        let direction = if is_in { 0 } else { Glance::<K::Family>::OUT };
         glance.size = u32::from(frame.length) | u32::from(odd) << 16 | direction;
         Some(())
     }
@@ -274,8 +388,8 @@ impl Steady<'_> {
     ///
     /// Each direction has code of its own: packets that come in on one port mostly go one way.
     #[inline(always)]
-    fn forward(&self, at: usize, glance: &Glance, frames: &mut impl Frames) -> Option<u8> {
-        if glance.size & Glance::OUT == 0 {
+    fn forward(&self, at: usize, glance: &Glance<K::Family>, frames: &mut impl Frames) -> Option<u8> {
+        if glance.size & Glance::<K::Family>::OUT == 0 {
             self.forward_to::<false>(at, glance, frames)
         } else {
             self.forward_to::<true>(at, glance, frames)
@@ -286,7 +400,7 @@ impl Steady<'_> {
     fn forward_to<const OUT: bool>(
         &self,
         at: usize,
-        glance: &Glance,
+        glance: &Glance<K::Family>,
         frames: &mut impl Frames,
     ) -> Option<u8> {
         let direction = if OUT { Direction::Out } else { Direction::In };
@@ -294,13 +408,13 @@ impl Steady<'_> {
             Some(record) => record,
             None => self.search(glance, direction)?,
         };
-        let words = Words::<OUT>(record);
+        let words = Words::<K::Family, OUT>(record);
         if record.end() != glance.client || !words.other_is(glance.other) {
             return None;
         }
         let way = words.way().number_under(self.epoch);
         let hop = self.next_hops.get(way)?.hot();
-        let size = if OUT { glance.size & !Glance::OUT } else { glance.size };
+        let size = if OUT { glance.size & !Glance::<K::Family>::OUT } else { glance.size };
         if size > hop.mtu() {
             return None;
         }
@@ -310,35 +424,32 @@ impl Steady<'_> {
             return None;
         }
         let counters = self.counters.get(words.slot() as usize)?;
-        let (headers, _) = frames.headers(at)?;
-        let (to, network, transport) = words.change();
+        let (to, network, transport): (EndpointOf<K>, _, _) = words.change();
         let end = if OUT { End::Source } else { End::Destination };
-        Rewrite { to, network, transport, macs: (hop.first(), hop.last()) }.apply(headers, end);
+        K::rewrite(frames, at, &Rewrite { to, network, transport, macs: (hop.first(), hop.last()) }, end)?;
         counters.count(direction, size);
         Some(hop.port())
     }
 
     /// The entry of a plain frame, where its tag is not the only one of its kind.
     #[inline(never)]
-    fn search(&self, glance: &Glance, direction: Direction) -> Option<&Record<V4>> {
-        if glance.size & !Glance::OUT > u32::from(u16::MAX) {
+    fn search(&self, glance: &Glance<K::Family>, direction: Direction) -> Option<&Record<K::Family>> {
+        if glance.size & !Glance::<K::Family>::OUT > u32::from(u16::MAX) {
             return None;
         }
-        let other = Endpoint4::from_word(glance.other).into();
-        let found = self
-            .moment
-            .table
-            .find(glance.hash, |record| entry::matches(record, glance.client, direction, other));
+        let other = glance.other.into();
+        let found =
+            self.table.find(glance.hash, |record| entry::matches(record, glance.client, direction, other));
         self.lookup.record(found?)
     }
 
-    /// Notes that an established entry was seen, and that its neighbour is in use. False: it is not established
-    /// any more, or its timeout is another now.
+    /// Notes that an entry was seen, and that its neighbour is in use. False: its state is another, or its timeout is
+    /// another now.
     #[inline(never)]
-    fn refresh(&self, record: &Record<V4>, age: u64, next_hop: Adjacency) -> bool {
+    fn refresh(&self, record: &Record<K::Family>, age: u64, next_hop: Adjacency) -> bool {
         // A tick ahead of this one is as good as this one.
-        let is_established = age <= u64::from(u32::MAX);
-        if !is_established || record.touch(self.moment.now).is_err() {
+        let is_as_ever = age <= u64::from(u32::MAX);
+        if !is_as_ever || record.touch(self.moment.now).is_err() {
             return false;
         }
         let _link = self.moment.shared.adjacencies.link(next_hop);

@@ -79,7 +79,9 @@ impl Locals {
         Some(Entry::V4(index, moment.table.record(index)))
     }
 
-    fn begin_v6(&mut self) {
+    /// Before the first entry of IPv6 is looked at.
+    #[inline]
+    pub(super) fn begin_v6(&mut self) {
         if !self.is_v6_online {
             self.v6.online();
             self.is_v6_online = true;

@@ -20,16 +20,8 @@ const SERVERS: [&str; 3] = ["[2001:db8:2::71]:80", "[2001:db8:2::72]:80", "[2001
 
 fn serving(spec: ServiceSpec) -> Lab {
     let mut lab = Lab::empty(1000, 1);
-    add(&mut lab, tcp_key(VIP), spec, &SERVERS);
+    lab.serve_as(tcp_key(VIP), spec, &SERVERS);
     lab
-}
-
-fn add(lab: &mut Lab, key: ServiceKey, spec: ServiceSpec, servers: &[&str]) {
-    lab.control.catalog.add_service(key, spec).unwrap();
-    for server in servers {
-        lab.control.catalog.add_server(key, point(server), Default::default()).unwrap();
-    }
-    lab.control.publish();
 }
 
 fn frame(packet: &Packet, port: u8) -> Vec<u8> {
@@ -67,10 +59,10 @@ fn marks_of_both_families() {
     let mark = NonZeroU32::MIN;
     let rule = MarkRule { protocol: None, source: None, destination: None, ports: MarkRule::ANY_PORT, mark };
     lab.control.set_marks(vec![rule]);
-    add(&mut lab, ServiceKey::of_mark_v6(mark), RR, &["[2001:db8:2::71]:0"]);
+    lab.serve_as(ServiceKey::of_mark_v6(mark), RR, &["[2001:db8:2::71]:0"]);
     assert_eq!(server_of(&lab.front(&tcp(CLIENT, VIP, "S"))), "71");
     assert_eq!(lab.front(&tcp("192.168.18.10:1", VIP_V4, "S")), "kernel", "there is none of IPv4");
-    add(&mut lab, ServiceKey::of_mark(mark), RR, &["192.168.2.72:0"]);
+    lab.serve_as(ServiceKey::of_mark(mark), RR, &["192.168.2.72:0"]);
     let outcome = lab.front(&tcp("192.168.18.10:1", VIP_V4, "S"));
     assert_eq!(outcome, "back 192.168.18.10:1 > 192.168.2.72:80 S");
     let near = Some(Network::V6(0x2001_0db8_0018 << 80, u128::MAX << 80));
@@ -92,7 +84,7 @@ fn hashes_are_of_the_address_folded() {
         // The table of `mh` is filled by the servers' addresses.
         let servers = ["71", "72", "73"].map(|server| fold(&format!("2001:db8:2::{server}")));
         let list = servers.map(|server| format!("{server}:80"));
-        add(&mut four, tcp_key(&format!("{vip}:80")), spec(scheduler), &list.each_ref().map(|end| &**end));
+        four.serve_as(tcp_key(&format!("{vip}:80")), spec(scheduler), &list.each_ref().map(|end| &**end));
         for server in servers {
             four.route(|fib| {
                 fib.insert((ip(&server.to_string()), 32), Route::Link { port: BACK });

@@ -199,7 +199,12 @@ impl Lab {
 
     /// Adds a service with servers of weight 1.
     pub(crate) fn serve(&mut self, key: ServiceKey, servers: &[&str]) {
-        self.control.catalog.add_service(key, RR).unwrap();
+        self.serve_as(key, RR, servers);
+    }
+
+    /// Likewise, one like this.
+    pub(crate) fn serve_as(&mut self, key: ServiceKey, spec: ServiceSpec, servers: &[&str]) {
+        self.control.catalog.add_service(key, spec).unwrap();
         for server in servers {
             self.control.catalog.add_server(key, point(server), ServerSpec::default()).unwrap();
         }

@@ -1,9 +1,10 @@
 //! What changes between the passes over a burst: nothing that was seen before is taken on trust.
 
+use director_engine::service::{Persistence, Protocol, ServiceSpec};
 use director_engine::{BURST, Batch, Frames, Reason, Verdict};
 
-use crate::lab::{BACK, Burst, CLIENT, FRONT, Lab, PORT_MACS, SERVERS, VIP, tcp_key};
-use crate::packet::tcp;
+use crate::lab::{BACK, Burst, CLIENT, FRONT, Lab, PORT_MACS, RR, SERVERS, VIP, key, tcp_key};
+use crate::packet::{tcp, udp};
 
 /// The verdict of a client's acknowledgment, where `between` happens after it was looked for.
 fn with(lab: &mut Lab, client: &str, between: impl FnOnce(&mut Lab)) -> Verdict {
@@ -119,7 +120,7 @@ impl Frames for General {
         self.0.prepend(at, count)
     }
 
-    fn headers(&mut self, _: usize) -> Option<(&mut director_packet::plain::Headers, usize)> {
+    fn start<const N: usize>(&mut self, _: usize) -> Option<(&mut [u8; N], usize)> {
         None
     }
 }
@@ -127,6 +128,8 @@ impl Frames for General {
 /// A packet of few clients and servers, so that they meet; and how much time passes after it.
 #[derive(Clone, Copy, Debug, bolero::TypeGenerator)]
 struct Step {
+    is_v6: bool,
+    is_tcp: bool,
     client: u8,
     server: u8,
     from_client: bool,
@@ -137,23 +140,30 @@ struct Step {
     ticks: u8,
 }
 
+const VIP_V6: &str = "[2001:db8:18::58]:80";
+const SERVERS_V6: [&str; 2] = ["[2001:db8:2::71]:80", "[2001:db8:2::72]:80"];
+
 impl Step {
     fn frame(self) -> (u8, Vec<u8>) {
-        let client =
-            format!("192.168.18.{}:{}", 10 + (self.client >> 1 & 1), 2000 + u16::from(self.client & 1));
-        let server = SERVERS[usize::from(self.server) % SERVERS.len()];
+        let (host, port) = (10 + (self.client >> 1 & 1), 2000 + u16::from(self.client & 1));
+        let (client, vip, servers) = if self.is_v6 {
+            (format!("[2001:db8:18::{host}]:{port}"), VIP_V6, &SERVERS_V6[..])
+        } else {
+            (format!("192.168.18.{host}:{port}"), VIP, &SERVERS[..])
+        };
+        let server = servers[usize::from(self.server) % servers.len()];
+        let (port, source, destination) =
+            if self.from_client { (FRONT, &*client, vip) } else { (BACK, server, &*client) };
         // Mostly an acknowledgment, as in life.
         let flags =
             ["A", "PA", "S", "SA", "A", "FA", "A", "R", "A", "-", "A", "UA"][usize::from(self.flags) % 12];
-        let (port, packet) = if self.from_client {
-            (FRONT, tcp(&client, VIP, flags))
-        } else {
-            (BACK, tcp(server, &client, flags))
-        };
+        let packet = if self.is_tcp { tcp(source, destination, flags) } else { udp(source, destination) };
         let ttl = if self.ttl.is_multiple_of(8) { self.ttl / 8 % 3 } else { 64 };
-        let length = if self.length.is_multiple_of(8) { 1600 } else { 40 + usize::from(self.length) };
+        let length = if self.length.is_multiple_of(8) { 1600 } else { 60 + usize::from(self.length) };
         let mut packet = packet.ttl(ttl).length(length);
-        if self.is_wrong {
+        if !self.is_tcp && self.flags.is_multiple_of(4) {
+            packet = packet.without_checksum();
+        } else if self.is_wrong {
             packet = packet.wrong();
         }
         let mac = packet.from();
@@ -161,10 +171,22 @@ impl Step {
     }
 }
 
+/// A director with services of both protocols and families; those of UDP are persistent, so that it shows when a
+/// template is told of an answer.
+fn of_all_kinds() -> Lab {
+    let mut lab = Lab::new();
+    let persistence =
+        |netmask| ServiceSpec { persistence: Some(Persistence { timeout: 300, netmask }), ..RR };
+    lab.serve(tcp_key(VIP_V6), &SERVERS_V6);
+    lab.serve_as(key(Protocol::Udp, VIP), persistence(u32::MAX), &SERVERS);
+    lab.serve_as(key(Protocol::Udp, VIP_V6), persistence(128), &SERVERS_V6);
+    lab
+}
+
 #[test]
 fn the_short_way_ends_where_the_general_one_does() {
     bolero::check!().with_type::<Vec<Step>>().for_each(|steps| {
-        let mut labs = [Lab::new(), Lab::new()];
+        let mut labs = [of_all_kinds(), of_all_kinds()];
         for step in steps {
             let (port, frame) = step.frame();
             let outcomes: Vec<_> = labs
@@ -190,7 +212,15 @@ fn the_short_way_ends_where_the_general_one_does() {
             assert_eq!((&outcomes[0].0, &outcomes[0].2), (&outcomes[1].0, &outcomes[1].2), "{step:?}");
             assert!(outcomes[0].1 == outcomes[1].1, "the frames differ: {step:?}");
         }
-        let loads = labs.map(|lab| SERVERS.map(|server| lab.load(tcp_key(VIP), server)));
+        let loads = labs.map(|lab| {
+            [(VIP, &SERVERS[..]), (VIP_V6, &SERVERS_V6)].map(|(vip, servers)| {
+                let of = |protocol| servers.iter().map(move |server| (key(protocol, vip), server));
+                let of_all = of(Protocol::Tcp).chain(of(Protocol::Udp));
+                of_all
+                    .map(|(key, server)| (lab.load(key, server), lab.traffic(key, server)))
+                    .collect::<Vec<_>>()
+            })
+        });
         assert_eq!(loads[0], loads[1]);
     });
 }

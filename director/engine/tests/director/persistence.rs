@@ -3,7 +3,7 @@
 use director_engine::control::{Connection, Kind};
 use director_engine::service::{Persistence, Protocol, ServerSpec, ServiceKey, ServiceSpec};
 
-use crate::lab::{CLIENT, Lab, RR, SERVERS, VIP, key, point, served, tcp_key, weight};
+use crate::lab::{CLIENT, Lab, RR, SERVERS, VIP, key, served, tcp_key, weight};
 use crate::packet::{tcp, udp};
 
 const ALL_PORTS: &str = "192.168.18.58:0";
@@ -12,18 +12,10 @@ const fn persistent(timeout: u32) -> ServiceSpec {
     ServiceSpec { persistence: Some(Persistence { timeout, netmask: u32::MAX }), ..RR }
 }
 
-fn serve(lab: &mut Lab, key: ServiceKey, spec: ServiceSpec, servers: &[&str]) {
-    lab.control.catalog.add_service(key, spec).unwrap();
-    for server in servers {
-        lab.control.catalog.add_server(key, point(server), ServerSpec::default()).unwrap();
-    }
-    lab.control.publish();
-}
-
 /// A director with a service on [`VIP`] that keeps clients for so many seconds.
 fn lab(timeout: u32) -> Lab {
     let mut lab = Lab::empty(1000, 1);
-    serve(&mut lab, tcp_key(VIP), persistent(timeout), &SERVERS);
+    lab.serve_as(tcp_key(VIP), persistent(timeout), &SERVERS);
     lab
 }
 
@@ -90,11 +82,13 @@ fn an_established_connection_assures_the_template() {
 fn an_answer_assures_the_template_of_udp() {
     let mut lab = Lab::empty(100, 1);
     let vip = "192.168.18.58:53";
-    serve(&mut lab, key(Protocol::Udp, vip), persistent(60), &["192.168.2.71:53"]);
+    lab.serve_as(key(Protocol::Udp, vip), persistent(60), &["192.168.2.71:53"]);
     lab.front(&udp(CLIENT, vip));
     lab.front(&udp(CLIENT, vip));
+    // Refused before IPVS sees it, in the kernel.
+    lab.back(&udp("192.168.2.71:53", CLIENT).length(1600));
     assert!(templates(&mut lab)[0].contains(" NONE "));
-    lab.back(&udp("192.168.2.71:53", CLIENT));
+    lab.back(&udp("192.168.2.71:53", CLIENT).length(100));
     assert!(templates(&mut lab)[0].contains(" ASSURED "));
 }
 
@@ -149,7 +143,7 @@ fn a_template_with_connections_goes_on_for_a_minute_each() {
 fn a_netmask_makes_a_network_one_client() {
     let mut lab = Lab::empty(100, 1);
     let persistence = Some(Persistence { timeout: 360, netmask: 0xffff_ff00 });
-    serve(&mut lab, tcp_key(VIP), ServiceSpec { persistence, ..RR }, &SERVERS);
+    lab.serve_as(tcp_key(VIP), ServiceSpec { persistence, ..RR }, &SERVERS);
     assert_eq!(from_ports(&mut lab, "192.168.18.10", 1..3), [73, 73]);
     assert_eq!(from_ports(&mut lab, "192.168.18.11", 1..3), [73, 73]);
     assert_eq!(from_ports(&mut lab, "10.1.1.1", 1..2), [72]);
@@ -166,7 +160,7 @@ fn a_netmask_makes_a_network_one_client() {
 fn a_service_of_all_ports_has_one_template_for_them() {
     let mut lab = Lab::empty(100, 1);
     let servers = ["192.168.2.71:0", "192.168.2.72:0", "192.168.2.73:0"];
-    serve(&mut lab, tcp_key(ALL_PORTS), persistent(360), &servers);
+    lab.serve_as(tcp_key(ALL_PORTS), persistent(360), &servers);
     lab.serve(tcp_key(VIP), &["192.168.2.74:8080"]);
     assert_eq!(
         lab.front(&tcp(CLIENT, "192.168.18.58:443", "S")),
@@ -193,7 +187,7 @@ fn a_service_of_all_ports_has_one_template_for_them() {
 #[test]
 fn ftp_keeps_control_and_data_together() {
     let mut lab = Lab::empty(100, 1);
-    serve(&mut lab, tcp_key("192.168.18.58:21"), persistent(360), &["192.168.2.71:21", "192.168.2.72:21"]);
+    lab.serve_as(tcp_key("192.168.18.58:21"), persistent(360), &["192.168.2.71:21", "192.168.2.72:21"]);
     assert_eq!(served(&lab.front(&tcp(CLIENT, "192.168.18.58:21", "S"))), 72);
     assert_eq!(
         lab.front(&tcp("192.168.18.10:2002", "192.168.18.58:50000", "S")),
@@ -255,7 +249,7 @@ fn templates_outlive_their_service() {
     lab.control.flush();
     lab.pass(100_000);
     assert_eq!(templates(&mut lab).len(), 2);
-    serve(&mut lab, tcp_key(VIP), persistent(360), &SERVERS);
+    lab.serve_as(tcp_key(VIP), persistent(360), &SERVERS);
     assert_eq!(persist_conn(&lab, tcp_key(VIP)), [0, 1, 1]);
     assert_eq!(from_ports(&mut lab, "192.168.18.11", 2..3), [72]);
     assert_eq!(from_ports(&mut lab, "192.168.18.10", 2..3), [73]);
@@ -285,7 +279,7 @@ fn an_edit_applies_to_new_clients() {
 #[test]
 fn without_a_server_there_is_no_template() {
     let mut lab = Lab::empty(100, 1);
-    serve(&mut lab, tcp_key(VIP), persistent(360), &[]);
+    lab.serve_as(tcp_key(VIP), persistent(360), &[]);
     assert!(lab.front(&tcp(CLIENT, VIP, "S")).starts_with("drop no_server; front "));
     assert_eq!(lab.entries(), [""; 0]);
 }
@@ -293,7 +287,7 @@ fn without_a_server_there_is_no_template() {
 #[test]
 fn there_is_room_for_so_many() {
     let mut lab = Lab::with_templates(100, 1, 2);
-    serve(&mut lab, tcp_key(VIP), persistent(10), &SERVERS);
+    lab.serve_as(tcp_key(VIP), persistent(10), &SERVERS);
     for host in 1..=2 {
         assert_eq!(lab.front(&tcp(&format!("10.1.1.{host}:1"), VIP, "S")).split(' ').next(), Some("back"));
     }

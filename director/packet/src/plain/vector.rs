@@ -5,7 +5,7 @@ use std::arch::x86_64::{
     _mm_shuffle_epi8, _mm_testz_si128, _mm_xor_si128,
 };
 
-use super::{FLAGS, Headers, Plain, Wanted, is_right, is_whole, u32_at, u64_at};
+use super::{FLAGS, HEADERS, Headers, Plain, Wanted, is_right, is_whole, u32_at, u64_at};
 use crate::{Endpoint4, TCP};
 
 #[inline(always)]
@@ -38,7 +38,7 @@ pub fn read(headers: &Headers, total: usize, wanted: &Wanted) -> Option<Plain> {
     }
     let first = u64_at::<14>(headers);
     let length = ((first >> 16) as u16).swap_bytes();
-    if !is_right(first, u64_at::<22>(headers), u32_at::<30>(headers)) || !is_whole(length, total) {
+    if !is_right(first, u64_at::<22>(headers), u32_at::<30>(headers)) || !is_whole::<HEADERS>(length, total) {
         return None;
     }
     // From both addresses and both ports, in network order, to an endpoint's word for each end.
