@@ -13,7 +13,7 @@ use director_engine::fib::{Fib, Hop, Route};
 use director_engine::service::{Protocol, SchedulerKind, ServerSpec, ServiceKey, ServiceSpec};
 use director_engine::snapshot::PortView;
 use director_engine::state::{State, Timeouts};
-use director_engine::{BURST, Control, Frames, Options, Tick, Verdict, Worker};
+use director_engine::{BURST, Batch, Control, Frames, Options, Tick, Verdict, Worker};
 use director_packet::{Address, Endpoint, Mac};
 
 use crate::common::{Clock, pin};
@@ -109,6 +109,7 @@ impl Frames for Plain<'_> {
 pub struct Core {
     worker: Worker,
     clock: Clock,
+    batch: Batch,
 }
 
 impl Core {
@@ -130,14 +131,12 @@ impl Core {
     pub fn process_at(&mut self, burst: &mut Burst, count: usize, milliseconds: u64) {
         self.worker.quiescent();
         let Burst { slots, verdicts, kind } = burst;
-        let mut frames = Plain { slots: &mut slots[..count], length: kind.length() };
-        self.worker.process(
-            Tick::from_millis(milliseconds),
-            milliseconds as u32,
-            PORT,
-            &mut frames,
-            verdicts,
-        );
+        let (frames, batch) =
+            (&mut Plain { slots: &mut slots[..count], length: kind.length() }, &mut self.batch);
+        self.worker.look(PORT, frames, batch);
+        self.worker.seek(batch);
+        let tick = Tick::from_millis(milliseconds);
+        self.worker.decide(tick, milliseconds as u32, frames, batch, verdicts);
     }
 
     /// Goes offline: nothing waits for it.
@@ -226,7 +225,7 @@ pub fn director_of(
     let mut keeper = Keeper { control, clock };
     // Its clock begins where that of the workers does.
     keeper.turn();
-    Ok((keeper, Core { worker, clock }))
+    Ok((keeper, Core { worker, clock, batch: Batch::new() }))
 }
 
 impl Keeper {
