@@ -138,6 +138,11 @@ impl Common {
     }
 
     #[inline(always)]
+    fn add_verdict(&mut self, verdict: Verdict) {
+        self.add(if let Verdict::Send(port) = verdict { port.into() } else { Self::STAYS });
+    }
+
+    #[inline(always)]
     fn port(self) -> Option<u8> {
         (self.any == self.all && self.any < Self::STAYS).then_some(self.any as u8)
     }
@@ -152,8 +157,8 @@ pub struct Batch {
     datagrams: Notes<V4>,
     segments_v6: Notes<V6>,
     datagrams_v6: Notes<V6>,
-    /// Whether there is anything in the notes but the first.
-    has_others: bool,
+    /// The places of the frames that are not of the first kind.
+    others: u32,
     /// How many frames there are.
     count: usize,
     /// The configuration it was looked at under.
@@ -170,7 +175,7 @@ impl Batch {
             datagrams: Notes::NONE,
             segments_v6: Notes::NONE,
             datagrams_v6: Notes::NONE,
-            has_others: false,
+            others: 0,
             count: 0,
             serial: 0,
             port: 0,
@@ -197,12 +202,24 @@ impl Batch {
         self.count.min(BURST)
     }
 
+    /// Whether frames are of the first kind, or were taken for such.
+    #[inline(always)]
+    fn has_segments(&self) -> bool {
+        self.others != self.all()
+    }
+
+    /// The places of all frames.
+    #[inline(always)]
+    fn all(&self) -> u32 {
+        ((1_u64 << self.count()) - 1) as u32
+    }
+
     /// Forgets what was seen under another configuration.
     #[inline]
     fn keep_if(&mut self, serial: u32) {
         if self.serial != serial {
             self.segments.glances.fill(Glance::NOTHING);
-            self.has_others = false;
+            self.others = 0;
         }
     }
 }
@@ -233,7 +250,7 @@ impl Core {
         let mut others = 0;
         if moment.snapshot.is_off(false) || !moment.snapshot.ip_forward {
             batch.segments.glances.fill(Glance::NOTHING);
-            others = ((1_u64 << batch.count()) - 1) as u32;
+            others = batch.all();
         } else {
             let steady = Steady::<Segments<C>>::new(moment, self.local.id());
             for at in 0..batch.count() {
@@ -243,16 +260,16 @@ impl Core {
                 }
             }
         }
-        batch.has_others = others != 0;
+        batch.others = others;
         if others != 0 {
-            self.look_again(moment, frames, batch, others);
+            self.look_again(moment, frames, batch);
         }
     }
 
     /// The first pass over frames that are no plain TCP segments of IPv4.
     #[inline(never)]
-    fn look_again(&self, moment: &Moment<'_>, frames: &mut impl Frames, batch: &mut Batch, others: u32) {
-        let (id, snapshot) = (self.local.id(), moment.snapshot);
+    fn look_again(&self, moment: &Moment<'_>, frames: &mut impl Frames, batch: &mut Batch) {
+        let (id, snapshot, others) = (self.local.id(), moment.snapshot, batch.others);
         let is_v4 = !snapshot.is_off(false) && snapshot.ip_forward;
         let is_v6 = !snapshot.is_off(true) && snapshot.ip_forward_v6;
         let all = if is_v4 { others } else { 0 };
@@ -266,9 +283,11 @@ impl Core {
     /// The second pass.
     #[inline(always)]
     pub(super) fn seek((v4, v6): (&Table<V4>, &Table<V6>), batch: &mut Batch) {
-        let count = batch.count();
-        batch.segments.seek(v4.lookup(), 0..count);
-        if batch.has_others {
+        if batch.has_segments() {
+            let count = batch.count();
+            batch.segments.seek(v4.lookup(), 0..count);
+        }
+        if batch.others != 0 {
             batch.datagrams.seek_places(v4.lookup());
             batch.segments_v6.seek_places(v6.lookup());
             batch.datagrams_v6.seek_places(v6.lookup());
@@ -285,6 +304,9 @@ impl Core {
         verdicts: &mut [Verdict; BURST],
     ) -> Option<u8> {
         batch.keep_if(moment.snapshot.serial);
+        if !batch.has_segments() {
+            return self.decide_others(moment, frames, batch, verdicts);
+        }
         let steady = Steady::<Segments<C>>::new(moment, self.local.id());
         batch.segments.end_search(steady.lookup);
         let mut common = Common::NONE_YET;
@@ -294,45 +316,83 @@ impl Core {
                 verdicts[at] = Verdict::Send(port);
                 common.add(port.into());
             } else {
-                verdicts[at] = self.other(moment, at, frames, batch);
-                common.add(if let Verdict::Send(port) = verdicts[at] { port.into() } else { Common::STAYS });
+                verdicts[at] = self.decide_one(moment, at, frames, batch);
+                common.add_verdict(verdicts[at]);
             }
         }
         common.port()
     }
 
-    /// The last pass over a frame that is no plain TCP segment of IPv4, or of which something is to be decided.
+    /// The last pass over one frame among plain TCP segments of IPv4 that is none, or of which something is to be
+    /// decided.
     #[inline(never)]
-    fn other(&mut self, moment: &Moment<'_>, at: usize, frames: &mut impl Frames, batch: &Batch) -> Verdict {
-        let port = if batch.has_others { self.forward_other(moment, at, frames, batch) } else { None };
-        port.map_or_else(|| self.general(moment, at, frames), Verdict::Send)
-    }
-
-    #[inline]
-    fn forward_other(
+    fn decide_one(
         &mut self,
         moment: &Moment<'_>,
         at: usize,
         frames: &mut impl Frames,
         batch: &Batch,
+    ) -> Verdict {
+        if batch.others & 1 << at == 0 {
+            return self.general(moment, at, frames);
+        }
+        self.other(&Others::new(moment, self.local.id()), at, frames, batch)
+    }
+
+    /// The last pass over a burst without a plain TCP segment of IPv4.
+    #[inline(never)]
+    fn decide_others(
+        &mut self,
+        moment: &Moment<'_>,
+        frames: &mut impl Frames,
+        batch: &Batch,
+        verdicts: &mut [Verdict; BURST],
     ) -> Option<u8> {
-        let id = self.local.id();
-        let is_in = |places: u32| places >> at & 1 != 0;
-        if is_in(batch.datagrams.places) {
-            let steady = Steady::<Datagrams>::new(moment, id);
-            return steady.forward(at, &batch.datagrams.glances[at], frames);
+        let others = Others::new(moment, self.local.id());
+        batch.datagrams.end_search(others.datagrams.lookup);
+        batch.segments_v6.end_search(others.segments_v6.lookup);
+        batch.datagrams_v6.end_search(others.datagrams_v6.lookup);
+        let mut common = Common::NONE_YET;
+        for (at, verdict) in verdicts.iter_mut().enumerate().take(batch.count()) {
+            *verdict = self.other(&others, at, frames, batch);
+            common.add_verdict(*verdict);
         }
-        if is_in(batch.segments_v6.places) {
+        common.port()
+    }
+
+    /// The last pass over a frame that is no plain TCP segment of IPv4.
+    #[inline]
+    fn other(&mut self, others: &Others<'_>, at: usize, frames: &mut impl Frames, batch: &Batch) -> Verdict {
+        let is_in = |places: u32| batch.others & places & 1 << at != 0;
+        let port = if is_in(batch.datagrams.places) {
+            others.datagrams.forward(at, &batch.datagrams.glances[at], frames)
+        } else if is_in(batch.segments_v6.places) {
             self.local.begin_v6();
-            let steady = Steady::<SegmentsV6>::new(moment, id);
-            return steady.forward(at, &batch.segments_v6.glances[at], frames);
-        }
-        if is_in(batch.datagrams_v6.places) {
+            others.segments_v6.forward(at, &batch.segments_v6.glances[at], frames)
+        } else if is_in(batch.datagrams_v6.places) {
             self.local.begin_v6();
-            let steady = Steady::<DatagramsV6>::new(moment, id);
-            return steady.forward(at, &batch.datagrams_v6.glances[at], frames);
+            others.datagrams_v6.forward(at, &batch.datagrams_v6.glances[at], frames)
+        } else {
+            None
+        };
+        port.map_or_else(|| self.general(others.datagrams.moment, at, frames), Verdict::Send)
+    }
+}
+
+/// What is the same for every packet of the other kinds in a burst.
+struct Others<'a> {
+    datagrams: Steady<'a, Datagrams>,
+    segments_v6: Steady<'a, SegmentsV6>,
+    datagrams_v6: Steady<'a, DatagramsV6>,
+}
+
+impl<'a> Others<'a> {
+    fn new(moment: &'a Moment<'a>, worker: usize) -> Self {
+        Self {
+            datagrams: Steady::new(moment, worker),
+            segments_v6: Steady::new(moment, worker),
+            datagrams_v6: Steady::new(moment, worker),
         }
-        None
     }
 }
 
