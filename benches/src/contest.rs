@@ -82,8 +82,8 @@ pub struct Samples {
 pub struct Seen {
     active: u64,
     capacity: u64,
-    bytes_per_connection: f64,
-    page_size: u64,
+    bytes_per_connection: Option<f64>,
+    page_size: Option<u64>,
     /// Frames dropped while it was measured.
     drops: Vec<(String, u64)>,
 }
@@ -212,11 +212,9 @@ impl<'a> Contest<'a> {
         if !after.forwarding {
             bail!(director.failed(&format!("does not forward: {}", after.problems.join("; "))));
         }
-        if after.connections.active != flows {
-            let active = after.connections.active;
-            bail!(
-                director.failed(&format!("holds {active} connections, not {flows}, after it was measured"))
-            );
+        let held = active(after);
+        if held != flows {
+            bail!(director.failed(&format!("holds {held} connections, not {flows}, after it was measured")));
         }
         let drops: Vec<_> = after
             .drops
@@ -237,14 +235,22 @@ impl<'a> Contest<'a> {
             )));
         }
         let connections = &after.connections;
+        let is_v6 = connections.active_ipv6 > 0;
         Ok(Seen {
-            active: connections.active,
-            capacity: connections.capacity,
-            bytes_per_connection: connections.bytes_per_connection,
-            page_size: connections.page_size,
+            active: held,
+            capacity: if is_v6 { connections.capacity_ipv6 } else { connections.capacity },
+            // It says so of the table of IPv4 alone.
+            bytes_per_connection: (!is_v6).then_some(connections.bytes_per_connection),
+            page_size: (!is_v6).then_some(connections.page_size),
             drops,
         })
     }
+}
+
+/// The connections that the director holds, over either version of IP.
+#[must_use]
+pub fn active(status: &Status) -> u64 {
+    status.connections.active + status.connections.active_ipv6
 }
 
 /// The port that is measured.

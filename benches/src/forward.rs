@@ -120,7 +120,10 @@ impl Bench<'_> {
         let mut opening = frames(self.opened(), Segment::SYN, OPENER_MAC, &clients);
         if self.opened() != self.kind {
             random.shuffle(&mut clients);
-            opening.extend(frames(self.opened(), Segment::RST, OPENER_MAC, &clients));
+            // A RST in SYN_RECV changes nothing.
+            for segment in [Segment::ACK, Segment::RST] {
+                opening.extend(frames(self.opened(), segment, OPENER_MAC, &clients));
+            }
         }
         pcap::write(&self.path("open.pcap"), opening).context("cannot write the frames")
     }
@@ -194,7 +197,7 @@ impl Bench<'_> {
     fn open_connections(&self, director: &Director, socket: &Path) -> Result<Testpmd> {
         director.set("sloppy_tcp", 0)?;
         director.add_service(self.opened())?;
-        let early = director.status()?.0.connections.active;
+        let early = contest::active(&director.status()?.0);
         if early > 0 {
             bail!(director.failed(&format!("opened {early} connections by the replay, in its order")));
         }
@@ -216,7 +219,7 @@ impl Bench<'_> {
     fn wait_for(&self, director: &Director, connections: u64) -> Result<()> {
         let mut active = 0;
         let reached = self.contest.interrupt.wait(OPENING, || {
-            active = director.status()?.0.connections.active;
+            active = contest::active(&director.status()?.0);
             Ok((active == connections).then_some(()))
         })?;
         reached.with_context(|| {

@@ -73,9 +73,11 @@ pub struct Report {
 struct Connections {
     active: u64,
     capacity: u64,
-    bytes_per_connection: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    bytes_per_connection: Option<f64>,
     /// Bytes of a page of the table.
-    page_size: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    page_size: Option<u64>,
 }
 
 /// How what was measured was compiled.
@@ -182,11 +184,11 @@ impl Report {
             writeln!(f, "{note}")?;
         }
         let Connections { active, capacity, bytes_per_connection, page_size } = &self.connections;
-        writeln!(
-            f,
-            "\nThe director held {active} of {capacity} connections, {bytes_per_connection:.1} bytes each, on pages of {} KiB.",
-            page_size >> 10
-        )?;
+        write!(f, "\nThe director held {active} of {capacity} connections")?;
+        if let Some((bytes, page)) = bytes_per_connection.zip(*page_size) {
+            write!(f, ", {bytes:.1} bytes each, on pages of {} KiB", page >> 10)?;
+        }
+        writeln!(f, ".")?;
         if self.drops.is_empty() {
             writeln!(f, "It dropped nothing while it was measured.")?;
         }
