@@ -116,7 +116,7 @@ fn error_v4(
 ) -> Option<usize> {
     let (header, _) = Ipv4::ref_from_prefix(packet).ok()?;
     let source = header.source.get();
-    let no_host = source == 0 || source >> 28 >= 0xe || source >> 24 == 127;
+    let no_host = matches!(source, 0 | u32::MAX) || source >> 28 == 0xe || source >> 24 == 127;
     if header.version_and_length >> 4 != 4 || header.fragment.get() & 0x1fff != 0 || no_host {
         return None;
     }
@@ -269,9 +269,14 @@ mod tests {
         let mut fragment = packet(0);
         fragment[7] = 1;
         assert_eq!(error(Error::TimeExceeded, &fragment, FROM, 1, &mut out), 0);
-        let mut multicast = packet(0);
-        multicast[12] = 224;
-        assert_eq!(error(Error::TimeExceeded, &multicast, FROM, 1, &mut out), 0);
+        for source in [[224, 0, 0, 1], [255; 4], [0; 4], [127, 0, 0, 1]] {
+            let mut nobodys = packet(0);
+            nobodys[12..16].copy_from_slice(&source);
+            assert_eq!(error(Error::TimeExceeded, &nobodys, FROM, 1, &mut out), 0, "{source:?}");
+        }
+        let mut reserved = packet(0);
+        reserved[12] = 240;
+        assert_ne!(error(Error::TimeExceeded, &reserved, FROM, 1, &mut out), 0);
         assert_eq!(error(Error::TimeExceeded, &packet(0)[..19], FROM, 1, &mut out), 0);
         let six = Address::V6(1);
         assert_eq!(error(Error::TimeExceeded, &packet(0), six, 1, &mut out), 0);

@@ -266,13 +266,13 @@ pub(super) fn may_be_a_client(snapshot: &Snapshot, address: Address) -> bool {
     !snapshot.is_local(address) && may_be_a_host(address)
 }
 
-/// Whether an address can be a host's: of IPv4 not "this network", loopback, multicast or above; of IPv6 neither
-/// `::`, loopback and what else is in that network, nor multicast, nor an IPv4 address.
+/// Whether an address can be a host's, as Linux has it since 5.3: of IPv4 neither 0.0.0.0, loopback, multicast nor the
+/// limited broadcast address, but of the reserved networks 0.0.0.0/8 and 240.0.0.0/4 any other; of IPv6 neither `::`,
+/// loopback and what else is in that network, nor multicast, nor an IPv4 address.
 const fn may_be_a_host(address: Address) -> bool {
     match address {
         Address::V4(address) => {
-            let first = address >> 24;
-            first != 0 && first != 127 && first < 224
+            !matches!(address, 0 | u32::MAX) && address >> 24 != 127 && address >> 28 != 0xe
         }
         Address::V6(address) => address >> 48 != 0 && address >> 120 != 0xff,
     }

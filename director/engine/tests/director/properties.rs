@@ -292,9 +292,9 @@ fn any_connection_there_and_back() {
             } else {
                 (UDP_VIP, "192.168.2.72:53", udp(&client, UDP_VIP), udp("192.168.2.72:53", &client))
             };
-            let first = (*address >> 24) as u8;
-            let is_host =
-                !matches!(first, 0 | 127 | 224..) && !lab.network.local.contains(&Address::V4(*address));
+            let is_host = !matches!((*address >> 24) as u8, 127 | 224..240)
+                && !matches!(*address, 0 | u32::MAX)
+                && !lab.network.local.contains(&Address::V4(*address));
             let frame = dress(open).frame(Mac::default(), PORT_MACS[0]);
             let (verdicts, mut frames, _) = lab.process(0, FRONT, vec![frame]);
             if !is_host {
