@@ -257,6 +257,14 @@ fn is_plain<F: Layout>(record: &Record<F>) -> bool {
     record.word(F::TO_CLIENT) & (METHOD | STANDS_IN) == Forward::Masquerading as u64
 }
 
+/// See [`Entry::is_ftp_control`].
+#[inline]
+#[must_use]
+pub(crate) fn is_ftp_control<F: Layout>(record: &Record<F>) -> bool {
+    let is_translated = forward(record) == Forward::Masquerading;
+    service(record).0.port() == FTP && client(record).1 == TCP && is_translated
+}
+
 /// Has an end stand for the client of a new entry, after [`fill`].
 pub(crate) fn put_stand_in<F: Layout>(record: &Record<F>, end: F::End) {
     record.store_alias_end(end);
@@ -396,8 +404,7 @@ impl Entry<'_> {
     /// Whether it is that of a control connection of FTP, of which each packet is looked at.
     #[inline]
     pub(crate) fn is_ftp_control(self) -> bool {
-        let is_translated = self.forward() == Forward::Masquerading;
-        self.service().port() == FTP && self.protocol() == TCP && is_translated
+        of_either!(self, record => is_ftp_control(record))
     }
 
     /// The slot of its real server.

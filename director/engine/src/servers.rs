@@ -522,9 +522,14 @@ impl Servers {
     /// Counts a packet, its length in bytes, unless the server was deleted. For the worker itself only.
     #[inline]
     pub(crate) fn count(&self, worker: usize, slot: u32, direction: Direction, bytes: u16) {
-        if self.is_gone(slot) {
-            return;
+        if !self.is_gone(slot) {
+            self.count_known(worker, slot, direction, bytes);
         }
+    }
+
+    /// As [`Self::count`], of a server that was found not to be deleted.
+    #[inline]
+    pub(crate) fn count_known(&self, worker: usize, slot: u32, direction: Direction, bytes: u16) {
         if let Some(counters) = self.counters(worker).get(slot as usize) {
             counters.count(direction, bytes.into());
         }

@@ -53,7 +53,7 @@ impl<F: Layout> Policy<F> for Expiry<'_> {
     fn removed(&mut self, index: Index, record: &Record<F>) {
         self.cycle.servers.unbind(entry::slot(record), entry::state(record));
         self.cycle.templates.leave(self.first + index.get(), self.cycle.now);
-        self.cycle.ftp.leave(self.first + index.get());
+        self.cycle.ftp.leave(self.first + index.get(), entry::is_ftp_control(record));
     }
 }
 

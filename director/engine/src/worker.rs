@@ -575,7 +575,12 @@ impl Core {
         frames: &mut impl Frames,
     ) -> Verdict {
         let Lane { segment, direction, .. } = lane;
-        moment.shared.servers.count(self.local.id(), load.slot, *direction, segment.length);
+        let (servers, worker) = (&moment.shared.servers, self.local.id());
+        match direction {
+            // To a deleted server none comes as far as here.
+            Direction::In => servers.count_known(worker, load.slot, Direction::In, segment.length),
+            Direction::Out => servers.count(worker, load.slot, Direction::Out, segment.length),
+        }
         if load.forward.is_one_sided() && moment.snapshot.ends_here(load.change.to.address()) {
             // The director serves itself.
             return Verdict::Kernel;

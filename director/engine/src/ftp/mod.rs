@@ -149,7 +149,7 @@ impl Ftp {
         // Pairs with the fence of `leave`: either this sees that the entry has ended, or that sees the word.
         fence(SeqCst);
         if is_over() {
-            self.leave(control);
+            self.leave(control, true);
         }
         Ok(())
     }
@@ -210,13 +210,15 @@ impl Ftp {
         place_of(data).is_some() && data & CONTROL == 0 && place_of(data) == place_of(control)
     }
 
-    /// An entry has ended, or was not made after all.
-    pub(crate) fn leave(&self, entry: u32) {
+    /// An entry has ended. `is_control` says whether it was that of a control connection, with a place or without.
+    pub(crate) fn leave(&self, entry: u32, is_control: bool) {
         if !self.in_use.load(Relaxed) {
             return;
         }
-        // See `open`.
-        fence(SeqCst);
+        if is_control {
+            // See `open`. Any other entry has had its word from the beginning, so who sees it ended sees that.
+            fence(SeqCst);
+        }
         let word = self
             .words
             .get(entry as usize)

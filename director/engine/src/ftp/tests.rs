@@ -375,7 +375,7 @@ fn places_are_given_and_come_back() {
         ftp.adopt(8, 9, true);
         assert!(ftp.is_of(8, 9) && !ftp.is_of(7, 9) && !ftp.is_of(8, 8));
         assert!(ftp.holds(8) && !ftp.holds(7) && ftp.has_unclaimed());
-        (0..10).for_each(|entry| ftp.leave(entry));
+        (0..10).for_each(|entry| ftp.leave(entry, true));
         assert!(!ftp.has_unclaimed() && !ftp.is_of(8, 9));
     }
     assert_eq!((0..10).map(|control| open(control, true)).collect::<Vec<_>>(), [Ok(()); 10]);
@@ -398,9 +398,9 @@ fn two_open_and_one_ends() {
                 });
             }
             is_over.store(true, SeqCst);
-            ftp.leave(0);
+            ftp.leave(0, true);
         });
-        ftp.leave(0);
+        ftp.leave(0, true);
         assert_eq!(ftp.free.lock().len(), 2);
     }
 }
