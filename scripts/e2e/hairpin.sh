@@ -3,48 +3,31 @@
 source "$(dirname "$0")/../lib/e2e.sh"
 
 VIP6=2001:db8:18::58
-lab config >"$WORK/with.toml"
-cat >>"$WORK/with.toml" <<END
-
-[[service]]
-protocol = "tcp"
-address = "$SERVICE"
-scheduler = "rr"
-hairpin_snat = true
-
-[[service.server]]
-address = "192.168.2.71:9999"
-
-[[service.server]]
-address = "192.168.2.72:9999"
-
-[[service]]
-protocol = "tcp"
-address = "[$VIP6]:8888"
-scheduler = "rr"
-hairpin_snat = true
-
-[[service.server]]
-address = "[2001:db8:2::71]:9999"
-
-[[service.server]]
-address = "[2001:db8:2::72]:9999"
-END
+# hairpin SERVICE SERVER...: such a service, as the configuration has it.
+hairpin() {
+    printf '\n[[service]]\nprotocol = "tcp"\naddress = "%s"\nscheduler = "rr"\nhairpin_snat = true\n' "$1"
+    shift
+    printf '\n[[service.server]]\naddress = "%s"\n' "$@"
+}
+{
+    lab config
+    hairpin "$SERVICE" 192.168.2.71:9999 192.168.2.72:9999
+    hairpin "[$VIP6]:8888" "[2001:db8:2::71]:9999" "[2001:db8:2::72]:9999"
+} >"$WORK/with.toml"
 sed -Ei "s|\"$VIP/24\"|&, \"$VIP6/64\"|; s|\"$BACK/24\"|&, \"2001:db8:2::90/64\"|" "$WORK/with.toml"
 up --config "$WORK/with.toml"
 director sysctl -qw net.ipv6.conf.all.forwarding=1
 for number in 1 2; do address6 server$number 2001:db8:2::7$number 2001:db8:2::90; done
 
-# from SERVER COUNT: that many connections from a server to the service; who answered.
+# from SERVER COUNT [URL]: that many connections from a server to the service; who answered.
 from() {
-    server "$1" sh -c "for i in \$(seq $2); do curl -s --max-time 5 $URL/; done" | server_digits
+    server "$1" sh -c "for i in \$(seq $2); do curl -g -s --max-time 5 '${3:-$URL}/'; done" | server_digits
 }
 
 same "a server reaches both" "72 71 72 71 72 71" "$(from 1 6)"
 same "the other one too" "72 71 72 71" "$(from 2 4)"
 wait_until 10 server 1 ping -6 -c 1 -W 1 $VIP6 >/dev/null || fail "the VIP does not answer ping"
-same "a server over IPv6" "72 71 72 71" \
-    "$(server 1 sh -c "for i in 1 2 3 4; do curl -g -s --max-time 5 'http://[$VIP6]:8888/'; done" | server_digits)"
+same "a server over IPv6" "72 71 72 71" "$(from 1 4 "http://[$VIP6]:8888")"
 same "clients elsewhere are seen as ever" "72 71" "$(get 2)"
 contains "the entries" "192.168.2.71" "$(ipvsadm -Lnc)"
 same "of them" "10 2" "$(ipvsadm -Lnc | awk '$4 ~ /^192\.168\.2\./ { near++ } $4 ~ /^192\.168\.18\./ { far++ } END { print near, far }')"

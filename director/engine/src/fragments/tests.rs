@@ -94,73 +94,60 @@ fn room(fragments: &Fragments) -> (usize, usize) {
 
 const ALL_FREE: (usize, usize) = (2 * SHARDS * DATAGRAMS, 2 * SHARDS * PIECES);
 
-/// Any cuts, any order, duplicates in between: the packet comes out as it was, and then the same fragments in
-/// order.
+/// From where to where data of this length is cut, at any places.
+fn cuts_of(data: usize, cuts: &[u16]) -> Vec<(usize, usize)> {
+    let mut ends: Vec<_> = cuts.iter().map(|cut| usize::from(*cut) % data / 8 * 8).collect();
+    ends.extend([8, data]);
+    ends.retain(|end| *end > 0);
+    ends.sort_unstable();
+    ends.dedup();
+    let starts = std::iter::once(0).chain(ends.iter().copied());
+    starts.zip(ends.iter().copied()).collect()
+}
+
+/// All fragments of a packet come in any order, duplicates in between: it comes out as it was, and then the same
+/// fragments in order.
+fn comes_out(fragments: &Fragments, frame: &[u8], sent: &[Vec<u8>], order: &[u16]) {
+    let mut shuffled: Vec<_> = (0..sent.len()).collect();
+    for (at, other) in order.iter().enumerate() {
+        shuffled.swap(at % sent.len(), usize::from(*other) % sent.len());
+    }
+    let (last, others) = shuffled.split_last().unwrap();
+    for at in others {
+        assert_eq!(add(fragments, &sent[*at]), Added::Kept);
+        assert_eq!(add(fragments, &sent[*at]), Added::Refused(Reason::FragmentDuplicate));
+    }
+    let added = add(fragments, &sent[*last]);
+    let mut whole = taken(fragments, added);
+    let longest = sent.iter().map(Vec::len).max().unwrap() - HEADER;
+    assert_eq!((whole.fault(), usize::from(whole.longest())), (None, longest));
+    assert_eq!(whole.frame(), frame);
+    assert_eq!(parts(&mut whole, u16::MAX), sent);
+    assert_eq!(room(fragments), ALL_FREE);
+}
+
 #[test]
 fn any_cuts_in_any_order() {
     let fragments = Fragments::new();
     bolero::check!().with_type::<(u16, Vec<u16>, Vec<u16>, u16)>().for_each(|(length, cuts, order, id)| {
         let frame = frame(1, *id, 16 + usize::from(*length) % 9_000);
-        let data = frame.len() - HEADER - 20;
-        let mut ends: Vec<_> = cuts.iter().map(|cut| usize::from(*cut) % data / 8 * 8).collect();
-        ends.extend([8, data]);
-        ends.retain(|end| *end > 0);
-        ends.sort_unstable();
-        ends.dedup();
-        let starts = std::iter::once(0).chain(ends.iter().copied());
-        let sent: Vec<_> = starts.zip(&ends).map(|(from, to)| part(&frame, from, *to)).collect();
-        let mut shuffled: Vec<_> = (0..sent.len()).collect();
-        for (at, other) in order.iter().enumerate() {
-            let count = shuffled.len();
-            shuffled.swap(at % count, usize::from(*other) % count);
-        }
-        let (last, others) = shuffled.split_last().unwrap();
-        for at in others {
-            assert_eq!(add(&fragments, &sent[*at]), Added::Kept);
-            assert_eq!(add(&fragments, &sent[*at]), Added::Refused(Reason::FragmentDuplicate));
-        }
-        let added = add(&fragments, &sent[*last]);
-        let mut whole = taken(&fragments, added);
-        assert_eq!((whole.fault(), whole.frame()), (None, &mut frame.clone()[..]));
-        assert_eq!(parts(&mut whole, u16::MAX), sent);
-        assert_eq!(room(&fragments), ALL_FREE);
+        let cuts = cuts_of(frame.len() - HEADER - 20, cuts);
+        let sent: Vec<_> = cuts.iter().map(|&(from, to)| part(&frame, from, to)).collect();
+        comes_out(&fragments, &frame, &sent, order);
     });
     assert_eq!(losses(&fragments), []);
 }
 
-/// The same of IPv6: the fragment header goes, and comes again.
+/// The fragment header of IPv6 goes, and comes again.
 #[test]
 fn any_cuts_of_ipv6() {
     let fragments = Fragments::new();
-    bolero::check!().with_type::<(u16, Vec<u16>, bool, u32)>().for_each(
-        |(length, cuts, is_backwards, id)| {
-            let frame = frame_v6(1, 16 + usize::from(*length) % 9_000);
-            let data = frame.len() - HEADER - 48;
-            let mut ends: Vec<_> = cuts.iter().map(|cut| usize::from(*cut) % data / 8 * 8).collect();
-            ends.extend([8, data]);
-            ends.retain(|end| *end > 0);
-            ends.sort_unstable();
-            ends.dedup();
-            let starts = std::iter::once(0).chain(ends.iter().copied());
-            let sent: Vec<_> = starts.zip(&ends).map(|(from, to)| part_v6(&frame, *id, from, *to)).collect();
-            let mut order: Vec<_> = (0..sent.len()).collect();
-            if *is_backwards {
-                order.reverse();
-            }
-            let (last, others) = order.split_last().unwrap();
-            for at in others {
-                assert_eq!(add(&fragments, &sent[*at]), Added::Kept);
-                assert_eq!(add(&fragments, &sent[*at]), Added::Refused(Reason::FragmentDuplicate));
-            }
-            let added = add(&fragments, &sent[*last]);
-            let mut whole = taken(&fragments, added);
-            let longest = sent.iter().map(Vec::len).max().unwrap() - HEADER;
-            assert_eq!((whole.fault(), usize::from(whole.longest())), (None, longest));
-            assert_eq!(whole.frame(), &mut frame.clone()[..]);
-            assert_eq!(parts(&mut whole, u16::MAX), sent);
-            assert_eq!(room(&fragments), ALL_FREE);
-        },
-    );
+    bolero::check!().with_type::<(u16, Vec<u16>, Vec<u16>, u32)>().for_each(|(length, cuts, order, id)| {
+        let frame = frame_v6(1, 16 + usize::from(*length) % 9_000);
+        let cuts = cuts_of(frame.len() - HEADER - 48, cuts);
+        let sent: Vec<_> = cuts.iter().map(|&(from, to)| part_v6(&frame, *id, from, to)).collect();
+        comes_out(&fragments, &frame, &sent, order);
+    });
     assert_eq!(losses(&fragments), []);
 }
 

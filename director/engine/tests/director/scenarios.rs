@@ -80,8 +80,8 @@ struct Step<'a> {
     expected: Vec<String>,
 }
 
-/// Runs the cases of a file. What fails is said with its line.
-/// Runs a scenario. How many locks were taken for packets without a new connection.
+/// Runs the cases of a file. How many locks were taken for packets without a new connection; what fails is said with its
+/// line.
 fn run(text: &str) -> Result<u64, (usize, String)> {
     let mut steps: Vec<Step<'_>> = Vec::new();
     for (at, line) in text.lines().enumerate() {
