@@ -18,7 +18,7 @@ use director_engine::sources::Source;
 use director_packet::{Address, Mac};
 use futures_util::StreamExt;
 use hdrhistogram::Histogram;
-use netlink_packet_core::NetlinkPayload;
+use netlink_packet_core::{NetlinkMessage, NetlinkPayload};
 use netlink_packet_route::RouteNetlinkMessage;
 use rtnetlink::{Handle, MulticastGroup};
 use tokio::sync::mpsc;
@@ -208,31 +208,33 @@ impl Director {
         self.read_neighbours(handle, false).await?;
         let mut look = tokio::time::interval(LOOK);
         let mut confirm = tokio::time::interval(CONFIRM);
+        // Whether the kernel has lost messages since all was read, and whether what was read last is not all.
+        let (lost, mut failed) = (Cell::new(false), false);
+        let take_in = |message: NetlinkMessage<RouteNetlinkMessage>| match message.payload {
+            NetlinkPayload::InnerMessage(message) => self.hear(&message),
+            NetlinkPayload::Overrun(_) | NetlinkPayload::Error(_) => {
+                lost.set(true);
+                true
+            }
+            _ => false,
+        };
         loop {
             let changed = tokio::select! {
                 message = messages.next() => {
                     let Some((message, _)) = message else {
                         anyhow::bail!("the kernel's netlink socket was closed");
                     };
-                    match message.payload {
-                        NetlinkPayload::InnerMessage(message) => self.hear(&message),
-                        // The kernel has lost messages: everything is read anew.
-                        NetlinkPayload::Overrun(_) | NetlinkPayload::Error(_) => {
-                            self.read_neighbours(handle, true).await?;
-                            true
-                        }
-                        _ => false,
-                    }
+                    take_in(message)
                 }
                 Some(way) = unknown.recv() => {
                     self.ask(handle, way).await;
                     false
                 }
                 _ = look.tick() => {
-                    self.ask_again(handle).await?;
+                    self.ask_again(handle).await;
                     let state = self.state.borrow();
                     let known = state.control.network();
-                    (ip_forward(), ip_forward_v6()) != (known.ip_forward, known.ip_forward_v6)
+                    failed || (ip_forward(), ip_forward_v6()) != (known.ip_forward, known.ip_forward_v6)
                 }
                 _ = confirm.tick() => {
                     self.confirm(handle).await;
@@ -241,25 +243,33 @@ impl Director {
             };
             if changed {
                 // More of it usually follows at once.
-                let is_lost = Cell::new(false);
                 let gather = async {
                     while let Some((message, _)) = messages.next().await {
-                        match message.payload {
-                            NetlinkPayload::InnerMessage(message) => {
-                                self.hear(&message);
-                            }
-                            NetlinkPayload::Overrun(_) | NetlinkPayload::Error(_) => is_lost.set(true),
-                            _ => {}
-                        }
+                        take_in(message);
                     }
                 };
                 let _ = timeout(GATHER, gather).await;
-                self.read_network(handle).await?;
-                if is_lost.get() {
-                    self.read_neighbours(handle, true).await?;
+                let read = self.read_again(handle, lost.get()).await;
+                if let Err(error) = &read
+                    && !failed
+                {
+                    tracing::warn!(
+                        "{error:#}; the network stays as it was, and is read again until it can be"
+                    );
                 }
+                failed = read.is_err();
+                lost.set(failed && lost.get());
             }
         }
+    }
+
+    /// Reads the network anew, and the neighbours if messages were lost.
+    async fn read_again(&self, handle: &Handle, lost: bool) -> Result<()> {
+        self.read_network(handle).await?;
+        if lost {
+            self.read_neighbours(handle, true).await?;
+        }
+        Ok(())
     }
 
     /// Takes a message in. True: links, addresses or routes changed.
@@ -344,11 +354,11 @@ impl Director {
     }
 
     /// Looks after what frames wait for, in case a message of the kernel's was lost.
-    async fn ask_again(&self, handle: &Handle) -> Result<()> {
-        if self.state.borrow().pump.awaited().next().is_some() {
-            self.read_neighbours(handle, false).await?;
+    async fn ask_again(&self, handle: &Handle) {
+        let is_any_awaited = self.state.borrow().pump.awaited().next().is_some();
+        if is_any_awaited && let Err(error) = self.read_neighbours(handle, false).await {
+            tracing::debug!("{error:#}");
         }
-        Ok(())
     }
 
     /// Has the kernel confirm the neighbours in use that have grown stale: it does not see the traffic
