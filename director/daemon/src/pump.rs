@@ -20,8 +20,10 @@ const WAITING_FOR_ONE: usize = 64;
 /// Frames that may wait in all.
 const WAITING: usize = 1024;
 
-/// Milliseconds after which a frame has waited long enough, should the kernel never say anything.
+/// Milliseconds after which a frame has waited long enough, should the kernel never say anything; and between two looks
+/// for such frames, since there may be many next hops that do not answer.
 const PATIENCE: u64 = 10_000;
+const LOOK: u64 = 100;
 
 /// Bursts taken from a ring or a twin in one turn, at most.
 const BURSTS: usize = 8;
@@ -54,6 +56,8 @@ pub(crate) struct Pump {
     pool: Pool,
     waiting: HashMap<Adjacency, Waiting>,
     held: usize,
+    /// When to look again for frames that have waited too long.
+    next_look: u64,
     burst: Burst,
 }
 
@@ -77,6 +81,7 @@ impl Pump {
             pool,
             waiting: HashMap::new(),
             held: 0,
+            next_look: 0,
             burst: Burst::new(),
         }
     }
@@ -275,8 +280,12 @@ impl Pump {
         }
     }
 
-    /// The next hops that frames have waited for too long.
-    pub(crate) fn overdue(&self, now: u64) -> Vec<Adjacency> {
+    /// The next hops that frames have waited for too long; looked for every [`LOOK`].
+    pub(crate) fn overdue(&mut self, now: u64) -> Vec<Adjacency> {
+        if now < self.next_look {
+            return Vec::new();
+        }
+        self.next_look = now + LOOK;
         let late = self.waiting.iter().filter(|(_, waiting)| now.saturating_sub(waiting.since) > PATIENCE);
         late.map(|(way, _)| *way).collect()
     }
