@@ -92,9 +92,10 @@ impl Core {
         let (vip, server, client) = (view.key.address, lane.segment.source, lane.segment.destination);
         let servers = &moment.shared.servers;
         let join = |number| view.join_by_server(moment, (slot, server), client.address(), number, call);
-        servers.count_connection(self.local.id(), slot);
         if view.one_packet {
-            return join(None).map(|()| None);
+            join(None)?;
+            servers.count_connection(self.local.id(), slot);
+            return Ok(None);
         }
         let whose = Whose { client, other: vip, protocol: UDP, direction: Direction::In };
         if let Some(of_another_server) = self.local.find(moment, whose) {
@@ -108,7 +109,10 @@ impl Core {
             Ok(New { server: view.towards(servers, slot, server, vip), clock, stand_in: None })
         })?;
         Ok(match made {
-            Made::New(entry) => Some(entry),
+            Made::New(entry) => {
+                servers.count_connection(self.local.id(), slot);
+                Some(entry)
+            }
             // Another worker's, just now: the next datagram finds what has become of it.
             Made::Existing(_) => None,
         })

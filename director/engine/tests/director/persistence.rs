@@ -1,7 +1,7 @@
 //! Persistent services: a client's connections go to one server for a time.
 
 use director_engine::control::{Connection, Kind};
-use director_engine::service::{Persistence, Protocol, ServerSpec, ServiceKey, ServiceSpec};
+use director_engine::service::{Engine, Persistence, Protocol, ServerSpec, ServiceKey, ServiceSpec};
 
 use crate::lab::{CLIENT, Lab, RR, SERVERS, VIP, key, served, tcp_key, weight};
 use crate::packet::{tcp, udp};
@@ -297,4 +297,21 @@ fn there_is_room_for_so_many() {
     assert_ne!(lab.front(&tcp("10.1.1.1:2", VIP, "S")), "drop templates_full");
     lab.pass(75_000);
     assert_eq!(served(&lab.front(&tcp("10.1.1.3:1", VIP, "S"))), 71);
+}
+
+/// What a server sends of its own belongs to a call; where there is no room for the call's template it is dropped, and
+/// is no connection.
+#[test]
+fn a_call_of_a_server_without_room_for_it() {
+    let mut lab = Lab::with_templates(1000, 1, 1);
+    let (key, server) = (key(Protocol::Udp, "192.168.18.58:5060"), "192.168.2.71:5060");
+    serve(&mut lab, key, ServiceSpec { engine: Some(Engine::Sip), ..persistent(60) }, &[server]);
+    let mut say = |client: &str, call: &str| {
+        let text = format!("INVITE sip:b@h SIP/2.0\r\nCall-ID: {call}\r\n\r\n");
+        let outcome = lab.back(&udp(server, client).payload(text.as_bytes()));
+        (outcome, lab.total(key).connections)
+    };
+    assert_eq!(say("192.168.18.10:1", "a@h"), ("front 192.168.18.58:5060 > 192.168.18.10:1 UDP".into(), 1));
+    assert_eq!(say("192.168.18.10:2", "b@h"), ("drop templates_full".into(), 1));
+    assert_eq!(lab.control.active(), 1);
 }
