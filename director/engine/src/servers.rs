@@ -155,27 +155,30 @@ impl Shared {
 
     /// After a connection came: the server may have all it may have.
     ///
-    /// Another thread may count ends at the same time. It finds the flag and clears it, or this one finds
-    /// its count after setting the flag: of both changes of the flag the later sees what came before the
-    /// earlier.
+    /// Other threads count ends and more connections at the same time. Who changes the flag looks again afterwards
+    /// whether the other change is due by now. Of two changes of the flag the later sees what came before the earlier; so
+    /// the last of all leaves it as the counts have it.
     fn fill(&self) {
         let upper = self.upper.load(Relaxed);
         if upper != 0 && self.total() >= upper {
             self.flags.fetch_or(OVERLOADED, SeqCst);
-            if self.is_released() {
-                self.flags.fetch_and(!OVERLOADED, SeqCst);
-            }
             self.mark(Watch::Usable);
+            self.release();
         }
     }
 
     /// After a connection ended: see [`Self::fill`].
     fn drain(&self) {
-        if self.upper.load(Relaxed) != 0
-            && self.is_released()
-            && self.flags.fetch_and(!OVERLOADED, SeqCst) & OVERLOADED != 0
-        {
+        if self.upper.load(Relaxed) != 0 {
+            self.release();
+        }
+    }
+
+    /// Is overloaded no longer, if so few connections are left; see [`Self::fill`].
+    fn release(&self) {
+        if self.is_released() && self.flags.fetch_and(!OVERLOADED, SeqCst) & OVERLOADED != 0 {
             self.mark(Watch::Usable);
+            self.fill();
         }
     }
 
@@ -354,9 +357,7 @@ impl Servers {
         shared.weight.store(spec.weight, SeqCst);
         shared.flags.fetch_and(!GONE, SeqCst);
         shared.fill();
-        if shared.is_released() {
-            shared.flags.fetch_and(!OVERLOADED, SeqCst);
-        }
+        shared.release();
         shared.mark(Watch::Usable);
     }
 
@@ -655,6 +656,41 @@ mod tests {
             }
         });
         assert!(servers.is_idle(5000) && servers.is_usable(5000));
+    }
+
+    /// Of three two end and one comes, while two more come: whoever is first, the server then has all the four that it may
+    /// have.
+    #[test]
+    fn an_end_does_not_hide_that_others_came() {
+        const ROUNDS: u32 = if cfg!(miri) { 100 } else { 100_000 };
+        let servers = server(ServerSpec { upper: 4, ..ServerSpec::default() });
+        (0..4).for_each(|_| servers.bind(5000, State::Udp));
+        servers.unbind(5000, State::Udp);
+        let (begun, ended) = (AtomicU32::new(0), AtomicU32::new(0));
+        let wait_for = |counter: &AtomicU32, round| {
+            while counter.load(SeqCst) != round {
+                std::thread::yield_now();
+            }
+        };
+        let mut welcome = 0;
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                for round in 1..=ROUNDS {
+                    wait_for(&begun, round);
+                    (0..2).for_each(|_| servers.unbind(5000, State::Udp));
+                    servers.bind(5000, State::Udp);
+                    ended.store(round, SeqCst);
+                }
+            });
+            for round in 1..=ROUNDS {
+                begun.store(round, SeqCst);
+                (0..2).for_each(|_| servers.bind(5000, State::Udp));
+                wait_for(&ended, round);
+                welcome += u32::from(servers.is_usable(5000));
+                servers.unbind(5000, State::Udp);
+            }
+        });
+        assert_eq!(welcome, 0, "times one more was");
     }
 
     #[test]
