@@ -282,4 +282,22 @@ pub struct Server {
     pub active: u64,
     /// Connections in any other state.
     pub inactive: u64,
+    /// What `ipvsadm --stats` shows of it.
+    #[serde(default)]
+    pub traffic: Traffic,
+}
+
+/// Traffic since the start or since `ipvsadm -Z`; bytes are those of IP packets.
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+pub struct Traffic {
+    /// Connections scheduled.
+    pub connections: u64,
+    /// Packets from clients.
+    pub in_packets: u64,
+    /// Packets to clients.
+    pub out_packets: u64,
+    /// Bytes from clients.
+    pub in_bytes: u64,
+    /// Bytes to clients.
+    pub out_bytes: u64,
 }

@@ -13,6 +13,7 @@ use director_api::{DEFAULT_DIRECTORY, DIRECTORY_VARIABLE, Request};
 
 mod control;
 mod exec;
+mod metrics;
 mod status;
 mod table;
 
@@ -45,6 +46,8 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Print what `status` shows as metrics in Prometheus's text format.
+    Metrics,
     /// Show the kernel's IPVS sysctls (net.ipv4.vs.*) that the director has, or the value of one.
     Get {
         /// Which one, for example sloppy_tcp.
@@ -73,6 +76,7 @@ fn main() -> ExitCode {
     let ended = match arguments.command {
         Command::Exec { command } => exec::run(&arguments.directory, &command),
         Command::Status { json } => show_status(&arguments.directory, json),
+        Command::Metrics => show_metrics(&arguments.directory),
         Command::Get { name, json } => show_sysctls(&arguments.directory, name.as_deref(), json),
         Command::Set { name, value } => set_sysctl(&arguments.directory, &name, value),
     };
@@ -111,6 +115,11 @@ fn print(text: &str) -> io::Result<()> {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         written => written,
     }
+}
+
+fn show_metrics(directory: &Path) -> anyhow::Result<ExitCode> {
+    print(&metrics::render(&control::status(directory)?))?;
+    Ok(ExitCode::SUCCESS)
 }
 
 fn show_status(directory: &Path, json: bool) -> anyhow::Result<ExitCode> {

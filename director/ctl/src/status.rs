@@ -288,8 +288,20 @@ mod tests {
                 engine: None,
                 hairpin_snat: true,
                 servers: vec![
-                    Server { address: "192.168.2.72:9999".into(), weight: 1, active: 3, inactive: 0 },
-                    Server { address: "192.168.2.71:9999".into(), weight: 100, active: 12, inactive: 7 },
+                    Server {
+                        address: "192.168.2.72:9999".into(),
+                        weight: 1,
+                        active: 3,
+                        inactive: 0,
+                        ..Server::default()
+                    },
+                    Server {
+                        address: "192.168.2.71:9999".into(),
+                        weight: 100,
+                        active: 12,
+                        inactive: 7,
+                        ..Server::default()
+                    },
                 ],
             }],
         }

@@ -164,6 +164,13 @@ fn service_status(state: &State, service: &director_engine::catalog::Service) ->
         weight: server.spec.weight,
         active: server.load.active.into(),
         inactive: server.load.inactive.into(),
+        traffic: director_api::Traffic {
+            connections: server.traffic.connections,
+            in_packets: server.traffic.in_packets,
+            out_packets: server.traffic.out_packets,
+            in_bytes: server.traffic.in_bytes,
+            out_bytes: server.traffic.out_bytes,
+        },
     });
     let persistence = service.spec.persistence;
     let whole = service.key.whole_netmask();
