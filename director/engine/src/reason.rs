@@ -118,4 +118,21 @@ mod tests {
         assert_eq!(names.len(), Reason::ALL.len());
         assert!(Reason::ALL.iter().enumerate().all(|(at, reason)| at == *reason as usize));
     }
+
+    #[test]
+    fn the_guide_says_of_each_what_it_means_and_what_to_do() {
+        let page = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/guide/drops.md"));
+        let page = page.unwrap();
+        let row = |line: &str| {
+            let mut cells = line.strip_prefix("| `")?.split(" | ");
+            let name = cells.next()?.trim_end_matches('`').to_owned();
+            assert!(cells.next().is_some_and(|meaning| !meaning.is_empty()), "{line}");
+            Some(name)
+        };
+        let mut documented: Vec<_> = page.lines().filter_map(row).collect();
+        let mut names: Vec<_> = Reason::ALL.iter().map(|reason| reason.name().to_owned()).collect();
+        documented.sort_unstable();
+        names.sort_unstable();
+        assert_eq!(documented, names);
+    }
 }
