@@ -1,6 +1,16 @@
 //! Time without a system call: the processor's counter, scaled.
 
+use std::time::Duration;
+
 use director_engine::Tick;
+use tokio::time::{Interval, MissedTickBehavior, interval};
+
+/// Ticks at once and every so often; what was missed while the process was stopped is not made up for.
+pub(crate) fn every(period: Duration) -> Interval {
+    let mut interval = interval(period);
+    interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    interval
+}
 
 /// Reads the time since the director's start.
 #[derive(Clone, Copy)]

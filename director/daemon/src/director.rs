@@ -10,12 +10,8 @@ use anyhow::Result;
 use director_config::{Config, Sysctls};
 use director_engine::Control;
 use director_engine::adjacency::Adjacency;
-use director_engine::control::Network;
 use director_engine::estimator;
-use director_engine::fib::{Fib, Hop, Route};
-use director_engine::snapshot::PortView;
-use director_engine::sources::Source;
-use director_packet::{Address, Mac};
+use director_engine::fib::Hop;
 use futures_util::StreamExt;
 use hdrhistogram::Histogram;
 use netlink_packet_core::{NetlinkMessage, NetlinkPayload};
@@ -24,10 +20,11 @@ use rtnetlink::{Handle, MulticastGroup};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
-use crate::clock::Coarse;
+use crate::clock::{Coarse, every};
 use crate::counters::ThreadCounters;
 use crate::mirror::{self, Neighbour, Seen};
 use crate::nap::Nap;
+use crate::network;
 use crate::ports::PortRuntime;
 use crate::pump::Pump;
 
@@ -145,7 +142,8 @@ impl Director {
                     });
                 }
                 if now >= next_estimate {
-                    next_estimate += u64::from(estimator::INTERVAL) * 1000;
+                    // Where the process was stopped, what was missed is not made up for.
+                    next_estimate = now.max(next_estimate + u64::from(estimator::INTERVAL) * 1000);
                     control.catalog.begin_estimate();
                 }
                 control.catalog.estimate(ESTIMATED);
@@ -177,10 +175,10 @@ impl Director {
 
     fn interface_of(&self, state: &State, port: u8) -> Option<u32> {
         let name = self.ports.get(usize::from(port))?.configuration.name.as_str();
-        state.seen.interfaces.iter().find(|(_, interface)| interface.name == name).map(|(index, _)| *index)
+        state.seen.interface(name).map(|(index, _)| index)
     }
 
-    fn port_of(&self, seen: &Seen, interface: u32) -> Option<u8> {
+    pub(crate) fn port_of(&self, seen: &Seen, interface: u32) -> Option<u8> {
         let name = &seen.interfaces.get(&interface)?.name;
         let is_twin =
             |port: &PortRuntime| port.configuration.twin && port.configuration.name.as_str() == name;
@@ -206,10 +204,11 @@ impl Director {
         tokio::task::spawn_local(connection);
         self.read_network(handle).await?;
         self.read_neighbours(handle, false).await?;
-        let mut look = tokio::time::interval(LOOK);
-        let mut confirm = tokio::time::interval(CONFIRM);
-        // Whether the kernel has lost messages since all was read, and whether what was read last is not all.
-        let (lost, mut failed) = (Cell::new(false), false);
+        let mut look = every(LOOK);
+        let mut confirm = every(CONFIRM);
+        // Whether the kernel has lost messages since all was read, whether what was read last is not all, and whether it is
+        // to be read again for that or another reason.
+        let (lost, mut failed, mut is_behind) = (Cell::new(false), false, false);
         let take_in = |message: NetlinkMessage<RouteNetlinkMessage>| match message.payload {
             NetlinkPayload::InnerMessage(message) => self.hear(&message),
             NetlinkPayload::Overrun(_) | NetlinkPayload::Error(_) => {
@@ -234,7 +233,7 @@ impl Director {
                     self.ask_again(handle).await;
                     let state = self.state.borrow();
                     let known = state.control.network();
-                    failed || (ip_forward(), ip_forward_v6()) != (known.ip_forward, known.ip_forward_v6)
+                    is_behind || network::is_switched(known)
                 }
                 _ = confirm.tick() => {
                     self.confirm(handle).await;
@@ -249,7 +248,22 @@ impl Director {
                     }
                 };
                 let _ = timeout(GATHER, gather).await;
-                let read = self.read_again(handle, lost.get()).await;
+                let reading = self.read_network(handle);
+                tokio::pin!(reading);
+                is_behind = false;
+                let mut read = loop {
+                    tokio::select! {
+                        read = &mut reading => break read,
+                        // What changes meanwhile is read a little later.
+                        Some((message, _)) = messages.next() => is_behind |= take_in(message),
+                        Some(way) = unknown.recv() => self.ask(handle, way).await,
+                    }
+                };
+                // News of neighbours is newer than what is read of them, so now it waits.
+                if read.is_ok() && lost.get() {
+                    read = self.read_neighbours(handle, true).await;
+                    lost.set(read.is_err());
+                }
                 if let Err(error) = &read
                     && !failed
                 {
@@ -258,18 +272,9 @@ impl Director {
                     );
                 }
                 failed = read.is_err();
-                lost.set(failed && lost.get());
+                is_behind |= failed;
             }
         }
-    }
-
-    /// Reads the network anew, and the neighbours if messages were lost.
-    async fn read_again(&self, handle: &Handle, lost: bool) -> Result<()> {
-        self.read_network(handle).await?;
-        if lost {
-            self.read_neighbours(handle, true).await?;
-        }
-        Ok(())
     }
 
     /// Takes a message in. True: links, addresses or routes changed.
@@ -381,206 +386,4 @@ impl Director {
         let awaited: HashSet<_> = pump.awaited().collect();
         control.sweep_next_hops(|way| awaited.contains(&way));
     }
-
-    /// Reads the kernel's network and tells the workers.
-    pub(crate) async fn read_network(&self, handle: &Handle) -> Result<()> {
-        let seen = mirror::read(handle).await?;
-        self.follow_mtu(&seen);
-        let network = self.network(&seen);
-        let mut state = self.state.borrow_mut();
-        state.problems = self.problems(&seen);
-        state.seen = seen;
-        state.control.set_network(network);
-        Ok(())
-    }
-
-    /// Sets on the devices the MTUs that were set on their twins.
-    fn follow_mtu(&self, seen: &Seen) {
-        for port in self.ports.iter().filter(|port| port.configuration.twin) {
-            let name = port.configuration.name.as_str();
-            let Some(interface) = seen.interfaces.values().find(|interface| interface.name == name) else {
-                continue;
-            };
-            let wanted = u16::try_from(interface.mtu).unwrap_or(u16::MAX);
-            if port.port.mtu().is_ok_and(|mtu| mtu != wanted)
-                && let Err(error) = port.port.set_mtu(wanted)
-            {
-                tracing::warn!("port {name} does not take its twin's MTU of {wanted} bytes: {error}");
-            }
-        }
-    }
-
-    fn problems(&self, seen: &Seen) -> Vec<String> {
-        let mut problems = Vec::new();
-        for port in self.ports.iter().filter(|port| port.configuration.twin) {
-            let name = port.configuration.name.as_str();
-            match seen.interfaces.values().find(|interface| interface.name == name) {
-                None => problems.push(format!("kernel twin {name} is missing")),
-                Some(interface) if !interface.up => {
-                    problems.push(format!("kernel twin {name} is down; `ip link set {name} up` mends it"));
-                }
-                Some(_) => {}
-            }
-        }
-        problems
-    }
-
-    /// The network for the workers: the kernel's for ports with a twin, the configuration's for others.
-    fn network(&self, seen: &Seen) -> Network {
-        let on = |index: u32| {
-            let on_it = seen.addresses.iter().filter(move |(on, _, _)| *on == index);
-            on_it.map(|(_, address, _)| Address::from(*address))
-        };
-        let view = |port: &PortRuntime| {
-            let name = port.configuration.name.as_str();
-            let interface = seen.interfaces.iter().find(|(_, interface)| interface.name == name);
-            let own_mtu = port.port.mtu().unwrap_or(1500);
-            match interface.filter(|_| port.configuration.twin) {
-                Some((index, interface)) => PortView {
-                    mac: port.mac,
-                    // What the device refused it cannot send.
-                    mtu: u16::try_from(interface.mtu).unwrap_or(u16::MAX).min(own_mtu),
-                    up: interface.up,
-                    twin: true,
-                    address: first_v4(on(*index)),
-                    address_v6: first_v6(on(*index)),
-                },
-                None => PortView {
-                    mac: port.mac,
-                    mtu: own_mtu,
-                    up: !port.configuration.twin,
-                    twin: false,
-                    address: first_v4(static_addresses(port).map(|(address, _)| address)),
-                    address_v6: first_v6(static_addresses(port).map(|(address, _)| address)),
-                },
-            }
-        };
-        let static_ports = || self.ports.iter().enumerate().filter(|(_, port)| !port.configuration.twin);
-        let mut local: Vec<_> =
-            seen.addresses.iter().map(|(_, address, _)| Address::from(*address)).collect();
-        let mut fib = Fib::clone(&mirror::fib(&seen.routes, |interface| self.port_of(seen, interface)));
-        for (at, port) in static_ports() {
-            for (address, length) in static_addresses(port) {
-                local.push(address);
-                fib.insert((masked(address, length), length), Route::Link { port: at as u8 });
-            }
-        }
-        // Of several routes to one prefix the one of the lowest metric counts, so it is set last.
-        let mut routes: Vec<_> = self.config.routes.iter().collect();
-        routes.sort_by_key(|route| route.metric.unwrap_or(0));
-        for (at, port) in static_ports() {
-            static_addresses(port)
-                .for_each(|(address, _)| fib.insert((address, bits(address)), Route::Local));
-            for route in routes.iter().rev() {
-                let on = match (&route.port, route.gateway) {
-                    (Some(name), _) => name.as_str() == port.configuration.name.as_str(),
-                    (None, Some(gateway)) => self
-                        .config
-                        .port_of(gateway)
-                        .is_some_and(|owner| owner.name.as_str() == port.configuration.name.as_str()),
-                    (None, None) => false,
-                };
-                if !on {
-                    continue;
-                }
-                let prefix = (route.destination.address().into(), route.destination.prefix_len());
-                let port = at as u8;
-                let way = match route.gateway {
-                    Some(gateway) => Route::Gateway { port, gateway: gateway.into() },
-                    None => Route::Link { port },
-                };
-                fib.insert(prefix, way);
-            }
-        }
-        let kernels = seen.addresses.iter().filter_map(|(on, address, prefix)| {
-            let port = self.port_of(seen, *on)?;
-            Some(Source { port, address: (*address).into(), prefix: *prefix })
-        });
-        let mut sources: Vec<_> = kernels.collect();
-        for (at, port) in static_ports() {
-            sources.extend(static_addresses(port).map(|(address, prefix)| Source {
-                port: at as u8,
-                address,
-                prefix,
-            }));
-        }
-        let known = self.state.borrow();
-        let before = known.control.network();
-        let fib = if *before.fib == fib { before.fib.clone() } else { Arc::new(fib) };
-        let any_twin = self.ports.iter().any(|port| port.configuration.twin);
-        Network {
-            ports: self.ports.iter().map(view).collect(),
-            local,
-            fib,
-            sources: sources.into(),
-            ip_forward: !any_twin || ip_forward(),
-            ip_forward_v6: !any_twin || ip_forward_v6(),
-        }
-    }
-
-    /// Sets the neighbours of ports without a twin, which are the configuration's.
-    pub(crate) fn set_static_neighbours(&self) {
-        let state = self.state.borrow();
-        for neighbor in &self.config.neighbors {
-            let Some(name) = mirror::neighbor_port(&self.config, neighbor) else { continue };
-            let at = self.ports.iter().position(|port| port.configuration.name.as_str() == name);
-            let Some(at) = at else { continue };
-            if self.ports[at].configuration.twin {
-                continue;
-            }
-            let adjacencies = &state.control.shared().adjacencies;
-            if let Ok(way) = adjacencies.entry(Hop { port: at as u8, address: neighbor.address.into() }) {
-                adjacencies.set(way, Some(Mac(neighbor.mac.octets())));
-            }
-        }
-    }
-}
-
-/// The addresses that the configuration gives a port, with the lengths of their prefixes.
-fn static_addresses(port: &PortRuntime) -> impl Iterator<Item = (Address, u8)> {
-    port.configuration.addresses.iter().map(|address| (address.address().into(), address.prefix_len()))
-}
-
-/// The first address of IPv4, host order; 0: none.
-fn first_v4(mut addresses: impl Iterator<Item = Address>) -> u32 {
-    let of_v4 = |address| if let Address::V4(address) = address { Some(address) } else { None };
-    addresses.find_map(of_v4).unwrap_or(0)
-}
-
-/// The first address of IPv6, host order, that means something beyond the link, else that of the link; 0: none.
-fn first_v6(addresses: impl Iterator<Item = Address>) -> u128 {
-    let of_v6 = |address| if let Address::V6(address) = address { Some(address) } else { None };
-    // fe80::/10 (RFC 4291, section 2.5.6).
-    addresses.filter_map(of_v6).min_by_key(|address| address >> 118 == 0xfe80 >> 6).unwrap_or(0)
-}
-
-/// How many bits an address has.
-const fn bits(address: Address) -> u8 {
-    match address {
-        Address::V4(_) => 32,
-        Address::V6(_) => 128,
-    }
-}
-
-/// The first of a prefix's addresses.
-fn masked(address: Address, length: u8) -> Address {
-    let others = u32::from(bits(address).saturating_sub(length));
-    match address {
-        Address::V4(address) => Address::V4(address & u32::MAX.checked_shl(others).unwrap_or(0)),
-        Address::V6(address) => Address::V6(address & u128::MAX.checked_shl(others).unwrap_or(0)),
-    }
-}
-
-/// The kernel's `net.ipv4.ip_forward`.
-fn ip_forward() -> bool {
-    is_on("/proc/sys/net/ipv4/ip_forward")
-}
-
-/// The kernel's `net.ipv6.conf.all.forwarding`.
-fn ip_forward_v6() -> bool {
-    is_on("/proc/sys/net/ipv6/conf/all/forwarding")
-}
-
-fn is_on(switch: &str) -> bool {
-    std::fs::read_to_string(switch).is_ok_and(|text| text.trim() != "0")
 }

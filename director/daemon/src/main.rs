@@ -26,11 +26,13 @@ use crate::sockets::Sockets;
 mod clock;
 mod counters;
 mod director;
+mod follow;
 mod guard;
 mod ipvs;
 mod local_ports;
 mod mirror;
 mod nap;
+mod network;
 mod paths;
 mod ports;
 mod procfs;
@@ -223,7 +225,7 @@ fn forward(
         loops.push((*lcore, work));
     }
     let mut ports = ports;
-    let pump_ports = ports.iter_mut().zip(control_tx).map(|(port, tx)| (port.twin.take(), tx, port.mac));
+    let pump_ports = ports.iter_mut().zip(control_tx).map(|(port, tx)| (port.twin.take(), tx, port.mac.get()));
     let own = counters[lcores.len()].clone();
     let pump = Pump::new(pump_ports.collect(), paths, own, port_numbers, pool.clone());
     let director = Rc::new(Director::new(config.clone(), clock, ports, infos, counters, control, pump)?);
@@ -261,7 +263,7 @@ fn launch(eal: &Eal, loops: Vec<(dpdk::Lcore, worker::Loop)>) -> Result<Vec<Lcor
 
 /// Sets the network up as the configuration says and learns the rest, so that the first packet finds it.
 async fn prepare(director: &Director, handle: &rtnetlink::Handle) -> Result<()> {
-    let seen = mirror::read(handle).await?;
+    let (seen, _) = mirror::read(handle).await?;
     let interface_of =
         seen.interfaces.iter().map(|(index, interface)| (interface.name.clone(), *index)).collect();
     mirror::set_up(handle, &director.config, &interface_of).await?;

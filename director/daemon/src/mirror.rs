@@ -5,7 +5,6 @@
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use director_config::Config;
@@ -34,6 +33,7 @@ pub(crate) struct Interface {
     /// Whether its link carries frames.
     pub(crate) carrier: bool,
     pub(crate) mtu: u32,
+    pub(crate) mac: Option<Mac>,
 }
 
 /// What was read of the kernel in one go.
@@ -42,8 +42,14 @@ pub(crate) struct Seen {
     pub(crate) interfaces: HashMap<u32, Interface>,
     /// Interface, address, prefix length.
     pub(crate) addresses: Vec<(u32, IpAddr, u8)>,
-    /// In order of their prefixes.
-    pub(crate) routes: Vec<(Prefix, KernelRoute)>,
+}
+
+impl Seen {
+    /// The interface of a name, and its number.
+    pub(crate) fn interface(&self, name: &str) -> Option<(u32, &Interface)> {
+        let found = self.interfaces.iter().find(|(_, interface)| interface.name == name);
+        found.map(|(number, interface)| (*number, interface))
+    }
 }
 
 /// A route of the kernel's: its interface is not yet a port.
@@ -68,17 +74,18 @@ pub(crate) struct Neighbour {
 }
 
 /// Reads links, addresses and routes.
-pub(crate) async fn read(handle: &Handle) -> Result<Seen> {
+pub(crate) async fn read(handle: &Handle) -> Result<(Seen, Vec<(Prefix, KernelRoute)>)> {
     let mut seen = Seen::default();
     let mut links = handle.link().get().execute();
     while let Some(link) = links.try_next().await.context("reading the kernel's links")? {
         let flags = link.header.flags;
         let (up, carrier) = (flags.contains(LinkFlags::Up), flags.contains(LinkFlags::LowerUp));
-        let mut interface = Interface { name: String::new(), up, carrier, mtu: 0 };
+        let mut interface = Interface { name: String::new(), up, carrier, mtu: 0, mac: None };
         for attribute in link.attributes {
             match attribute {
                 LinkAttribute::IfName(name) => interface.name = name,
                 LinkAttribute::Mtu(mtu) => interface.mtu = mtu,
+                LinkAttribute::Address(bytes) => interface.mac = bytes.first_chunk().map(|mac| Mac(*mac)),
                 _ => {}
             }
         }
@@ -117,9 +124,7 @@ pub(crate) async fn read(handle: &Handle) -> Result<Seen> {
             }
         }
     }
-    seen.routes = best.into_iter().map(|(prefix, (_, route))| (prefix, route)).collect();
-    seen.routes.sort_unstable_by_key(|(prefix, _)| *prefix);
-    Ok(seen)
+    Ok((seen, best.into_iter().map(|(prefix, (_, route))| (prefix, route)).collect()))
 }
 
 /// An address of a route.
@@ -203,7 +208,7 @@ fn understand(route: &RouteMessage) -> Option<(Prefix, u32, KernelRoute)> {
 }
 
 /// The routing table for the workers: `port_of` says which port an interface is the twin of.
-pub(crate) fn fib(routes: &[(Prefix, KernelRoute)], port_of: impl Fn(u32) -> Option<u8>) -> Arc<Fib> {
+pub(crate) fn fib(routes: &[(Prefix, KernelRoute)], port_of: impl Fn(u32) -> Option<u8>) -> Fib {
     let mut fib = Fib::default();
     for (prefix, route) in routes {
         let route = match *route {
@@ -218,7 +223,7 @@ pub(crate) fn fib(routes: &[(Prefix, KernelRoute)], port_of: impl Fn(u32) -> Opt
         };
         fib.insert(*prefix, route);
     }
-    Arc::new(fib)
+    fib
 }
 
 /// What a message says of a neighbour; `gone` if it was deleted.

@@ -1,5 +1,6 @@
 //! Bringing up the ports and their kernel twins, and who polls and fills which queue.
 
+use std::cell::Cell;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
@@ -32,7 +33,10 @@ pub(crate) struct PortRuntime {
     pub(crate) configuration: PortConfiguration,
     pub(crate) port: Port<Started>,
     pub(crate) driver: String,
-    pub(crate) mac: Mac,
+    /// Its twin's too.
+    pub(crate) mac: Cell<Mac>,
+    /// The number of the kernel interface that the device is opened on, once it is known.
+    pub(crate) opened: Cell<Option<u32>>,
     pub(crate) rx_queues: u16,
     pub(crate) tx_queues: u16,
     /// How the device chooses a packet's receive queue.
@@ -135,7 +139,8 @@ fn bring_up_one(
         configuration: configuration.clone(),
         port,
         driver,
-        mac,
+        mac: Cell::new(mac),
+        opened: Cell::new(None),
         rx_queues: rx,
         tx_queues: tx,
         rss,

@@ -273,6 +273,13 @@ impl Pump {
         }
     }
 
+    /// From now on a port has this MAC address.
+    pub(crate) fn set_mac(&mut self, at: usize, mac: Mac) {
+        if let Some(port) = self.ports.get_mut(at) {
+            port.mac = mac;
+        }
+    }
+
     /// Sends a frame of the director's own on a port.
     pub(crate) fn send_made(&mut self, port: u8, frame: &[u8]) {
         if let Ok(mbuf) = self.pool.copy_from_slice(frame) {

@@ -100,10 +100,10 @@ impl Director {
     /// Whether a port's link is up: the device's word, or the kernel's where the device is an interface of
     /// the kernel's, of whose carrier DPDK knows nothing.
     fn has_link(&self, state: &State, port: &PortRuntime) -> bool {
-        let of_kernel = port.configuration.device.opened_interface().is_none_or(|name| {
-            let interface = state.seen.interfaces.values().find(|interface| interface.name == name);
-            interface.is_some_and(|interface| interface.carrier)
-        });
+        let of_kernel =
+            port.configuration.device.opened_interface().is_none_or(|name| {
+                state.seen.interface(name).is_some_and(|(_, interface)| interface.carrier)
+            });
         of_kernel && port.port.link().is_ok_and(|link| link.up)
     }
 
@@ -136,7 +136,7 @@ impl Director {
             name: port.configuration.name.as_str().into(),
             device: port.configuration.device.as_str().into(),
             driver: port.driver.clone(),
-            mac: port.mac.to_string(),
+            mac: port.mac.get().to_string(),
             link_up: self.has_link(state, port),
             mtu: state.control.network().ports.get(at).map_or(0, |view| view.mtu.into()),
             rx_queues: port.rx_queues.into(),

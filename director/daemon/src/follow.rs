@@ -1,0 +1,108 @@
+//! Kernel interfaces of which a port's device must know: its twin, of which it takes on what is set there, and the
+//! interface that it is opened on.
+
+use director_packet::Mac;
+
+use crate::director::Director;
+use crate::mirror::{Interface, Seen};
+use crate::ports::PortRuntime;
+
+impl Director {
+    /// Sets on the devices the MTUs and the MAC addresses that were set on their twins.
+    pub(crate) fn follow_twins(&self, seen: &Seen) {
+        for (at, port) in self.ports.iter().enumerate().filter(|(_, port)| port.configuration.twin) {
+            let name = port.configuration.name.as_str();
+            let Some((_, twin)) = seen.interface(name) else { continue };
+            let wanted = u16::try_from(twin.mtu).unwrap_or(u16::MAX);
+            if port.port.mtu().is_ok_and(|mtu| mtu != wanted)
+                && let Err(error) = port.port.set_mtu(wanted)
+            {
+                tracing::warn!("port {name} does not take its twin's MTU of {wanted} bytes: {error}");
+            }
+            if let Some(mac) = twin.mac.filter(|mac| *mac != port.mac.get()) {
+                self.follow_mac(at, port, mac);
+            }
+        }
+    }
+
+    fn follow_mac(&self, at: usize, port: &PortRuntime, mac: Mac) {
+        if let Err(error) = port.port.set_mac(mac.0) {
+            let name = port.configuration.name.as_str();
+            tracing::warn!("port {name} does not take its twin's MAC address {mac}: {error}");
+            return;
+        }
+        port.mac.set(mac);
+        self.state.borrow_mut().pump.set_mac(at, mac);
+    }
+
+    /// Whether a port's device can send, and its MTU, as far as the kernel knows of it.
+    pub(crate) fn device(&self, port: &PortRuntime, seen: &Seen) -> (bool, u16) {
+        let mtu = port.port.mtu().unwrap_or(1500);
+        match opened(port, seen) {
+            // What is longer than the interface takes the driver sends to nobody, and says nothing.
+            Opened::Is(interface) => {
+                (interface.up, u16::try_from(interface.mtu).unwrap_or(u16::MAX).min(mtu))
+            }
+            Opened::Gone(_) => (false, mtu),
+            Opened::None => (true, mtu),
+        }
+    }
+
+    /// What keeps the director from forwarding.
+    pub(crate) fn interface_problems(&self, seen: &Seen) -> Vec<String> {
+        let mut problems = Vec::new();
+        for port in &self.ports {
+            let name = port.configuration.name.as_str();
+            match opened(port, seen) {
+                Opened::Is(interface) if !interface.up => {
+                    let opened = &interface.name;
+                    problems.push(format!(
+                        "port {name} is opened on {opened}, which is down; `ip link set {opened} up` mends it"
+                    ));
+                }
+                Opened::Gone(opened) => problems.push(format!(
+                    "port {name} is opened on {opened}, which was deleted; make it again and restart the director"
+                )),
+                Opened::Is(_) | Opened::None => {}
+            }
+            if !port.configuration.twin {
+                continue;
+            }
+            let Some((_, twin)) = seen.interface(name) else {
+                problems.push(format!("kernel twin {name} is missing; restart the director"));
+                continue;
+            };
+            if !twin.up {
+                problems.push(format!("kernel twin {name} is down; `ip link set {name} up` mends it"));
+            }
+            let own = port.mac.get();
+            if let Some(mac) = twin.mac.filter(|mac| *mac != own) {
+                problems.push(format!(
+                    "kernel twin {name} has the MAC address {mac}, which its port does not take; \
+                     `ip link set {name} address {own}` mends it"
+                ));
+            }
+        }
+        problems
+    }
+}
+
+/// The kernel interface that a port's device is opened on.
+enum Opened<'a> {
+    /// The device is none of the kernel's.
+    None,
+    Is(&'a Interface),
+    /// It was deleted; one of its name is another one, of which the device knows nothing.
+    Gone(&'a str),
+}
+
+fn opened<'a>(port: &'a PortRuntime, seen: &'a Seen) -> Opened<'a> {
+    let Some(name) = port.configuration.device.opened_interface() else { return Opened::None };
+    match seen.interface(name) {
+        Some((number, interface)) if number == port.opened.get().unwrap_or(number) => {
+            port.opened.set(Some(number));
+            Opened::Is(interface)
+        }
+        _ => Opened::Gone(name),
+    }
+}

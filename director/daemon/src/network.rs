@@ -1,0 +1,224 @@
+//! The network as workers see it: the kernel's, where a port has a twin, else the configuration's.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use anyhow::{Context, Result};
+use director_engine::control::Network;
+use director_engine::fib::{Fib, Hop, Prefix, Route};
+use director_engine::snapshot::PortView;
+use director_engine::sources::Source;
+use director_packet::{Address, Mac};
+use rtnetlink::Handle;
+
+use crate::director::Director;
+use crate::mirror::{self, KernelRoute, Seen};
+use crate::ports::PortRuntime;
+
+impl Director {
+    /// Reads the kernel's network and tells the workers.
+    pub(crate) async fn read_network(&self, handle: &Handle) -> Result<()> {
+        let (seen, routes) = mirror::read(handle).await?;
+        self.follow_twins(&seen);
+        let fib = self.fib(&seen, routes).await?;
+        let network = self.network(&seen, fib);
+        let mut state = self.state.borrow_mut();
+        state.problems = self.interface_problems(&seen);
+        state.seen = seen;
+        state.control.set_network(network);
+        Ok(())
+    }
+
+    /// The routing table, the same as before where it is equal. With a full table of the Internet's this takes a
+    /// second, so another thread does it while the control core goes on.
+    async fn fib(&self, seen: &Seen, routes: Vec<(Prefix, KernelRoute)>) -> Result<Arc<Fib>> {
+        let port_of: HashMap<u32, u8> = seen
+            .interfaces
+            .keys()
+            .filter_map(|&interface| Some((interface, self.port_of(seen, interface)?)))
+            .collect();
+        let own = self.static_routes();
+        let before = self.state.borrow().control.network().fib.clone();
+        let make = move || {
+            let mut fib = mirror::fib(&routes, |interface| port_of.get(&interface).copied());
+            own.into_iter().for_each(|(prefix, route)| fib.insert(prefix, route));
+            if *before == fib {
+                return before;
+            }
+            fib.prepare();
+            Arc::new(fib)
+        };
+        tokio::task::spawn_blocking(make).await.context("making the routing table")
+    }
+
+    fn static_ports(&self) -> impl Iterator<Item = (u8, &PortRuntime)> {
+        // A configuration has few ports.
+        let numbered = self.ports.iter().enumerate().map(|(at, port)| (at as u8, port));
+        numbered.filter(|(_, port)| !port.configuration.twin)
+    }
+
+    /// The routes of ports without a twin; of two to the same prefix the later counts.
+    fn static_routes(&self) -> Vec<(Prefix, Route)> {
+        let mut all = Vec::new();
+        for (port, runtime) in self.static_ports() {
+            let link = |(address, length)| ((masked(address, length), length), Route::Link { port });
+            all.extend(static_addresses(runtime).map(link));
+        }
+        // Of several routes to one prefix the one of the lowest metric counts, so it is set last.
+        let mut routes: Vec<_> = self.config.routes.iter().collect();
+        routes.sort_by_key(|route| route.metric.unwrap_or(0));
+        for (port, runtime) in self.static_ports() {
+            all.extend(
+                static_addresses(runtime).map(|(address, _)| ((address, bits(address)), Route::Local)),
+            );
+            for route in routes.iter().rev() {
+                let on = match (&route.port, route.gateway) {
+                    (Some(name), _) => name.as_str() == runtime.configuration.name.as_str(),
+                    (None, Some(gateway)) => self
+                        .config
+                        .port_of(gateway)
+                        .is_some_and(|owner| owner.name.as_str() == runtime.configuration.name.as_str()),
+                    (None, None) => false,
+                };
+                if !on {
+                    continue;
+                }
+                let prefix = (route.destination.address().into(), route.destination.prefix_len());
+                let way = match route.gateway {
+                    Some(gateway) => Route::Gateway { port, gateway: gateway.into() },
+                    None => Route::Link { port },
+                };
+                all.push((prefix, way));
+            }
+        }
+        all
+    }
+
+    /// The network for the workers.
+    fn network(&self, seen: &Seen, fib: Arc<Fib>) -> Network {
+        let on = |index: u32| {
+            let on_it = seen.addresses.iter().filter(move |(on, _, _)| *on == index);
+            on_it.map(|(_, address, _)| Address::from(*address))
+        };
+        let view = |port: &PortRuntime| {
+            let name = port.configuration.name.as_str();
+            let (can_send, own_mtu) = self.device(port, seen);
+            match seen.interface(name).filter(|_| port.configuration.twin) {
+                Some((index, interface)) => PortView {
+                    mac: port.mac.get(),
+                    // What the device refused it cannot send.
+                    mtu: u16::try_from(interface.mtu).unwrap_or(u16::MAX).min(own_mtu),
+                    up: interface.up && can_send,
+                    twin: true,
+                    address: first_v4(on(index)),
+                    address_v6: first_v6(on(index)),
+                },
+                None => PortView {
+                    mac: port.mac.get(),
+                    mtu: own_mtu,
+                    up: !port.configuration.twin && can_send,
+                    twin: false,
+                    address: first_v4(static_addresses(port).map(|(address, _)| address)),
+                    address_v6: first_v6(static_addresses(port).map(|(address, _)| address)),
+                },
+            }
+        };
+        let mut local: Vec<_> =
+            seen.addresses.iter().map(|(_, address, _)| Address::from(*address)).collect();
+        local.extend(
+            self.static_ports().flat_map(|(_, port)| static_addresses(port)).map(|(address, _)| address),
+        );
+        let kernels = seen.addresses.iter().filter_map(|(on, address, prefix)| {
+            let port = self.port_of(seen, *on)?;
+            Some(Source { port, address: (*address).into(), prefix: *prefix })
+        });
+        let mut sources: Vec<_> = kernels.collect();
+        for (port, runtime) in self.static_ports() {
+            let source = |(address, prefix)| Source { port, address, prefix };
+            sources.extend(static_addresses(runtime).map(source));
+        }
+        let known = self.state.borrow();
+        let before = known.control.network();
+        let any_twin = self.ports.iter().any(|port| port.configuration.twin);
+        Network {
+            ports: self.ports.iter().map(view).collect(),
+            local,
+            fib,
+            sources: sources.into(),
+            ip_forward: !any_twin || ip_forward(before),
+            ip_forward_v6: !any_twin || ip_forward_v6(before),
+        }
+    }
+
+    /// Sets the neighbours of ports without a twin, which are the configuration's.
+    pub(crate) fn set_static_neighbours(&self) {
+        let state = self.state.borrow();
+        for neighbor in &self.config.neighbors {
+            let Some(name) = mirror::neighbor_port(&self.config, neighbor) else { continue };
+            let at = self.ports.iter().position(|port| port.configuration.name.as_str() == name);
+            let Some(at) = at else { continue };
+            if self.ports[at].configuration.twin {
+                continue;
+            }
+            let adjacencies = &state.control.shared().adjacencies;
+            if let Ok(way) = adjacencies.entry(Hop { port: at as u8, address: neighbor.address.into() }) {
+                adjacencies.set(way, Some(Mac(neighbor.mac.octets())));
+            }
+        }
+    }
+}
+
+/// The addresses that the configuration gives a port, with the lengths of their prefixes.
+fn static_addresses(port: &PortRuntime) -> impl Iterator<Item = (Address, u8)> {
+    port.configuration.addresses.iter().map(|address| (address.address().into(), address.prefix_len()))
+}
+
+/// The first address of IPv4, host order; 0: none.
+fn first_v4(mut addresses: impl Iterator<Item = Address>) -> u32 {
+    let of_v4 = |address| if let Address::V4(address) = address { Some(address) } else { None };
+    addresses.find_map(of_v4).unwrap_or(0)
+}
+
+/// The first address of IPv6, host order, that means something beyond the link, else that of the link; 0: none.
+fn first_v6(addresses: impl Iterator<Item = Address>) -> u128 {
+    let of_v6 = |address| if let Address::V6(address) = address { Some(address) } else { None };
+    // fe80::/10 (RFC 4291, section 2.5.6).
+    addresses.filter_map(of_v6).min_by_key(|address| address >> 118 == 0xfe80 >> 6).unwrap_or(0)
+}
+
+/// How many bits an address has.
+const fn bits(address: Address) -> u8 {
+    match address {
+        Address::V4(_) => 32,
+        Address::V6(_) => 128,
+    }
+}
+
+/// The first of a prefix's addresses.
+fn masked(address: Address, length: u8) -> Address {
+    let others = u32::from(bits(address).saturating_sub(length));
+    match address {
+        Address::V4(address) => Address::V4(address & u32::MAX.checked_shl(others).unwrap_or(0)),
+        Address::V6(address) => Address::V6(address & u128::MAX.checked_shl(others).unwrap_or(0)),
+    }
+}
+
+/// Whether one of the kernel's switches is not as it was.
+pub(crate) fn is_switched(known: &Network) -> bool {
+    (ip_forward(known), ip_forward_v6(known)) != (known.ip_forward, known.ip_forward_v6)
+}
+
+/// The kernel's `net.ipv4.ip_forward`; where it cannot be read just now, what it was before.
+fn ip_forward(before: &Network) -> bool {
+    is_on("/proc/sys/net/ipv4/ip_forward").unwrap_or(before.ip_forward)
+}
+
+/// The kernel's `net.ipv6.conf.all.forwarding`, likewise.
+fn ip_forward_v6(before: &Network) -> bool {
+    is_on("/proc/sys/net/ipv6/conf/all/forwarding").unwrap_or(before.ip_forward_v6)
+}
+
+fn is_on(switch: &str) -> Option<bool> {
+    let text = std::fs::read_to_string(switch).ok()?;
+    Some(text.trim() != "0")
+}
