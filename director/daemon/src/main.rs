@@ -1,6 +1,5 @@
 //! The director: ports, threads, twins, sockets.
 
-use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::rc::Rc;
@@ -11,13 +10,14 @@ use anyhow::{Context, Result, bail};
 use clap::Parser;
 use director_config::{Config, Idle};
 use dpdk::{Eal, LcoreJob, Pool, PoolConfig};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 
 use crate::clock::{Coarse, Watch};
 use crate::counters::ThreadCounters;
 use crate::director::{Director, WorkerInfo};
 use crate::guard::Guard;
+use crate::log::Log;
 use crate::paths::Paths;
 use crate::ports::{Dealt, PortRuntime, Queues};
 use crate::pump::Pump;
@@ -30,6 +30,7 @@ mod follow;
 mod guard;
 mod ipvs;
 mod local_ports;
+mod log;
 mod mirror;
 mod nap;
 mod network;
@@ -61,25 +62,29 @@ fn main() -> ExitCode {
     let config = match Config::load(&arguments.config) {
         Ok(config) => config,
         Err(errors) => {
-            eprint!("{}", errors.report());
+            log::tell(&errors.report());
             return ExitCode::FAILURE;
         }
     };
     if !config.warnings().is_empty() {
-        eprint!("{}", config.warnings().report());
+        log::tell(&config.warnings().report());
     }
     if arguments.check {
         return ExitCode::SUCCESS;
     }
-    let filter = tracing_subscriber::EnvFilter::try_from_env("DIRECTOR_LOG")
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info,netlink_packet_route=error"));
-    let stderr = std::io::stderr;
-    let colour = stderr().is_terminal();
-    tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colour).with_writer(stderr).init();
-    match run(&config) {
+    let log = match Log::start() {
+        Ok(log) => log,
+        Err(error) => {
+            log::tell(&format!("director: cannot start the log's thread: {error}\n"));
+            return ExitCode::FAILURE;
+        }
+    };
+    let ended = run(&config);
+    drop(log);
+    match ended {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("director: {error:#}");
+            log::tell(&format!("director: {error:#}\n"));
             ExitCode::FAILURE
         }
     }
@@ -92,7 +97,7 @@ fn run(config: &Config) -> Result<()> {
     // What may be refused without touching a device comes first.
     let mut sockets = runtime.block_on(Sockets::listen(config.control.directory.as_path()))?;
     let guard = guard(config)?;
-    dpdk::log::set_sink(log_dpdk);
+    dpdk::log::set_sink(log::take_dpdks);
     let eal = Eal::start(eal_arguments(config)).context("DPDK does not start")?;
     let result = forward(config, &eal, &runtime, &mut sockets);
     drop(guard);
@@ -114,28 +119,6 @@ fn keeps_buffers(config: &Config) -> bool {
         // As the driver reads it.
         device.argument("zero-copy").is_some_and(|value| value.contains("yes"))
     })
-}
-
-/// What net_tap says at each start where the kernel lacks the multiq qdisc and the flower classifier: a
-/// twin needs neither.
-const HARMLESS: [&str; 3] = ["multiq qdisc", "Specified qdisc kind is unknown", "Disabling rte flow support"];
-
-/// Passes DPDK's log on.
-fn log_dpdk(record: &dpdk::log::Record<'_>) {
-    use dpdk::log::Level;
-    let message = record.message;
-    if HARMLESS.iter().any(|harmless| message.contains(harmless)) {
-        tracing::debug!(target: "dpdk", "{message}");
-        return;
-    }
-    match record.level {
-        Level::Emergency | Level::Alert | Level::Critical | Level::Error => {
-            tracing::error!(target: "dpdk", "{message}");
-        }
-        Level::Warning => tracing::warn!(target: "dpdk", "{message}"),
-        Level::Notice | Level::Info => tracing::debug!(target: "dpdk", "{message}"),
-        Level::Debug => tracing::trace!(target: "dpdk", "{message}"),
-    }
 }
 
 /// Keeps the kernel from hearing the interfaces whose frames the director takes from a socket.
@@ -225,7 +208,8 @@ fn forward(
         loops.push((*lcore, work));
     }
     let mut ports = ports;
-    let pump_ports = ports.iter_mut().zip(control_tx).map(|(port, tx)| (port.twin.take(), tx, port.mac.get()));
+    let pump_ports =
+        ports.iter_mut().zip(control_tx).map(|(port, tx)| (port.twin.take(), tx, port.mac.get()));
     let own = counters[lcores.len()].clone();
     let pump = Pump::new(pump_ports.collect(), paths, own, port_numbers, pool.clone());
     let director = Rc::new(Director::new(config.clone(), clock, ports, infos, counters, control, pump)?);
@@ -275,6 +259,7 @@ async fn prepare(director: &Director, handle: &rtnetlink::Handle) -> Result<()> 
 async fn serve(director: &Rc<Director>, handle: &rtnetlink::Handle, sockets: &mut Sockets) -> Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
+    let hangup = signal(SignalKind::hangup())?;
     let (unknown, asked) = mpsc::unbounded_channel();
     tracing::info!("forwarding");
     tokio::select! {
@@ -283,6 +268,15 @@ async fn serve(director: &Rc<Director>, handle: &rtnetlink::Handle, sockets: &mu
         () = sockets.serve(director) => bail!("the sockets were closed"),
         _ = terminate.recv() => { tracing::info!("terminated"); Ok(()) }
         _ = interrupt.recv() => { tracing::info!("interrupted"); Ok(()) }
+        () = outlive(hangup) => bail!("no more signals come"),
+    }
+}
+
+/// Goes on whenever it is hung up: a terminal that is closed sends that, and who wants the file read anew, as many daemons
+/// do then. Neither is a reason to leave everybody's connections.
+async fn outlive(mut hangup: Signal) {
+    while hangup.recv().await.is_some() {
+        tracing::info!("hung up: the configuration file is read at the start only");
     }
 }
 

@@ -2,8 +2,10 @@
 
 use std::fs;
 use std::io;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use director_api::{Answer, ProcFile, Request};
@@ -13,6 +15,7 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::task::spawn_local;
 use tokio_seqpacket::{UnixSeqpacket, UnixSeqpacketListener};
 
+use crate::clock::every;
 use crate::director::Director;
 use crate::{ipvs, procfs, sysctls};
 
@@ -25,20 +28,75 @@ const LONGEST_REQUEST: u64 = 64 * 1024;
 /// Lines, or places of the table, that are listed before the others get their turn.
 const LISTED_AT_ONCE: u32 = 1000;
 
-/// Removes a socket's file when it is dropped.
-pub(crate) struct SocketFile(PathBuf);
+/// How often it is looked whether the sockets' files are still there.
+const LOOK: Duration = Duration::from_secs(1);
 
-impl Drop for SocketFile {
-    fn drop(&mut self) {
-        let _ = fs::remove_file(&self.0);
+/// A listening socket with its file, which goes with it.
+struct Listening<L> {
+    path: PathBuf,
+    /// Device and number of the file. No other file has them as long as the socket is open.
+    file: (u64, u64),
+    socket: L,
+    bind: fn(&Path) -> io::Result<L>,
+}
+
+impl<L> Listening<L> {
+    /// Listens in place of whoever did before.
+    fn open(path: PathBuf, bind: fn(&Path) -> io::Result<L>) -> Result<Self> {
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(error).with_context(|| format!("cannot remove {}", path.display()));
+            }
+            _ => {}
+        }
+        let (socket, file) = listen(&path, bind)?;
+        Ok(Self { path, file, socket, bind })
     }
+
+    /// Makes the file anew where somebody removed it: without, nobody could ask or tell the director anything.
+    fn restore(&mut self) {
+        let is_gone = fs::symlink_metadata(&self.path)
+            .is_err_and(|error| matches!(error.kind(), io::ErrorKind::NotFound));
+        if !is_gone {
+            return;
+        }
+        if let Some(directory) = self.path.parent() {
+            let _ = fs::create_dir_all(directory);
+        }
+        match listen(&self.path, self.bind) {
+            Ok((socket, file)) => {
+                tracing::warn!("{} was removed; it is there again", self.path.display());
+                (self.socket, self.file) = (socket, file);
+            }
+            Err(error) => tracing::warn!("somebody removed the socket: {error:#}"),
+        }
+    }
+}
+
+impl<L> Drop for Listening<L> {
+    fn drop(&mut self) {
+        if file_at(&self.path).is_ok_and(|file| file == self.file) {
+            let _ = fs::remove_file(&self.path);
+        }
+    }
+}
+
+fn listen<L>(path: &Path, bind: fn(&Path) -> io::Result<L>) -> Result<(L, (u64, u64))> {
+    let cannot = || format!("cannot listen on {}", path.display());
+    let socket = bind(path).with_context(cannot)?;
+    // Who may configure the kernel's IPVS is root.
+    fs::set_permissions(path, PermissionsExt::from_mode(0o600)).with_context(cannot)?;
+    Ok((socket, file_at(path).with_context(cannot)?))
+}
+
+fn file_at(path: &Path) -> io::Result<(u64, u64)> {
+    fs::symlink_metadata(path).map(|file| (file.dev(), file.ino()))
 }
 
 /// Both sockets, listening.
 pub(crate) struct Sockets {
-    ipvs: UnixSeqpacketListener,
-    control: UnixListener,
-    _files: [SocketFile; 2],
+    ipvs: Listening<UnixSeqpacketListener>,
+    control: Listening<UnixListener>,
 }
 
 impl Sockets {
@@ -46,46 +104,46 @@ impl Sockets {
     pub(crate) async fn listen(directory: &Path) -> Result<Self> {
         fs::create_dir_all(directory)
             .with_context(|| format!("cannot make the directory {}", directory.display()))?;
-        let ipvs_path = directory.join(director_api::IPVS_SOCKET);
-        let control_path = directory.join(director_api::SOCKET);
-        if UnixSeqpacket::connect(&ipvs_path).await.is_ok() {
-            bail!(
+        let ipvs = directory.join(director_api::IPVS_SOCKET);
+        match UnixSeqpacket::connect(&ipvs).await {
+            Err(error)
+                if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) => {}
+            Err(error) => {
+                return Err(error).with_context(|| {
+                    format!("cannot tell whether another director listens on {}", ipvs.display())
+                });
+            }
+            Ok(_) => bail!(
                 "another director listens in {}; give this one a [control] directory of its own",
                 directory.display()
-            );
+            ),
         }
-        for path in [&ipvs_path, &control_path] {
-            match fs::remove_file(path) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                    return Err(error).with_context(|| format!("cannot remove {}", path.display()));
-                }
-                _ => {}
-            }
-        }
-        let ipvs = UnixSeqpacketListener::bind(&ipvs_path)
-            .with_context(|| format!("cannot listen on {}", ipvs_path.display()))?;
-        let control = UnixListener::bind(&control_path)
-            .with_context(|| format!("cannot listen on {}", control_path.display()))?;
-        for path in [&ipvs_path, &control_path] {
-            // Who may configure the kernel's IPVS is root.
-            fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o600))?;
-        }
-        let files = [SocketFile(ipvs_path), SocketFile(control_path)];
-        Ok(Self { ipvs, control, _files: files })
+        let ipvs = Listening::open(ipvs, |path| UnixSeqpacketListener::bind(path))?;
+        let control = directory.join(director_api::SOCKET);
+        let control = Listening::open(control, |path| UnixListener::bind(path))?;
+        Ok(Self { ipvs, control })
     }
 
     /// Serves whoever connects, for ever.
     pub(crate) async fn serve(&mut self, director: &Rc<Director>) {
-        tokio::join!(serve_ipvs(&mut self.ipvs, director), serve_control(&self.control, director));
+        tokio::join!(serve_ipvs(&mut self.ipvs, director), serve_control(&mut self.control, director));
     }
 }
 
 /// How long to wait after a client could not be accepted, for want of descriptors or memory.
-const RECOVER: std::time::Duration = std::time::Duration::from_millis(100);
+const RECOVER: Duration = Duration::from_millis(100);
 
-async fn serve_ipvs(listener: &mut UnixSeqpacketListener, director: &Rc<Director>) {
+async fn serve_ipvs(listening: &mut Listening<UnixSeqpacketListener>, director: &Rc<Director>) {
+    let mut look = every(LOOK);
     loop {
-        match listener.accept().await {
+        let accepted = tokio::select! {
+            accepted = listening.socket.accept() => accepted,
+            _ = look.tick() => {
+                listening.restore();
+                continue;
+            }
+        };
+        match accepted {
             Ok(client) => {
                 spawn_local(serve_ipvs_client(client, director.clone()));
             }
@@ -97,9 +155,17 @@ async fn serve_ipvs(listener: &mut UnixSeqpacketListener, director: &Rc<Director
     }
 }
 
-async fn serve_control(listener: &UnixListener, director: &Rc<Director>) {
+async fn serve_control(listening: &mut Listening<UnixListener>, director: &Rc<Director>) {
+    let mut look = every(LOOK);
     loop {
-        match listener.accept().await {
+        let accepted = tokio::select! {
+            accepted = listening.socket.accept() => accepted,
+            _ = look.tick() => {
+                listening.restore();
+                continue;
+            }
+        };
+        match accepted {
             Ok((client, _)) => {
                 let director = director.clone();
                 spawn_local(async move {

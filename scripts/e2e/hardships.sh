@@ -1,0 +1,66 @@
+#!/usr/bin/env bash
+# What befalls a program on a machine that is used, and costs no connection here: a hang-up, no descriptors left, its
+# sockets removed, a stop of some seconds, a full disk under its log.
+# timeout: 180
+source "$(dirname "$0")/../lib/e2e.sh"
+
+up
+service tcp 2
+pid=$(cat "$STATE/director.pid")
+session
+request
+first=$ANSWER
+
+# goes_on WHAT: the connection that was there before, and new ones.
+goes_on() {
+    request
+    same "the old connection $1" "$first" "$ANSWER"
+    same "new connections $1" "71 72" "$(get 2 | tr ' ' '\n' | sort | paste -sd' ')"
+}
+
+kill -HUP "$pid"
+sleep 0.5
+goes_on "after a hang-up"
+contains "what it says of it" "hung up" "$(tail -n 3 "$STATE/director.log")"
+
+# Not one more descriptor: nobody can ask it anything, and packets go on (ip_forward is read from a file all the time).
+prlimit --pid "$pid" --nofile=3:
+sleep 1.5
+goes_on "without descriptors"
+refused timeout 2 "$SCRIPTS/lab" ctl status
+prlimit --pid "$pid" --nofile=1024:
+answers() { lab ctl status >/dev/null; }
+wait_until 10 answers || fail "it does not answer when it has descriptors again"
+
+# All of its directory removed: the sockets are there again, and no second director takes the place.
+rm -r "$STATE/director/run/director"
+wait_until 10 answers || fail "it does not answer where its sockets were removed"
+contains "its services" "192.168.2.71:9999" "$(ipvsadm -Ln)"
+code=0
+answer=$(director director --config "$STATE/director.toml" 2>&1) || code=$?
+same "exit status of a second director" 1 $code
+contains "why" "another director listens" "$answer"
+answers || fail "the second director took the sockets with it"
+
+# Stopped as by a debugger or a hypervisor: it comes back to what it left.
+kill -STOP "$pid"
+sleep 6
+kill -CONT "$pid"
+goes_on "after a stop"
+matches "its entry" "ESTABLISHED 14:5[0-9]" "$(session_entry)"
+answers || fail "it does not forward after a stop: $(lab ctl status 2>&1)"
+
+# A log that cannot be written. (Its own is put back: the test's end looks at it.)
+lab stop director
+mv "$STATE/director.log" "$WORK/director.log"
+ln -s /dev/full "$STATE/director.log"
+lab start director
+service tcp 2
+refused ipvsadm --start-daemon master
+same "connections with a full disk under the log" "72 71" "$(get 2)"
+answers || fail "it does not answer with a full disk under its log"
+lab stop director
+same "its exit status" 0 "$(cat "$STATE/director.exit")"
+rm "$STATE/director.log"
+mv "$WORK/director.log" "$STATE/director.log"
+lab start director
