@@ -1,0 +1,86 @@
+#!/usr/bin/env bash
+# keepalived under load: servers whose check fails get no new connections and keep the old ones (inhibit_on_failure); with
+# none left the sorry server answers; no request of a client fails meanwhile.
+# timeout: 180
+source "$(dirname "$0")/../lib/e2e.sh"
+
+up --servers 3
+real_server() {
+    touch "$WORK/up$1"
+    cat <<END
+    real_server 192.168.2.7$1 9999 {
+        weight 1
+        inhibit_on_failure
+        MISC_CHECK {
+            misc_path "/usr/bin/test -e $WORK/up$1"
+            misc_timeout 2
+            user root
+        }
+    }
+END
+}
+cat >"$WORK/keepalived.conf" <<END
+global_defs {
+    router_id lab
+    script_user root
+}
+virtual_server $VIP 8888 {
+    delay_loop 1
+    lvs_sched rr
+    lvs_method NAT
+    protocol TCP
+    sorry_server 192.168.2.73 9999
+    sorry_server_lvs_method NAT
+$(real_server 1)
+$(real_server 2)
+}
+END
+
+lab ctl exec -- keepalived --check --dont-fork --log-console --log-detail --use-file "$WORK/keepalived.conf" \
+    --pid /run/keepalived.pid --checkers_pid /run/checkers.pid </dev/null >"$WORK/keepalived.log" 2>&1 &
+keepalived=$!
+
+# "71:1 72:0": the servers and their weights.
+servers() {
+    ipvsadm -Ln -t $SERVICE 2>/dev/null |
+        sed -n 's/.*-> 192\.168\.2\.\(7[0-9]\):9999 *Masq *\([0-9]*\) .*/\1:\2/p' | sort | paste -sd' '
+}
+servers_are() { [ "$(servers)" = "$1" ]; }
+expect_servers() {
+    wait_until 20 servers_are "$2" || fail "$1: the servers are '$(servers)', not '$2': $(tail -n 20 "$WORK/keepalived.log")"
+}
+
+expect_servers "at the start" "71:1 72:1"
+session
+request
+first=$ANSWER
+
+client wrk --threads 1 --connections 8 --duration 20s --timeout 10s "$URL/" >"$WORK/wrk" 2>&1 &
+load=$!
+other=$((143 - first))
+for turn in 1 2; do
+    rm "$WORK/up${first#7}"
+    expect_servers "turn $turn, a failed check" "$(printf '%s:0\n%s:1\n' "$first" "$other" | sort | paste -sd' ')"
+    same "turn $turn, new connections" "$other $other" "$(get 2)"
+    request
+    same "turn $turn, the connection of the server that failed" "$first" "$ANSWER"
+    touch "$WORK/up${first#7}"
+    expect_servers "turn $turn, the check succeeds again" "71:1 72:1"
+done
+
+rm "$WORK/up1" "$WORK/up2"
+expect_servers "none left" "71:0 72:0 73:1"
+same "new connections, of the sorry server" "73 73" "$(get 2)"
+request
+same "the old connection, beside the sorry server" "$first" "$ANSWER"
+touch "$WORK/up1" "$WORK/up2"
+expect_servers "both back" "71:1 72:1"
+same "new connections" "71 72" "$(get 2 | tr ' ' '\n' | sort | paste -sd' ')"
+request
+same "the old connection" "$first" "$ANSWER"
+
+wait $load
+if grep -E "Socket errors|Non-2xx" "$WORK/wrk"; then fail "requests failed under load: $(cat "$WORK/wrk")"; fi
+
+kill -TERM "$(cat "$STATE/director/run/keepalived.pid")"
+wait $keepalived
