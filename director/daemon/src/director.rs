@@ -202,7 +202,7 @@ impl Director {
         ];
         let (connection, _keep, mut messages) = rtnetlink::new_multicast_connection(&groups)?;
         tokio::task::spawn_local(connection);
-        self.read_network(handle).await?;
+        self.read_network().await?;
         self.read_neighbours(handle, false).await?;
         let mut look = every(LOOK);
         let mut confirm = every(CONFIRM);
@@ -248,7 +248,7 @@ impl Director {
                     }
                 };
                 let _ = timeout(GATHER, gather).await;
-                let reading = self.read_network(handle);
+                let reading = self.read_network();
                 tokio::pin!(reading);
                 is_behind = false;
                 let mut read = loop {

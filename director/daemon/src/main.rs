@@ -252,7 +252,7 @@ async fn prepare(director: &Director, handle: &rtnetlink::Handle) -> Result<()> 
         seen.interfaces.iter().map(|(index, interface)| (interface.name.clone(), *index)).collect();
     mirror::set_up(handle, &director.config, &interface_of).await?;
     director.set_static_neighbours();
-    director.read_network(handle).await
+    director.read_network().await
 }
 
 /// Runs the control core's tasks until one fails or a signal comes.

@@ -9,18 +9,20 @@ use director_engine::fib::{Fib, Hop, Prefix, Route};
 use director_engine::snapshot::PortView;
 use director_engine::sources::Source;
 use director_packet::{Address, Mac};
-use rtnetlink::Handle;
 
 use crate::director::Director;
-use crate::mirror::{self, KernelRoute, Seen};
+use crate::mirror::{self, Seen};
 use crate::ports::PortRuntime;
 
 impl Director {
     /// Reads the kernel's network and tells the workers.
-    pub(crate) async fn read_network(&self, handle: &Handle) -> Result<()> {
-        let (seen, routes) = mirror::read(handle).await?;
+    pub(crate) async fn read_network(&self) -> Result<()> {
+        let twins: Vec<_> = self.twins().map(|(port, name)| (port, name.to_owned())).collect();
+        let (own, before) = (self.static_routes(), self.state.borrow().control.network().fib.clone());
+        // Of a full table of the Internet's this takes a second, so another thread does it while the control core goes on.
+        let read = tokio::task::spawn_blocking(move || read(&twins, own, before));
+        let (seen, fib) = read.await.context("the thread that reads the kernel's network")??;
         self.follow_twins(&seen);
-        let fib = self.fib(&seen, routes).await?;
         let network = self.network(&seen, fib);
         let mut state = self.state.borrow_mut();
         state.problems = self.interface_problems(&seen);
@@ -29,26 +31,13 @@ impl Director {
         Ok(())
     }
 
-    /// The routing table, the same as before where it is equal. With a full table of the Internet's this takes a
-    /// second, so another thread does it while the control core goes on.
-    async fn fib(&self, seen: &Seen, routes: Vec<(Prefix, KernelRoute)>) -> Result<Arc<Fib>> {
-        let port_of: HashMap<u32, u8> = seen
-            .interfaces
-            .keys()
-            .filter_map(|&interface| Some((interface, self.port_of(seen, interface)?)))
-            .collect();
-        let own = self.static_routes();
-        let before = self.state.borrow().control.network().fib.clone();
-        let make = move || {
-            let mut fib = mirror::fib(&routes, |interface| port_of.get(&interface).copied());
-            own.into_iter().for_each(|(prefix, route)| fib.insert(prefix, route));
-            if *before == fib {
-                return before;
-            }
-            fib.prepare();
-            Arc::new(fib)
-        };
-        tokio::task::spawn_blocking(make).await.context("making the routing table")
+    /// The names of the twins, by port.
+    fn twins(&self) -> impl Iterator<Item = (u8, &str)> {
+        // A configuration has few ports.
+        let numbered = self.ports.iter().enumerate().map(|(at, port)| (at as u8, port));
+        numbered
+            .filter(|(_, port)| port.configuration.twin)
+            .map(|(at, port)| (at, port.configuration.name.as_str()))
     }
 
     fn static_ports(&self) -> impl Iterator<Item = (u8, &PortRuntime)> {
@@ -166,6 +155,26 @@ impl Director {
             }
         }
     }
+}
+
+/// Reads the kernel's network over a connection of its own, and makes the routing table, with these routes besides: the
+/// same as before where it is equal.
+fn read(twins: &[(u8, String)], own: Vec<(Prefix, Route)>, before: Arc<Fib>) -> Result<(Seen, Arc<Fib>)> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
+    let (seen, routes) = runtime.block_on(async {
+        let (connection, handle, _) = rtnetlink::new_connection()?;
+        tokio::spawn(connection);
+        mirror::read(&handle).await
+    })?;
+    let port_of: HashMap<u32, u8> =
+        twins.iter().filter_map(|(port, name)| Some((seen.interface(name)?.0, *port))).collect();
+    let mut fib = mirror::fib(&routes, |interface| port_of.get(&interface).copied());
+    own.into_iter().for_each(|(prefix, route)| fib.insert(prefix, route));
+    if *before == fib {
+        return Ok((seen, before));
+    }
+    fib.prepare();
+    Ok((seen, Arc::new(fib)))
 }
 
 /// The addresses that the configuration gives a port, with the lengths of their prefixes.
