@@ -41,6 +41,12 @@ answer=$(director director --config "$STATE/director.toml" 2>&1) || code=$?
 same "exit status of a second director" 1 $code
 contains "why" "another director listens" "$answer"
 answers || fail "the second director took the sockets with it"
+sed 's#^directory = .*#directory = "/run/other"#' "$STATE/director.toml" >"$WORK/other.toml"
+code=0
+answer=$(director timeout 20 director --config "$WORK/other.toml" 2>&1) || code=$?
+same "exit status of one with another directory and the same ports" 1 $code
+contains "why" "there is an interface front already" "$answer"
+goes_on "after others tried to start"
 
 # Stopped as by a debugger or a hypervisor: it comes back to what it left.
 kill -STOP "$pid"

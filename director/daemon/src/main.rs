@@ -96,6 +96,7 @@ fn run(config: &Config) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().event_interval(1).build()?;
     // What may be refused without touching a device comes first.
     let mut sockets = runtime.block_on(Sockets::listen(config.control.directory.as_path()))?;
+    ports::check_twins(config)?;
     let guard = guard(config)?;
     dpdk::log::set_sink(log::take_dpdks);
     let eal = Eal::start(eal_arguments(config)).context("DPDK does not start")?;

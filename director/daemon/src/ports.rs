@@ -7,6 +7,9 @@ use anyhow::{Context, Result, bail};
 use director_config::{Config, Port as PortConfiguration};
 use director_packet::Mac;
 use dpdk::{Attached, Handle, Pool, PoolConfig, Port, PortConfig, RssTypes, RxQueue, Started, TxQueue};
+use rustix::io::Errno;
+use rustix::net::netdevice::name_to_index;
+use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
 
 use crate::rss::{self, Rss};
 use crate::worker::{Input, Output};
@@ -76,6 +79,26 @@ pub(crate) struct Dealt {
     pub(crate) control: Vec<Option<TxQueue>>,
     /// By port: which worker sends for each worker, and last for the control core.
     pub(crate) senders: Vec<Vec<usize>>,
+}
+
+/// Refuses twins whose names other interfaces have. A tap of another director's would be taken for this one's, and set down
+/// at the end.
+pub(crate) fn check_twins(config: &Config) -> Result<()> {
+    let socket = socket_with(AddressFamily::INET, SocketType::DGRAM, SocketFlags::CLOEXEC, None)?;
+    for port in config.ports.iter().filter(|port| port.twin) {
+        let name = port.name.as_str();
+        match name_to_index(&socket, name) {
+            Err(Errno::NODEV) => {}
+            Err(error) => {
+                return Err(error).with_context(|| format!("looking for an interface {name}"));
+            }
+            Ok(_) => bail!(
+                "port \"{name}\": there is an interface {name} already, perhaps another director's; the kernel twin needs \
+                 the name: give the port another one, or delete the interface (ip link delete {name})"
+            ),
+        }
+    }
+    Ok(())
 }
 
 /// Brings up every port and its twin.
