@@ -24,6 +24,18 @@ request
 same "the old connection, when the interface is up again" 71 "$ANSWER"
 same "a new one" 71 "$(get 1)"
 
+# Another name is no matter.
+rename() {
+    director ip link set "$1" down
+    director ip link set "$1" name "$2"
+    director ip link set "$2" up
+}
+rename veth-back wire
+wait_until 5 forwards || fail "renamed: $(problem)"
+same "connections while the interface has another name" "71 71" "$(get 2)"
+rename wire veth-back
+wait_until 5 forwards || fail "renamed back: $(problem)"
+
 # Its MTU is smaller than the twin's: what is larger is refused or split, and does not vanish.
 director ip link set veth-back mtu 1000
 sleep 1
