@@ -13,6 +13,7 @@ use crate::directory::Directory;
 use crate::estimator::{Estimator, Rates};
 use crate::scheduler::dirty::Retired;
 use crate::scheduler::hashing::{Member, Table};
+use crate::scheduler::scale::Weighing;
 use crate::scheduler::{Scheduler, ServerView, ServiceView, Turns};
 use crate::servers::{Load, MAX_SERVERS, Servers, Traffic};
 use crate::service::{ServerSpec, ServiceKey, ServiceSpec};
@@ -76,6 +77,7 @@ pub struct Service {
     /// What an operator set.
     pub spec: ServiceSpec,
     servers: Roster,
+    weights: Weighing,
     view: Arc<ServiceView>,
     /// The state of the scheduler, if it is one that has one.
     turns: Option<Arc<Turns>>,
@@ -176,7 +178,7 @@ impl Service {
     /// The servers or their weights have changed.
     fn rescale(&self) {
         if let Some(turns) = &self.turns {
-            turns.rescale(self.servers.iter().map(|server| server.spec.weight));
+            turns.rescale(self.weights.scale());
         }
     }
 
@@ -270,8 +272,8 @@ impl Catalog {
         for (_, trash) in self.trash.range_mut((key, Endpoint::MIN)..=(key, Endpoint::MAX)) {
             trash.is_orphan = true;
         }
-        let (servers, meter) = (Roster::default(), Meter::default());
-        let service = Service { key, spec, servers, view, turns, moved, meter };
+        let (servers, weights, meter) = (Roster::default(), Weighing::default(), Meter::default());
+        let service = Service { key, spec, servers, weights, view, turns, moved, meter };
         self.services.insert(key, service);
         self.stale.insert(key);
         Ok(())
@@ -341,6 +343,7 @@ impl Catalog {
             }
         };
         self.slots.set(slot, &spec);
+        service.weights.add(spec.weight);
         service.servers.add(Server { address, spec, slot, last_weight: spec.weight, meter });
         service.rescale();
         self.stale.insert(key);
@@ -359,13 +362,18 @@ impl Catalog {
             return Err(CatalogError::Thresholds);
         }
         let server = service.servers.get_mut(address).ok_or(CatalogError::NoServer)?;
+        // A weight is the slot's, and of the view's only where a table was made by it.
+        if server.spec.forward != spec.forward || service.turns.is_none() {
+            self.stale.insert(key);
+        }
+        service.weights.remove(server.spec.weight);
+        service.weights.add(spec.weight);
         server.spec = spec;
         if spec.weight > 0 {
             server.last_weight = spec.weight;
         }
         self.slots.set(server.slot, &spec);
         service.rescale();
-        self.stale.insert(key);
         Ok(())
     }
 
@@ -373,6 +381,7 @@ impl Catalog {
     pub fn delete_server(&mut self, key: ServiceKey, address: Endpoint) -> Result<u32, CatalogError> {
         let service = self.services.get_mut(&key).ok_or(CatalogError::NoService)?;
         let (server, before) = service.servers.remove(address).ok_or(CatalogError::NoServer)?;
+        service.weights.remove(server.spec.weight);
         // First of all nobody may take its turn any more.
         self.slots.set_gone(server.slot);
         if let Some(turns) = &service.turns {
@@ -535,7 +544,7 @@ impl Catalog {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::service::{Protocol, SchedulerKind};
+    use crate::service::{Forward, Protocol, SchedulerKind};
     use crate::state::{Direction, State};
 
     const KEY: ServiceKey = ServiceKey { protocol: Protocol::Tcp, address: Endpoint::v4(1, 80) };
@@ -681,6 +690,24 @@ mod tests {
             let copied = catalog.renew().own_entries(&before);
             assert!((1..200).contains(&copied), "{copied} of 10,000 services were copied for one change");
         }
+    }
+
+    #[test]
+    fn a_weight_needs_no_new_view() {
+        let (mut catalog, slots) = catalog();
+        let before = view(&mut catalog);
+        let heavy = ServerSpec { weight: 7, ..ServerSpec::default() };
+        catalog.set_server(KEY, A, heavy).unwrap();
+        assert!(Arc::ptr_eq(&before, &view(&mut catalog)));
+        assert_eq!(slots.weight(before.servers[0].slot), 7);
+        catalog.set_server(KEY, A, ServerSpec { forward: Forward::DirectRouting, ..heavy }).unwrap();
+        let before = view(&mut catalog);
+        assert_eq!(before.servers[0].forward, Forward::DirectRouting);
+        // But the table of a scheduler that has one is of the weights.
+        catalog.set_service(KEY, ServiceSpec::new(SchedulerKind::SourceHash)).unwrap();
+        let before = view(&mut catalog);
+        catalog.set_server(KEY, A, ServerSpec::default()).unwrap();
+        assert!(!Arc::ptr_eq(&before, &view(&mut catalog)));
     }
 
     #[test]

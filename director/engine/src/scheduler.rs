@@ -17,6 +17,7 @@ mod least;
 mod locality;
 mod maglev;
 pub(crate) mod rounds;
+pub(crate) mod scale;
 #[cfg(test)]
 mod tests;
 mod tournament;
@@ -36,7 +37,8 @@ use dirty::{Dirty, Retired};
 use hashing::Table;
 use least::Least;
 use locality::Locality;
-use rounds::{RoundRobin, Scale, WeightedRoundRobin};
+use rounds::{RoundRobin, WeightedRoundRobin};
+use scale::Scale;
 
 /// A real server of a service, as workers see it.
 #[derive(Clone, Copy, Debug)]
@@ -279,13 +281,12 @@ impl Turns {
         }
     }
 
-    /// A server was added, changed or deleted: the weights there are now.
-    pub(crate) fn rescale(&self, weights: impl Iterator<Item = u32>) {
-        if self.kind == SchedulerKind::WeightedRoundRobin {
-            let scale = Scale::of(weights);
-            if let Policy::WeightedRoundRobin(policy) = &mut self.inner.lock().policy {
-                policy.rescale(scale);
-            }
+    /// A server was added, changed or deleted: what the weights have in common now.
+    pub(crate) fn rescale(&self, scale: Scale) {
+        if self.kind == SchedulerKind::WeightedRoundRobin
+            && let Policy::WeightedRoundRobin(policy) = &mut self.inner.lock().policy
+        {
+            policy.rescale(scale);
         }
     }
 

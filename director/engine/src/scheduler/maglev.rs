@@ -1,7 +1,7 @@
 //! `mh`: consistent hashing as in Maglev (Eisenbud et al., NSDI 2016, section 3.4), as IPVS has it.
 
 use super::hashing::Member;
-use super::rounds::greatest_common_divisor;
+use super::scale::greatest_common_divisor;
 
 /// How many entries the lookup table has, a prime: the kernel's default, `CONFIG_IP_VS_MH_TAB_INDEX` 12.
 pub(super) const SIZE: usize = 4093;

@@ -1,5 +1,6 @@
 //! `rr` and `wrr`: one server after the other.
 
+use super::scale::Scale;
 use super::weights::Weights;
 use crate::servers::{Servers, Standing};
 
@@ -66,39 +67,6 @@ impl RoundRobin {
         walk.last = slots(place);
         Some(place)
     }
-}
-
-/// What the weights of all servers of a service have in common, for `wrr`.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct Scale {
-    /// The greatest common divisor of those above 0; 1 where there is none.
-    divisor: u32,
-    most: u32,
-}
-
-impl Scale {
-    pub(crate) fn of(weights: impl Iterator<Item = u32>) -> Self {
-        let (mut divisor, mut most) = (0, 0);
-        for weight in weights {
-            most = most.max(weight);
-            divisor = if divisor == 1 && weight > 0 { 1 } else { greatest_common_divisor(divisor, weight) };
-        }
-        Self { divisor: divisor.max(1), most }
-    }
-
-    /// The level that a round begins with. Levels go down by the divisor, and the last of a round is 1.
-    fn top(self) -> u32 {
-        // Where there is a weight above 0, its divisor is no greater.
-        self.most.saturating_sub(self.divisor - 1)
-    }
-}
-
-/// Of 0 and a number, that number.
-pub(super) fn greatest_common_divisor(mut a: u32, mut b: u32) -> u32 {
-    while b > 0 {
-        (a, b) = (b, a % b);
-    }
-    a
 }
 
 /// `wrr`: a walk along the list that takes the usable servers whose weight is at least the current level,
