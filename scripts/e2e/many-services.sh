@@ -50,6 +50,20 @@ for port in 9001 9002 9003 9004 9005; do
     refused client curl -s --max-time 5 http://$VIP:$port/
 done
 
+# And so is what a file of rules changes, even one that ends in the middle.
+for port in 9011 9012 9013 9014 9015; do
+    code=0
+    ipvsadm -R 2>/dev/null <<END || code=$?
+-A -t $VIP:$port -s rr
+-a -t $VIP:$port -r 192.168.2.71:9999 -m
+-A -t $VIP:0 -s rr
+-D -t $VIP:$port
+END
+    same "the exit status of a line that is none" 2 $code
+    same "a service of a file of rules" 71 "$(client curl -s --max-time 5 http://$VIP:$port/ | server_digits)"
+    ipvsadm -D -t $VIP:$port
+done
+
 servers >"$WORK/servers"
 ipvsadm -R <"$WORK/servers"
 same "servers of one service" 10000 "$(ipvsadm -Ln -t $SERVICE | grep -c '^  -> [0-9]')"

@@ -22,6 +22,7 @@ use tokio::time::timeout;
 
 use crate::clock::{Coarse, every};
 use crate::counters::ThreadCounters;
+use crate::gathering::Gathering;
 use crate::mirror::{self, Neighbour, Seen};
 use crate::nap::Nap;
 use crate::network;
@@ -125,6 +126,7 @@ impl Director {
         let mut asked = Vec::new();
         let mut answered = 0;
         let mut awake_until = self.started;
+        let mut gathering = Gathering::default();
         loop {
             let (tick, _) = self.clock.read();
             let now = self.clock.milliseconds();
@@ -147,6 +149,7 @@ impl Director {
                     control.catalog.begin_estimate();
                 }
                 control.catalog.estimate(ESTIMATED);
+                gathering.turn(control, Instant::now());
                 for way in pump.overdue(now) {
                     pump.failed(way, control, now);
                 }

@@ -30,10 +30,11 @@ const INFO: Info = Info { version: 0x01_02_01, table_size: 4096 };
 /// The flags of the scheduler, which are kept and shown.
 const SCHEDULER_FLAGS: u32 = ServiceFlags::SCHED1.0 | ServiceFlags::SCHED2.0 | ServiceFlags::SCHED3.0;
 
-/// Carries a request out. What is listed is drawn from the director as the listing goes on, not all of it at once.
-pub(crate) fn answer(director: &Rc<Director>, request: Request) -> Answer<'static> {
+/// Carries a request out; all that was changed is in force then, unless that may come `later`. What is listed is drawn
+/// from the director as the listing goes on, not all of it at once.
+pub(crate) fn answer(director: &Rc<Director>, request: Request, later: bool) -> Answer<'static> {
     let control = &mut director.state.borrow_mut().control;
-    match request {
+    let answer = match request {
         Request::Nothing => Answer::Done,
         Request::GetFamily => Answer::Family,
         Request::GetInfo => Answer::Info(INFO),
@@ -54,7 +55,11 @@ pub(crate) fn answer(director: &Rc<Director>, request: Request) -> Answer<'stati
             Ok(()) => Answer::Done,
             Err(errno) => Answer::Refused(errno),
         },
+    };
+    if !later {
+        control.settle();
     }
+    answer
 }
 
 /// All services, each as it is when it is drawn.
@@ -89,7 +94,7 @@ fn carry_out(control: &mut Control, request: Request) -> Result<(), Errno> {
                 return Err(Errno::EEXIST);
             }
             control.catalog.add_service(key, service_spec(&spec, ServiceFlags::default())?).map_err(errno)?;
-            control.publish();
+            control.change(false);
         }
         Request::SetService { service, spec } => {
             let key = known_key(&service)?;
@@ -97,12 +102,11 @@ fn carry_out(control: &mut Control, request: Request) -> Result<(), Errno> {
             // LVS tools know nothing of the last: it stays.
             let new = Spec { hairpin_snat: before.hairpin_snat, ..service_spec(&spec, flags(&before))? };
             control.catalog.set_service(key, new).map_err(errno)?;
-            control.publish();
+            control.change(false);
         }
         Request::DelService { service } => {
             control.catalog.delete_service(known_key(&service)?).map_err(errno)?;
-            control.publish();
-            control.purge();
+            control.change(true);
         }
         Request::NewDest { service, dest, spec } => {
             let key = existing(control, &service)?;
@@ -116,7 +120,7 @@ fn carry_out(control: &mut Control, request: Request) -> Result<(), Errno> {
                 return Err(Errno::EEXIST);
             }
             control.catalog.add_server(key, address, server_spec(&spec, &service, &dest)?).map_err(errno)?;
-            control.publish();
+            control.change(false);
         }
         Request::SetDest { service, dest, spec } => {
             let key = existing(control, &service)?;
@@ -126,14 +130,13 @@ fn carry_out(control: &mut Control, request: Request) -> Result<(), Errno> {
                 return Err(Errno::ENOENT);
             }
             control.catalog.set_server(key, address, server_spec(&spec, &service, &dest)?).map_err(errno)?;
-            control.publish();
+            control.change(false);
         }
         Request::DelDest { service, dest } => {
             let key = existing(control, &service)?;
             let address = server_address(&dest);
             control.catalog.delete_server(key, address).map_err(errno)?;
-            control.publish();
-            control.purge();
+            control.change(true);
         }
         Request::SetConfig(change) => {
             let new = change.apply(timeouts(control));

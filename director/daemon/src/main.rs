@@ -27,6 +27,7 @@ mod clock;
 mod counters;
 mod director;
 mod follow;
+mod gathering;
 mod guard;
 mod ipvs;
 mod local_ports;

@@ -5,11 +5,12 @@ use std::io;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use director_api::{Answer, ProcFile, Request};
 use director_ipvs::Messages;
+use rustix::net::RecvFlags;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::task::spawn_local;
@@ -182,14 +183,50 @@ async fn serve_control(listening: &mut Listening<UnixListener>, director: &Rc<Di
     }
 }
 
+/// How long the next datagram is waited for of a client that has more to say: mostly it comes sooner, and the event
+/// loop's way to it takes as long as to carry it out.
+const WAIT: Duration = Duration::from_micros(20);
+
+/// How long a client may have the control core for itself.
+const HELD: Duration = Duration::from_micros(100);
+
+/// Waits a moment for the next datagram of a client, and gives its length, or 0 at its end; none if it does not come so
+/// soon. `since` is when others last had their turn.
+fn receive_soon(client: &UnixSeqpacket, buffer: &mut [u8], since: Instant) -> Option<usize> {
+    let until = (Instant::now() + WAIT).min(since + HELD);
+    loop {
+        match rustix::net::recv(client, &mut *buffer, RecvFlags::DONTWAIT) {
+            Ok((length, _)) => return Some(length),
+            // It is heard again of anything that is wrong with it.
+            Err(_) if Instant::now() >= until => return None,
+            // The tool may have to run on this CPU.
+            Err(_) => std::thread::yield_now(),
+        }
+    }
+}
+
 /// Answers a client's netlink messages until it goes; one that goes with an answer unread is no error.
 async fn serve_ipvs_client(client: UnixSeqpacket, director: Rc<Director>) {
     let mut buffer = vec![0; LONGEST];
+    let mut since = Instant::now();
+    let mut has_more = false;
     loop {
-        let length = match client.recv(&mut buffer).await {
-            Ok(message) if message.bytes_read() > 0 => message.bytes_read(),
-            _ => return,
+        let soon = if has_more { receive_soon(&client, &mut buffer, since) } else { None };
+        let length = match soon {
+            Some(length) => length,
+            None => {
+                if has_more {
+                    // Others have their turn first, also if it does not pause.
+                    tokio::task::yield_now().await;
+                }
+                let length = client.recv(&mut buffer).await.map_or(0, |message| message.bytes_read());
+                since = Instant::now();
+                length
+            }
         };
+        if length == 0 {
+            return;
+        }
         for message in Messages::new(&buffer[..length]) {
             let message = match message {
                 Ok(message) => message,
@@ -199,8 +236,9 @@ async fn serve_ipvs_client(client: UnixSeqpacket, director: Rc<Director>) {
                 }
             };
             director.commands.update(|count| count.wrapping_add(1));
+            has_more = message.header.later();
             let answer = match &message.request {
-                Ok(request) => ipvs::answer(&director, request.clone()),
+                Ok(request) => ipvs::answer(&director, request.clone(), message.header.later()),
                 Err(malformed) => {
                     tracing::warn!("a message on the IPVS socket: {malformed}");
                     director_ipvs::Answer::Refused(malformed.errno())

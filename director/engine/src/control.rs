@@ -127,6 +127,10 @@ fn template(row: &templates::Row) -> Connection {
 pub struct Control {
     /// The services. [`Self::publish`] makes a change known to the workers.
     pub catalog: Catalog,
+    /// Whether [`Self::settle`] has to.
+    is_changed: bool,
+    /// Whether connections of deleted servers are to be ended then.
+    is_purging: bool,
     shared: Arc<Shared>,
     v4: Kept<V4>,
     v6: Kept<V6>,
@@ -185,6 +189,8 @@ impl Control {
         let workers = locals.map(|(v4, v6)| Worker::new(shared.clone(), v4, v6)).collect();
         let control = Self {
             catalog: Catalog::new(servers),
+            is_changed: false,
+            is_purging: false,
             shared,
             v4,
             v6,
@@ -273,11 +279,35 @@ impl Control {
         self.publish();
     }
 
+    /// The services were changed, and [`Self::settle`] follows: for changes that come in numbers, since what has to be
+    /// made known of a service takes longer the more servers it has.
+    pub fn change(&mut self, deletes: bool) {
+        self.is_changed = true;
+        self.is_purging |= deletes;
+    }
+
+    /// Whether there is something to settle.
+    #[must_use]
+    pub fn is_changed(&self) -> bool {
+        self.is_changed || self.is_purging
+    }
+
+    /// Brings into force what was changed since the last time.
+    pub fn settle(&mut self) {
+        if self.is_changed {
+            self.publish();
+        }
+        if std::mem::take(&mut self.is_purging) {
+            self.purge();
+        }
+    }
+
     /// Makes the configuration known to the workers, each of which takes it up with its next burst.
     ///
     /// Where a server was deleted, every connection finds its way again, and those of that server find that it is
     /// gone: no other packet need ask.
     pub fn publish(&mut self) {
+        self.is_changed = false;
         let deletions = self.shared.servers.deletions();
         if deletions != self.deletions {
             self.deletions = deletions;

@@ -66,6 +66,13 @@ impl Header {
         self.flags & NLM_F_ACK != 0
     }
 
+    /// Whether the answer need not wait until the change is in force (`NLM_F_LATER`): one client has many, and
+    /// will ask for nothing, without this flag, to hear when all of them are. Linux knows no such flag.
+    #[must_use]
+    pub fn later(&self) -> bool {
+        self.flags & NLM_F_LATER != 0
+    }
+
     /// Whether the client wants a list (`NLM_F_DUMP`, both its bits).
     #[must_use]
     pub fn dump(&self) -> bool {

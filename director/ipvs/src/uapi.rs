@@ -18,6 +18,8 @@ pub(crate) const NLM_F_REQUEST: u16 = 0x01;
 pub(crate) const NLM_F_MULTI: u16 = 0x02;
 pub(crate) const NLM_F_ACK: u16 = 0x04;
 pub(crate) const NLM_F_DUMP: u16 = 0x300;
+/// Not Linux's, which has no meaning for it; see [`crate::Header::later`].
+pub(crate) const NLM_F_LATER: u16 = 0x8000;
 /// On an acknowledgement: only the request's header is echoed.
 pub(crate) const NLM_F_CAPPED: u16 = 0x100;
 pub(crate) const NLA_F_NESTED: u16 = 0x8000;

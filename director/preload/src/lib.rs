@@ -8,13 +8,15 @@
 //!   process keeps (`link`), and the answer is put into the socket's own receive queue; at a request for a listing
 //!   a connection takes the socket's place under the same descriptor. What is no business of IPVS, `ethtool` or
 //!   VRRP's route sockets, never notices the library;
+//! - ipvsadm, which makes a socket for each command, is given but one, and the kernel has nothing to do for it
+//!   (`ipvsadm`);
 //! - the older socket options of IPVS answer as a kernel without IPVS does (`sockets`);
 //! - `/proc/net/ip_vs`, `ip_vs_conn` and `ip_vs_stats` open as the director's (`proc`).
 //!
 //! Where no director answers, the tool fails as it does on a kernel without IPVS, and a line on standard
 //! error says which socket is silent. Nothing of IPVS ever reaches the kernel.
 //!
-//! The library keeps no list of descriptors. One that was handed over carries its mark in the kernel: the netlink
+//! But for ipvsadm's the library keeps no list of descriptors. One that was handed over carries its mark in the kernel: the netlink
 //! socket has a mark (`SO_MARK`), a connection in its place is bound to an abstract address of ours (`netlink::Mark`).
 //! So `close`, `dup`, `fork` and `posix_spawn` need no bookkeeping and cannot make it wrong, and nothing here
 //! allocates, locks, or depends on what a signal handler has interrupted.
@@ -34,6 +36,7 @@ compile_error!("this library is for Linux on x86-64 and aarch64");
 
 mod family;
 mod instance;
+mod ipvsadm;
 mod link;
 mod netlink;
 mod proc;
@@ -45,6 +48,7 @@ mod switch;
 extern "C" fn load() {
     real::look_up();
     instance::remember();
+    ipvsadm::recognize();
 }
 
 #[used]
@@ -52,3 +56,13 @@ extern "C" fn load() {
 // depends on, is ready; they may ignore the arguments it passes.
 #[unsafe(link_section = ".init_array")]
 static LOAD: extern "C" fn() = load;
+
+/// The program ends.
+extern "C" fn unload() {
+    ipvsadm::finish();
+}
+
+#[used]
+// SAFETY: as above; the dynamic linker, or exit(3), calls them once at the end.
+#[unsafe(link_section = ".fini_array")]
+static UNLOAD: extern "C" fn() = unload;

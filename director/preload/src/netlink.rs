@@ -15,7 +15,11 @@ const NAME: &[u8] = b"IPVS";
 const ERROR: u16 = 2;
 /// `NLM_F_CAPPED`: of the request there is but its header in the acknowledgement.
 const CAPPED: u16 = 0x100;
+/// `NLMSG_NOOP`.
+const NOOP: u16 = 1;
+const REQUEST: u16 = 1;
 const ACK: u16 = 4;
+const LATER: u16 = 0x8000;
 const DUMP: u16 = 0x300;
 
 /// Whether `length` bytes that start with `header` can be messages of netlink (RFC 3549): the first one's
@@ -43,6 +47,28 @@ pub(crate) fn wants_short_answer(bytes: &[u8]) -> bool {
         first_message(bytes).is_some_and(|message| message.len().next_multiple_of(4) >= bytes.len());
     let flags = word(bytes, 6).unwrap_or(0);
     is_only && flags & ACK != 0 && flags & DUMP == 0
+}
+
+/// Says in a request that its answer need not wait until the workers know what it changes. Linux has no meaning for
+/// this flag; the director's is `NLM_F_LATER`.
+pub(crate) fn set_later(request: &mut [u8]) {
+    if let Some(flags) = word(request, 6)
+        && let Some(field) = request.get_mut(6..8)
+    {
+        field.copy_from_slice(&(flags | LATER).to_ne_bytes());
+    }
+}
+
+/// A request for nothing but an acknowledgement, which comes when all before it is in force.
+pub(crate) fn nothing() -> [u8; HEADER] {
+    let mut bytes = [0; HEADER];
+    let fields = [(0, HEADER as u16), (4, NOOP), (6, REQUEST | ACK)];
+    for (at, value) in fields {
+        if let Some(field) = bytes.get_mut(at..at + 2) {
+            field.copy_from_slice(&value.to_ne_bytes());
+        }
+    }
+    bytes
 }
 
 /// Whether a datagram begins with an acknowledgement or a refusal.

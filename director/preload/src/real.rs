@@ -94,6 +94,7 @@ macro_rules! next {
 
 next! {
     fn socket(domain: c_int, kind: c_int, protocol: c_int) -> c_int;
+    fn close(fd: c_int) -> c_int;
     fn bind(fd: c_int, address: *const sockaddr, length: socklen_t) -> c_int;
     fn connect(fd: c_int, address: *const sockaddr, length: socklen_t) -> c_int;
     fn getsockname(fd: c_int, address: *mut sockaddr, length: *mut socklen_t) -> c_int;

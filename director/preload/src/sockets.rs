@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use libc::{iovec, mmsghdr, msghdr, size_t, sockaddr, sockaddr_nl, socklen_t, ssize_t};
 
+use crate::ipvsadm;
 use crate::netlink;
 use crate::real::{self, fail};
 use crate::switch::{self, Route};
@@ -25,9 +26,22 @@ static GENERIC: AtomicBool = AtomicBool::new(false);
 unsafe extern "C" fn socket(domain: c_int, kind: c_int, protocol: c_int) -> c_int {
     if domain == libc::AF_NETLINK && protocol == libc::NETLINK_GENERIC {
         GENERIC.store(true, Ordering::Relaxed);
+        if let Some(fd) = ipvsadm::open(kind) {
+            return fd;
+        }
     }
     // SAFETY: the caller's arguments as they are.
     unsafe { real::socket(domain, kind, protocol) }
+}
+
+/// close(2).
+#[unsafe(no_mangle)]
+unsafe extern "C" fn close(fd: c_int) -> c_int {
+    if ipvsadm::close(fd) {
+        return 0;
+    }
+    // SAFETY: the caller's argument as it is.
+    unsafe { real::close(fd) }
 }
 
 /// write(2).
@@ -219,6 +233,12 @@ unsafe fn gather(vectors: &[iovec], bytes: &mut [u8]) -> usize {
 /// recv(2).
 #[unsafe(no_mangle)]
 unsafe extern "C" fn recv(fd: c_int, buffer: *mut c_void, length: size_t, flags: c_int) -> ssize_t {
+    let vector = iovec { iov_base: buffer, iov_len: length };
+    // SAFETY: the caller promises as many writable bytes.
+    if let Some(received) = ipvsadm::receive(fd, flags, |answer| unsafe { scatter(answer, &[vector], flags) })
+    {
+        return received.0;
+    }
     // SAFETY: the caller's arguments as they are.
     let received = unsafe { real::recv(fd, buffer, length, flags) };
     if received == 0 && switch::port(fd).is_some() { at_end(fd) } else { received }
@@ -236,6 +256,16 @@ unsafe extern "C" fn recvfrom(
 ) -> ssize_t {
     // SAFETY: the caller promises a length where it promises an address.
     let room = if from.is_null() || from_length.is_null() { 0 } else { unsafe { *from_length } };
+    let vector = iovec { iov_base: buffer, iov_len: length };
+    // SAFETY: the caller promises as many writable bytes.
+    if let Some(received) = ipvsadm::receive(fd, flags, |answer| unsafe { scatter(answer, &[vector], flags) })
+    {
+        if room > 0 {
+            // SAFETY: the address has `room` bytes.
+            unsafe { put_address(0, from, room, from_length) };
+        }
+        return received.0;
+    }
     // SAFETY: the caller's arguments as they are.
     let received = unsafe { real::recvfrom(fd, buffer, length, flags, from, from_length) };
     // SAFETY: the address has `room` bytes.
@@ -280,6 +310,21 @@ unsafe extern "C" fn recvmsg(fd: c_int, message: *mut msghdr, flags: c_int) -> s
         (message.msg_name.cast::<sockaddr>(), message.msg_namelen)
     });
     let room = if from.is_null() { 0 } else { room };
+    // SAFETY: the caller promises vectors of as many writable bytes as they say.
+    let answered = ipvsadm::receive(fd, flags, |answer| unsafe { scatter(answer, vectors(message), flags) });
+    if let Some((received, flags)) = answered
+        && !message.is_null()
+    {
+        // SAFETY: the caller promises a message; its address has `room` bytes.
+        unsafe {
+            (*message).msg_flags = flags;
+            (*message).msg_controllen = 0;
+            if room > 0 {
+                put_address(0, from, room, &raw mut (*message).msg_namelen);
+            }
+        }
+        return received;
+    }
     // SAFETY: the caller's arguments as they are.
     let received = unsafe { real::recvmsg(fd, message, flags) };
     // SAFETY: the kernel has accepted the message, so it is one; its address has `room` bytes.
@@ -295,6 +340,23 @@ unsafe extern "C" fn recvmsg(fd: c_int, message: *mut msghdr, flags: c_int) -> s
         unsafe { put_address(0, from, room, &raw mut (*message).msg_namelen) };
     }
     received
+}
+
+/// Copies as much of a datagram into `vectors` as there is room for. Gives what a function that receives returns, with
+/// the flags of the message.
+///
+/// # Safety
+/// Every vector is null or has as many writable bytes as it says.
+unsafe fn scatter(datagram: &[u8], vectors: &[iovec], flags: c_int) -> (ssize_t, c_int) {
+    let mut rest = datagram;
+    for vector in vectors.iter().filter(|vector| !vector.iov_base.is_null()) {
+        let (bytes, left) = rest.split_at(rest.len().min(vector.iov_len));
+        // SAFETY: the caller promises `iov_len` bytes, and no more are copied; the datagram is ours.
+        unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), vector.iov_base.cast(), bytes.len()) };
+        rest = left;
+    }
+    let copied = if flags & libc::MSG_TRUNC != 0 { datagram.len() } else { datagram.len() - rest.len() };
+    (copied.cast_signed(), if rest.is_empty() { 0 } else { libc::MSG_TRUNC })
 }
 
 /// The port id in an address, if it is one of netlink's; 0 is the kernel's.
@@ -374,6 +436,10 @@ unsafe extern "C" fn getpeername(fd: c_int, address: *mut sockaddr, length: *mut
 /// bind(2): a socket that was handed over has its port id.
 #[unsafe(no_mangle)]
 unsafe extern "C" fn bind(fd: c_int, address: *const sockaddr, length: socklen_t) -> c_int {
+    // SAFETY: the caller promises an address of `length` bytes.
+    if ipvsadm::bind(fd, unsafe { sender(address, if address.is_null() { 0 } else { length }) }) {
+        return 0;
+    }
     if switch::port(fd).is_some() {
         return 0;
     }
@@ -405,6 +471,10 @@ unsafe extern "C" fn setsockopt(
     }
     // Memberships, extended acknowledgements and the like: the director has no use for them.
     if level == libc::SOL_NETLINK && switch::port(fd).is_some() {
+        return 0;
+    }
+    let is_of_queue = level == libc::SOL_SOCKET && [libc::SO_SNDBUF, libc::SO_RCVBUF].contains(&name);
+    if is_of_queue && ipvsadm::port(fd).is_some() {
         return 0;
     }
     // SAFETY: the caller's arguments as they are.

@@ -12,7 +12,7 @@ use libc::{sa_family_t, sockaddr_nl, sockaddr_un, socklen_t};
 use crate::instance::Socket;
 use crate::netlink::{self, Mark};
 use crate::real;
-use crate::{family, link};
+use crate::{family, ipvsadm, link};
 
 /// Whether any socket of this process was handed over; until then no other call needs a second look.
 /// Relaxed: who uses a descriptor learned of it from the one who handed it over.
@@ -38,6 +38,9 @@ pub(crate) enum Route {
 
 /// Decides where messages of netlink sent on `fd` go, and hands `fd` over if they ask for IPVS.
 pub(crate) fn route(fd: c_int, bytes: &mut [u8]) -> Route {
+    if let Some(route) = ipvsadm::route(fd, bytes) {
+        return route;
+    }
     let asks = netlink::asks_for_ipvs(bytes) && is_generic(fd);
     if !asks && !is_marked(fd) {
         return port(fd).map_or(Route::Straight, Route::Director);
@@ -45,13 +48,19 @@ pub(crate) fn route(fd: c_int, bytes: &mut [u8]) -> Route {
     let Some(port) = netlink_port(fd) else { return Route::Straight };
     if port != 0 && netlink::wants_short_answer(bytes) {
         netlink::set_port(bytes, port);
-        match answer(fd, port, bytes, asks) {
+        DELIVERED.store(port, Ordering::Relaxed);
+        match answer(bytes, asks, |datagram| deliver(fd, port, datagram)) {
             Ok(()) if !asks || mark(fd) => return Route::Answered,
             Err(errno) if !asks || errno != libc::EPERM => return Route::Refused(errno),
             // A program that may not send to itself, or mark its sockets: a connection of its own needs neither.
             _ => {}
         }
     }
+    hand_over(fd, port)
+}
+
+/// Puts a connection in the place of `fd`, for good.
+pub(crate) fn hand_over(fd: c_int, port: u32) -> Route {
     match replace(fd, port) {
         Ok(()) => {
             SWITCHED.store(true, Ordering::Relaxed);
@@ -61,24 +70,29 @@ pub(crate) fn route(fd: c_int, bytes: &mut [u8]) -> Route {
     }
 }
 
-/// Gets the answer to a request into the receive queue of the netlink socket `fd`.
-fn answer(fd: c_int, port: u32, request: &[u8], asks: bool) -> Result<(), c_int> {
-    DELIVERED.store(port, Ordering::Relaxed);
+/// Puts a datagram into the receive queue of the netlink socket `fd`.
+fn deliver(fd: c_int, port: u32, bytes: &[u8]) -> Result<(), c_int> {
     let to = netlink::address(port);
-    let deliver = |bytes: &[u8]| {
-        // SAFETY: the bytes, and an address on this stack, with their lengths.
-        let sent = unsafe {
-            let (bytes, length) = (bytes.as_ptr().cast(), bytes.len());
-            let to_length = size_of::<sockaddr_nl>() as socklen_t;
-            real::sendto(fd, bytes, length, libc::MSG_DONTWAIT, (&raw const to).cast(), to_length)
-        };
-        match real::errno() {
-            _ if sent >= 0 => Ok(()),
-            // As the kernel says of a socket that is not read.
-            libc::EAGAIN => Err(libc::ENOBUFS),
-            errno => Err(errno),
-        }
+    // SAFETY: the bytes, and an address on this stack, with their lengths.
+    let sent = unsafe {
+        let (bytes, length) = (bytes.as_ptr().cast(), bytes.len());
+        let to_length = size_of::<sockaddr_nl>() as socklen_t;
+        real::sendto(fd, bytes, length, libc::MSG_DONTWAIT, (&raw const to).cast(), to_length)
     };
+    match real::errno() {
+        _ if sent >= 0 => Ok(()),
+        // As the kernel says of a socket that is not read.
+        libc::EAGAIN => Err(libc::ENOBUFS),
+        errno => Err(errno),
+    }
+}
+
+/// Has the answer to a request delivered.
+pub(crate) fn answer(
+    request: &[u8],
+    asks: bool,
+    mut deliver: impl FnMut(&[u8]) -> Result<(), c_int>,
+) -> Result<(), c_int> {
     if !asks {
         return link::exchange(request, deliver);
     }
@@ -130,8 +144,11 @@ pub(crate) fn is_directors(fd: c_int, sender: u32) -> bool {
     is_delivered || (sender != 0 && is_marked(fd)) || port(fd).is_some()
 }
 
-/// The netlink port id of `fd` if it was replaced. Leaves `errno` alone.
+/// The netlink port id of `fd` if it was replaced, or is ipvsadm's. Leaves `errno` alone.
 pub(crate) fn port(fd: c_int) -> Option<u32> {
+    if let Some(port) = ipvsadm::port(fd) {
+        return Some(port);
+    }
     if !SWITCHED.load(Ordering::Relaxed) {
         return None;
     }
@@ -141,7 +158,7 @@ pub(crate) fn port(fd: c_int) -> Option<u32> {
 /// Whether `fd` is the connection of this process that it keeps (`link`), or that of another; none if it is neither.
 pub(crate) fn link_of(fd: c_int) -> Option<bool> {
     let owner = name(fd)?.nonce >> 32;
-    (owner & LINK != 0).then(|| owner == LINK | pid())
+    (owner & LINK != 0).then(|| owner == LINK | u64::from(pid()))
 }
 
 fn name(fd: c_int) -> Option<Mark> {
@@ -154,7 +171,8 @@ fn name(fd: c_int) -> Option<Mark> {
     if known == 0 { Mark::read(&address, length) } else { None }
 }
 
-fn is_generic(fd: c_int) -> bool {
+/// Whether `fd` is a generic-netlink socket. Leaves `errno` alone.
+pub(crate) fn is_generic(fd: c_int) -> bool {
     let errno = real::errno();
     let is = option(fd, libc::SO_PROTOCOL) == Some(libc::NETLINK_GENERIC);
     real::set_errno(errno);
@@ -176,7 +194,7 @@ fn option(fd: c_int, name: c_int) -> Option<c_int> {
 /// That is also what brings a long-lived tool together with a director that was started anew: no request
 /// depends on an earlier one, so one that could not be sent can go to the next director.
 pub(crate) fn replace(fd: c_int, port: u32) -> Result<(), c_int> {
-    let new = Socket::Ipvs.connect(|new| give_name(new, port, pid()))?;
+    let new = Socket::Ipvs.connect(|new| give_name(new, port, pid().into()))?;
     for timeout in [libc::SO_RCVTIMEO, libc::SO_SNDTIMEO] {
         copy_timeout(fd, new, timeout);
     }
@@ -210,13 +228,19 @@ fn netlink_port(fd: c_int) -> Option<u32> {
     };
     match read()? {
         0 => {
-            let any = netlink::address(0);
-            // SAFETY: as above. Should it fail, the port id stays 0, which the director does not mind.
-            unsafe { real::bind(fd, (&raw const any).cast(), size_of::<sockaddr_nl>() as socklen_t) };
+            // Should it fail, the port id stays 0, which the director does not mind.
+            bind(fd, 0);
             read()
         }
         port => Some(port),
     }
+}
+
+/// Binds a netlink socket to a port id, or to 0: any.
+pub(crate) fn bind(fd: c_int, port: u32) {
+    let address = netlink::address(port);
+    // SAFETY: the address and its length are those of a `sockaddr_nl` on this stack.
+    unsafe { real::bind(fd, (&raw const address).cast(), size_of::<sockaddr_nl>() as socklen_t) };
 }
 
 /// In the upper half of a name's nonce, beside the process's id: the connection that a process keeps.
@@ -224,12 +248,13 @@ const LINK: u64 = 1 << 31;
 
 /// Names a new socket as the connection that this process keeps.
 pub(crate) fn name_link(new: c_int) -> Result<(), c_int> {
-    give_name(new, 0, LINK | pid())
+    give_name(new, 0, LINK | u64::from(pid()))
 }
 
-fn pid() -> u64 {
+/// This process's id.
+pub(crate) fn pid() -> u32 {
     // SAFETY: no arguments.
-    u64::from(unsafe { libc::getpid() }.cast_unsigned())
+    unsafe { libc::getpid() }.cast_unsigned()
 }
 
 /// Binds a new socket to an address that tells what it is.
