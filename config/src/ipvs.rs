@@ -145,6 +145,13 @@ macro_rules! sysctls {
                 Ok(())
             }
 
+            /// Takes those from another whose names are wanted.
+            pub fn take_over(&mut self, from: &Self, wanted: impl Fn(&str) -> bool) {
+                $(if wanted(stringify!($name)) {
+                    self.$name = from.$name;
+                })+
+            }
+
             pub(crate) fn read(section: Section<'_>) -> Self {
                 let mut sysctls = Self::default();
                 $(if let Some(value) = section.get(stringify!($name)).and_then(|item| Value::read(&item)) {

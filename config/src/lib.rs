@@ -9,9 +9,10 @@
 
 #![forbid(unsafe_code)]
 
+use std::collections::BTreeSet;
 use std::io::Read;
 use std::net::IpAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 use toml::de::DeTable;
@@ -22,6 +23,7 @@ pub mod connections;
 pub mod control;
 pub mod device;
 pub mod dpdk;
+mod fixed;
 mod invalid;
 pub mod ipvs;
 pub mod lcores;
@@ -90,6 +92,11 @@ pub struct Config {
     pub services: Vec<Service>,
     #[serde(skip)]
     warnings: Warnings,
+    /// Sections and keys of settings that the file gives, whatever their values.
+    #[serde(skip)]
+    given: BTreeSet<(&'static str, String)>,
+    #[serde(skip)]
+    file: PathBuf,
 }
 
 impl PartialEq for Config {
@@ -106,6 +113,8 @@ impl PartialEq for Config {
             marks,
             services,
             warnings: _,
+            given: _,
+            file: _,
         } = self;
         *dpdk == other.dpdk
             && *control == other.control
@@ -129,7 +138,20 @@ impl Config {
     ///
     /// Everything that is wrong with it; or why it could not be read.
     pub fn load(path: impl AsRef<Path>) -> Result<Self, Errors> {
-        let path = path.as_ref();
+        Self::load_for(path.as_ref(), None)
+    }
+
+    /// Reads a file for a director that runs with another configuration.
+    ///
+    /// # Errors
+    ///
+    /// As of [`Self::load`]. Of a file that could be started with: every key that cannot change while a director runs
+    /// and that it gives another value.
+    pub fn load_again(path: impl AsRef<Path>, running: &Self) -> Result<Self, Errors> {
+        Self::load_for(path.as_ref(), Some(running))
+    }
+
+    fn load_for(path: &Path, running: Option<&Self>) -> Result<Self, Errors> {
         let name = path.display().to_string();
         let mut bytes = Vec::new();
         let read =
@@ -142,7 +164,7 @@ impl Config {
             return Err(Errors::unreadable(&name, format!("{name} is too long"), Some(help)));
         }
         match std::str::from_utf8(&bytes) {
-            Ok(text) => Self::parse(&name, text),
+            Ok(text) => Ok(Self { file: path.to_owned(), ..Self::parse_for(&name, text, running)? }),
             Err(error) => {
                 let at = error.valid_up_to();
                 let text = String::from_utf8_lossy(&bytes);
@@ -160,8 +182,27 @@ impl Config {
     ///
     /// Everything that is wrong with it. If it is no TOML, only that.
     pub fn parse(name: &str, text: &str) -> Result<Self, Errors> {
+        Self::parse_for(name, text, None)
+    }
+
+    /// Reads a text for a director that runs with another configuration, as [`Self::load_again`] does.
+    ///
+    /// # Errors
+    ///
+    /// Likewise.
+    pub fn parse_again(name: &str, text: &str, running: &Self) -> Result<Self, Errors> {
+        Self::parse_for(name, text, Some(running))
+    }
+
+    fn parse_for(name: &str, text: &str, running: Option<&Self>) -> Result<Self, Errors> {
         let log = Log::new(name, text);
-        let config = document(text, &log).and_then(|table| Self::read(Section::document(&table, &log)));
+        let config = document(text, &log).and_then(|table| {
+            let config = Self::read(Section::document(&table, &log))?;
+            if let Some(running) = running.filter(|_| log.errors() == 0) {
+                fixed::refuse(running, &config, &Section::document(&table, &log));
+            }
+            Some(config)
+        });
         let warnings = log.finish()?;
         match config {
             Some(config) => Ok(Self { warnings, ..config }),
@@ -178,8 +219,11 @@ impl Config {
         let neighbors = Neighbor::read_all(&document, &ports);
         let routes = Route::read_all(&document, &ports);
         let connections = Connections::read(document.table("connections", "[connections]"));
-        let timeouts = Timeouts::read(document.table("timeouts", "[timeouts]"));
-        let ipvs = Sysctls::read(document.table("ipvs", "[ipvs]"));
+        let (timeouts, ipvs) = (document.table("timeouts", "[timeouts]"), document.table("ipvs", "[ipvs]"));
+        let keys = |of, section: &Section<'_>| section.keys().map(move |key| (of, key.to_owned())).collect();
+        let mut given: BTreeSet<_> = keys("timeouts", &timeouts);
+        given.append(&mut keys("ipvs", &ipvs));
+        let (timeouts, ipvs) = (Timeouts::read(timeouts), Sysctls::read(ipvs));
         let marks = Mark::read_all(&document);
         let located = Service::read_all(&document);
         document.finish();
@@ -200,6 +244,8 @@ impl Config {
             marks,
             services,
             warnings,
+            given,
+            file: PathBuf::new(),
         };
         check::services(&config, &located, log);
         Some(config)
@@ -208,6 +254,16 @@ impl Config {
     /// What the file says that probably does not do what its writer wants.
     pub fn warnings(&self) -> &Warnings {
         &self.warnings
+    }
+
+    /// The file that it was [loaded](Self::load) from; empty if it was not.
+    pub fn file(&self) -> &Path {
+        &self.file
+    }
+
+    /// Whether the file gives a key of `[timeouts]` or `[ipvs]`, at its default or not.
+    pub fn gives(&self, section: &'static str, key: &str) -> bool {
+        self.given.contains(&(section, key.to_owned()))
     }
 
     /// The port of this name.

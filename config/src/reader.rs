@@ -18,7 +18,7 @@ use crate::problem::{Log, Span};
 /// A table of the document.
 pub(crate) struct Section<'d> {
     /// As a person writes it: `[dpdk]`, `[[port]]`.
-    title: &'static str,
+    pub(crate) title: &'static str,
     /// Its header.
     pub(crate) at: Span,
     entries: Entries<'d>,
@@ -93,6 +93,18 @@ impl<'d> Section<'d> {
                 Vec::new()
             }
         }
+    }
+
+    /// The keys that are given.
+    pub(crate) fn keys(&self) -> impl Iterator<Item = &'d str> {
+        let table = if let Entries::Given(table) = self.entries { Some(table) } else { None };
+        table.into_iter().flat_map(|table| table.keys()).map(|key| key.get_ref().as_ref())
+    }
+
+    /// Where the value of a key stands; where it is not given, the header.
+    pub(crate) fn place_of(&self, key: &str) -> Span {
+        let Entries::Given(table) = self.entries else { return self.at.clone() };
+        table.get(key).map_or_else(|| self.at.clone(), Spanned::span)
     }
 
     /// A number, or its default.

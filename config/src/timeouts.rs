@@ -36,6 +36,11 @@ macro_rules! timeouts {
         }
 
         impl Timeouts {
+            /// All keys and values.
+            pub fn values(&self) -> impl Iterator<Item = (&'static str, Seconds)> {
+                [$((stringify!($key), self.$key)),+].into_iter()
+            }
+
             pub(crate) fn read(section: Section<'_>) -> Self {
                 let mut timeouts = Self::default();
                 $(if let Some(seconds) = section.get(stringify!($key)).and_then(|item| item.number()) {

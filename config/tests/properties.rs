@@ -4,17 +4,53 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::fmt::Write;
+use std::sync::LazyLock;
 
 use bolero::{TypeGenerator, check};
-use director_config::Config;
+use director_config::{Config, Errors};
 
 const SHIPPED: [&str; 3] =
     [include_str!("../lvs-nat.toml"), include_str!("../nic.toml"), include_str!("../one-armed.toml")];
 
-/// Reads and prints a text. Whatever is wrong has a place in it, and an error says something.
+/// The shipped files, read.
+static RUNNING: LazyLock<Vec<Config>> = LazyLock::new(|| {
+    let read = |text| Config::parse("running", text).unwrap_or_else(|errors| panic!("{errors}"));
+    SHIPPED.into_iter().map(read).collect()
+});
+
+/// Reads and prints a text, for a start and for a director that runs with a shipped file.
 fn read(text: &str) {
+    let parsed = Config::parse("any", text);
+    for running in &*RUNNING {
+        let again = Config::parse_again("any", text, running);
+        let may_be = parsed.as_ref().is_ok_and(|config| runs_on(running, config));
+        assert_eq!(again.is_ok(), may_be, "{again:?}");
+        has_places(text, again);
+    }
+    if let Ok(config) = &parsed {
+        assert!(Config::parse_again("any", text, config).is_ok_and(|again| again == *config));
+    }
+    has_places(text, parsed);
+}
+
+/// Whether one may become the other while a director runs: in all but what is made for that they are the same.
+fn runs_on(running: &Config, config: &Config) -> bool {
+    let ports = |config: &Config| {
+        let mut ports = config.ports.clone();
+        ports.iter_mut().filter(|port| port.twin).for_each(|port| port.addresses.clear());
+        ports
+    };
+    let mut changed = running.clone();
+    (changed.timeouts, changed.ipvs) = (config.timeouts.clone(), config.ipvs);
+    (changed.marks, changed.services) = (config.marks.clone(), config.services.clone());
+    changed.ports = config.ports.clone();
+    changed == *config && ports(running) == ports(config)
+}
+
+/// Whatever is wrong has a place in the text, and an error says something.
+fn has_places(text: &str, parsed: Result<Config, Errors>) {
     let lines = text.split('\n').count();
-    let (problems, report): (Vec<_>, _) = match Config::parse("any", text) {
+    let (problems, report): (Vec<_>, _) = match parsed {
         Ok(config) => (config.warnings().iter().cloned().collect(), config.warnings().to_string()),
         Err(errors) => (errors.iter().cloned().collect(), errors.to_string()),
     };
