@@ -43,6 +43,9 @@ pub enum Request {
         /// The value, written as in `/proc/sys`.
         value: String,
     },
+    /// The configuration file is read again, and the director brought to it. The answer is [`Answer::Reloaded`], or
+    /// [`Answer::WrongFile`], and then nothing has changed.
+    Reload,
 }
 
 /// A file of IPVS under `/proc/net`.
@@ -67,6 +70,21 @@ pub enum Answer {
     Status(Box<Status>),
     /// Sysctls by their names: the answer to [`Request::Get`] and [`Request::Set`].
     Sysctls(BTreeMap<String, Sysctl>),
+    /// The answer to [`Request::Reload`].
+    Reloaded(Reloaded),
+    /// What is wrong with the configuration file, as the director's start prints it.
+    WrongFile(String),
+}
+
+/// What reading the configuration file again has changed.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reloaded {
+    /// The file, as the director was given it.
+    pub file: String,
+    /// The changes, a line each; none if the director was as the file says.
+    pub changes: Vec<String>,
+    /// What the file probably does not mean, as the director's start prints it; empty if there is nothing.
+    pub warnings: String,
 }
 
 /// The value of a sysctl.

@@ -8,7 +8,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, anyhow, bail};
-use director_api::{Answer, IPVS_SOCKET, Request, SOCKET, Status, Sysctl};
+use director_api::{Answer, IPVS_SOCKET, Reloaded, Request, SOCKET, Status, Sysctl};
 use director_ipvs::{Header, client};
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketAddrUnix, SocketFlags, SocketType, sockopt};
 
@@ -31,6 +31,15 @@ pub(crate) fn sysctls(directory: &Path, request: &Request) -> anyhow::Result<BTr
     }
 }
 
+/// Has the configuration file read again; or what is wrong with it.
+pub(crate) fn reload(directory: &Path) -> anyhow::Result<Result<Reloaded, String>> {
+    match answer(directory, &Request::Reload)? {
+        Answer::Reloaded(reloaded) => Ok(Ok(reloaded)),
+        Answer::WrongFile(report) => Ok(Err(report)),
+        other => Err(refused(other)),
+    }
+}
+
 fn answer(directory: &Path, request: &Request) -> anyhow::Result<Answer> {
     let path = directory.join(SOCKET);
     let answer = ask(&path, request).map_err(|error| no_director(&path, &error))?;
@@ -42,7 +51,7 @@ fn answer(directory: &Path, request: &Request) -> anyhow::Result<Answer> {
 fn refused(answer: Answer) -> anyhow::Error {
     match answer {
         Answer::Error(reason) => anyhow!("the director refuses: {reason}"),
-        Answer::Status(_) | Answer::Sysctls(_) => anyhow!("the director answers another question"),
+        _ => anyhow!("the director answers another question"),
     }
 }
 

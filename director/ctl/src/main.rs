@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use director_api::{DEFAULT_DIRECTORY, DIRECTORY_VARIABLE, Request};
+use director_api::{DEFAULT_DIRECTORY, DIRECTORY_VARIABLE, Reloaded, Request};
 
 mod control;
 mod exec;
@@ -64,6 +64,12 @@ enum Command {
         #[arg(allow_negative_numbers = true)]
         value: String,
     },
+    /// Read the configuration file again and bring the running director to it, without losing a connection.
+    ///
+    /// Shows what has changed. What the file names is then as the file says; what is no longer in it, but was, is
+    /// deleted; what ipvsadm or keepalived made beside it stays. A file that is wrong, or that changes what cannot
+    /// change while the director runs, is refused as a whole. SIGHUP does the same.
+    Reload,
 }
 
 /// The exit status when the director runs, but not as it should.
@@ -79,6 +85,7 @@ fn main() -> ExitCode {
         Command::Metrics => show_metrics(&arguments.directory),
         Command::Get { name, json } => show_sysctls(&arguments.directory, name.as_deref(), json),
         Command::Set { name, value } => set_sysctl(&arguments.directory, &name, value),
+        Command::Reload => reload(&arguments.directory),
     };
     ended.unwrap_or_else(|error| {
         eprintln!("directorctl: {error:#}");
@@ -107,6 +114,25 @@ fn show_sysctls(directory: &Path, name: Option<&str>, json: bool) -> anyhow::Res
 fn set_sysctl(directory: &Path, name: &str, value: String) -> anyhow::Result<ExitCode> {
     control::sysctls(directory, &Request::Set { name: short(name), value })?;
     Ok(ExitCode::SUCCESS)
+}
+
+fn reload(directory: &Path) -> anyhow::Result<ExitCode> {
+    match control::reload(directory)? {
+        Ok(Reloaded { file, changes, warnings }) => {
+            eprint!("{warnings}");
+            let mut text: String = changes.iter().map(|line| format!("{line}\n")).collect();
+            if changes.is_empty() {
+                text = format!("the director is as {file} says\n");
+            }
+            print(&text)?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Err(report) => {
+            eprint!("{report}");
+            eprintln!("directorctl: nothing was changed");
+            Ok(ExitCode::from(NO_ANSWER))
+        }
+    }
 }
 
 fn print(text: &str) -> io::Result<()> {

@@ -7,7 +7,7 @@ mod common;
 use common::{Director, ctl, run, tool};
 use std::collections::BTreeMap;
 
-use director_api::{Answer, Port, Request, Status, Sysctl};
+use director_api::{Answer, Port, Reloaded, Request, Status, Sysctl};
 
 #[test]
 fn passes_arguments_and_exit_status_through() {
@@ -103,7 +103,7 @@ fn sysctls_are_shown_and_set() {
     let answers = |values: &[(&str, i32)]| {
         let values =
             values.iter().map(|(name, value)| ((*name).to_owned(), Sysctl::Number(*value))).collect();
-        *director.state().sysctls.lock().unwrap() = Some(Answer::Sysctls(values));
+        *director.state().prepared.lock().unwrap() = Some(Answer::Sysctls(values));
     };
     let asked = || director.state().asked.lock().unwrap().take().unwrap();
     let shown = |arguments: &[&str]| {
@@ -127,7 +127,7 @@ fn sysctls_are_shown_and_set() {
     assert_eq!(shown(&["get", "--json", "drop_packet"]), "{\n  \"drop_packet\": 1\n}\n");
 
     let text = BTreeMap::from([("sync_threshold".to_owned(), Sysctl::Text("3 50".to_owned()))]);
-    *director.state().sysctls.lock().unwrap() = Some(Answer::Sysctls(text));
+    *director.state().prepared.lock().unwrap() = Some(Answer::Sysctls(text));
     assert_eq!(shown(&["get", "sync_threshold"]), "3 50\n");
     assert_eq!(shown(&["get", "--json"]), "{\n  \"sync_threshold\": \"3 50\"\n}\n");
 }
@@ -135,10 +135,33 @@ fn sysctls_are_shown_and_set() {
 #[test]
 fn what_the_director_refuses_is_an_error() {
     let director = Director::start();
-    *director.state().sysctls.lock().unwrap() = Some(Answer::Error("not that; this".into()));
+    *director.state().prepared.lock().unwrap() = Some(Answer::Error("not that; this".into()));
     for arguments in [&["set", "drop_packet", "9"][..], &["get", "nothing"]] {
         let done = run(director.ctl(arguments), "");
         assert_eq!((done.stdout.as_str(), done.code), ("", 2));
         assert_eq!(done.stderr, "directorctl: the director refuses: not that; this\n");
     }
+}
+
+#[test]
+fn a_reload_shows_what_has_changed() {
+    let director = Director::start();
+    let reload = |answer: Answer| {
+        *director.state().prepared.lock().unwrap() = Some(answer);
+        let done = run(director.ctl(&["reload"]), "");
+        assert_eq!(director.state().asked.lock().unwrap().take().unwrap(), Request::Reload);
+        (done.stdout, done.stderr, done.code)
+    };
+    let mut reloaded = Reloaded { file: "director.toml".into(), ..Reloaded::default() };
+    let as_it_says = ("the director is as director.toml says\n".to_owned(), String::new(), 0);
+    assert_eq!(reload(Answer::Reloaded(reloaded.clone())), as_it_says);
+    reloaded.changes = vec!["sloppy_tcp: 0 -> 1".into(), "service tcp 192.168.18.58:80 deleted".into()];
+    reloaded.warnings = "warning: one\n".into();
+    let shown = "sloppy_tcp: 0 -> 1\nservice tcp 192.168.18.58:80 deleted\n".to_owned();
+    assert_eq!(reload(Answer::Reloaded(reloaded)), (shown, "warning: one\n".into(), 0));
+    let report = "error: it is wrong\n";
+    let refused = format!("{report}directorctl: nothing was changed\n");
+    assert_eq!(reload(Answer::WrongFile(report.into())), (String::new(), refused, 2));
+    let refused = "directorctl: the director refuses: no\n".to_owned();
+    assert_eq!(reload(Answer::Error("no".into())), (String::new(), refused, 2));
 }

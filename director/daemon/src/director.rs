@@ -73,7 +73,10 @@ pub(crate) struct State {
 
 /// A running director.
 pub(crate) struct Director {
+    /// What it was started with.
     pub(crate) config: Config,
+    /// What was read last; held while the file is read again.
+    pub(crate) read_last: tokio::sync::Mutex<Arc<Config>>,
     pub(crate) clock: Coarse,
     pub(crate) ports: Vec<PortRuntime>,
     pub(crate) workers: Vec<WorkerInfo>,
@@ -108,6 +111,7 @@ impl Director {
         };
         let state = RefCell::new(state);
         Ok(Self {
+            read_last: tokio::sync::Mutex::new(Arc::new(config.clone())),
             config,
             clock,
             ports,

@@ -23,6 +23,7 @@ use crate::ports::{Dealt, PortRuntime, Queues};
 use crate::pump::Pump;
 use crate::sockets::Sockets;
 
+mod addresses;
 mod clock;
 mod counters;
 mod director;
@@ -36,9 +37,11 @@ mod mirror;
 mod nap;
 mod network;
 mod paths;
+mod plan;
 mod ports;
 mod procfs;
 mod pump;
+mod reload;
 mod rss;
 mod setup;
 mod sockets;
@@ -268,6 +271,7 @@ async fn serve(director: &Rc<Director>, handle: &rtnetlink::Handle, sockets: &mu
         ended = director.turn_for_ever(unknown) => ended.context("the control core's loop"),
         ended = director.mirror(handle, asked) => ended.context("following the kernel's network"),
         () = sockets.serve(director) => bail!("the sockets were closed"),
+        () = director.reload_by(hangup) => bail!("no more signals come"),
         _ = terminate.recv() => { tracing::info!("terminated"); Ok(()) }
         _ = interrupt.recv() => { tracing::info!("interrupted"); Ok(()) }
         () = outlive(hangup) => bail!("no more signals come"),

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use anyhow::{Context, Result};
-use director_config::Config;
+use director_config::{Config, InterfaceAddress};
 use director_engine::fib::{Fib, Prefix, Route};
 use director_packet::{Address, Mac};
 use futures_util::TryStreamExt;
@@ -310,11 +310,7 @@ pub(crate) async fn set_up(
         let name = port.name.as_str();
         let index = *interface_of.get(name).with_context(|| format!("kernel twin \"{name}\" is missing"))?;
         for address in &port.addresses {
-            handle
-                .address()
-                .add(index, address.address(), address.prefix_len())
-                .replace()
-                .execute()
+            set_address(handle, index, address)
                 .await
                 .with_context(|| format!("setting address {} on \"{name}\"", address.address()))?;
         }
@@ -373,6 +369,23 @@ pub(crate) async fn set_up(
         set.with_context(|| format!("setting the route to {destination}/{length}"))?;
     }
     Ok(())
+}
+
+/// Sets an address on an interface, whether it is there already or not.
+pub(crate) async fn set_address(handle: &Handle, interface: u32, address: &InterfaceAddress) -> Result<()> {
+    let message = handle.address().add(interface, address.address(), address.prefix_len());
+    Ok(message.replace().execute().await?)
+}
+
+/// Takes an address from an interface.
+pub(crate) async fn delete_address(
+    handle: &Handle,
+    interface: u32,
+    address: &InterfaceAddress,
+) -> Result<()> {
+    let message =
+        handle.address().add(interface, address.address(), address.prefix_len()).message_mut().clone();
+    Ok(handle.address().del(message).execute().await?)
 }
 
 /// The name of the port that a configured neighbour is on.

@@ -1,20 +1,21 @@
-//! The configuration file's services, timeouts and switches, brought into the control core.
+//! The control core as the configuration file says, and what the file's services are to the engine.
 
 use std::net::IpAddr;
 use std::num::NonZeroU32;
 
 use anyhow::{Context, Result};
 use director_config::service::{Family, Netmask, Vip};
-use director_config::{Config, Network, SchedulerFlag};
+use director_config::{Config, Network, SchedulerFlag, Service};
 use director_engine::mark::{self, MarkRule};
 use director_engine::service::{
     Engine, FALLBACK, Forward, PORT, Persistence, Protocol, SchedulerKind, ServerSpec, ServiceKey,
     ServiceSpec,
 };
-use director_engine::state::{State, Timeouts};
+use director_engine::state::State;
 use director_engine::{Control, Options, Pages, Worker};
+use director_packet::Endpoint;
 
-use crate::sysctls;
+use crate::plan::Plan;
 
 /// The control core and its workers, as the configuration says.
 pub(crate) fn control(config: &Config, workers: usize) -> Result<(Control, Vec<Worker>)> {
@@ -37,54 +38,66 @@ pub(crate) fn control(config: &Config, workers: usize) -> Result<(Control, Vec<W
                 options.capacity, v6.capacity
             )
         })?;
-    control.set_timeouts(timeouts(config));
-    control.set_sysctls(sysctls::obeyed(&config.ipvs));
-    control.set_marks(marks(config)?);
-    for service in &config.services {
-        let key = match service.vip {
-            Vip::Address { protocol, address } => ServiceKey {
-                protocol: Protocol::from_number(protocol.number()).context("an unknown protocol")?,
-                address: address.get().into(),
-            },
-            Vip::Mark { mark, family } => {
-                let mark = NonZeroU32::new(mark.get()).context("the mark 0")?;
-                if family == Family::Ipv6 { ServiceKey::of_mark_v6(mark) } else { ServiceKey::of_mark(mark) }
-            }
-        };
-        let scheduler = SchedulerKind::from_name(service.scheduler.name()).context("an unknown scheduler")?;
-        let flags = service.flags.iter().map(|flag| match flag {
-            SchedulerFlag::ShFallback | SchedulerFlag::MhFallback => FALLBACK,
-            SchedulerFlag::ShPort | SchedulerFlag::MhPort => PORT,
-        });
-        let flags = flags.fold(0, |all, flag| all | flag);
-        let persistence = service.persistent.map(|timeout| Persistence {
-            timeout: timeout.get(),
-            netmask: match service.netmask {
-                Some(Netmask::V4(mask)) => mask.into(),
-                Some(Netmask::V6(length)) => length.get().into(),
-                None => key.whole_netmask(),
-            },
-        });
-        let engine = service.persistence_engine.and_then(|engine| Engine::from_name(engine.name()));
-        let (one_packet, hairpin_snat) = (service.one_packet, service.hairpin_snat);
-        let spec = ServiceSpec { scheduler, flags, persistence, engine, one_packet, hairpin_snat };
-        control.catalog.add_service(key, spec)?;
-        for server in &service.servers {
-            let spec = ServerSpec {
-                forward: forward(server.forward),
-                weight: server.weight.get(),
-                upper: server.thresholds.upper(),
-                lower: server.thresholds.lower(),
-            };
-            control.catalog.add_server(key, server.address.get().into(), spec)?;
-        }
-    }
-    control.publish();
+    let sysctls = config.ipvs;
+    Plan::new(None, config, &control, &sysctls)?.apply(&mut control)?;
     Ok((control, workers))
 }
 
+/// A service of the file, as the engine has it.
+pub(crate) struct FileService {
+    pub(crate) key: ServiceKey,
+    pub(crate) spec: ServiceSpec,
+    /// In the order of the file.
+    pub(crate) servers: Vec<(Endpoint, ServerSpec)>,
+}
+
+/// The services of the file, in its order.
+pub(crate) fn services(config: &Config) -> Result<Vec<FileService>> {
+    config.services.iter().map(service).collect()
+}
+
+fn service(service: &Service) -> Result<FileService> {
+    let key = match service.vip {
+        Vip::Address { protocol, address } => ServiceKey {
+            protocol: Protocol::from_number(protocol.number()).context("an unknown protocol")?,
+            address: address.get().into(),
+        },
+        Vip::Mark { mark, family } => {
+            let mark = NonZeroU32::new(mark.get()).context("the mark 0")?;
+            if family == Family::Ipv6 { ServiceKey::of_mark_v6(mark) } else { ServiceKey::of_mark(mark) }
+        }
+    };
+    let scheduler = SchedulerKind::from_name(service.scheduler.name()).context("an unknown scheduler")?;
+    let flags = service.flags.iter().map(|flag| match flag {
+        SchedulerFlag::ShFallback | SchedulerFlag::MhFallback => FALLBACK,
+        SchedulerFlag::ShPort | SchedulerFlag::MhPort => PORT,
+    });
+    let flags = flags.fold(0, |all, flag| all | flag);
+    let persistence = service.persistent.map(|timeout| Persistence {
+        timeout: timeout.get(),
+        netmask: match service.netmask {
+            Some(Netmask::V4(mask)) => mask.into(),
+            Some(Netmask::V6(length)) => length.get().into(),
+            None => key.whole_netmask(),
+        },
+    });
+    let engine = service.persistence_engine.and_then(|engine| Engine::from_name(engine.name()));
+    let (one_packet, hairpin_snat) = (service.one_packet, service.hairpin_snat);
+    let servers = service.servers.iter().map(|server| {
+        let spec = ServerSpec {
+            forward: forward(server.forward),
+            weight: server.weight.get(),
+            upper: server.thresholds.upper(),
+            lower: server.thresholds.lower(),
+        };
+        (server.address.get().into(), spec)
+    });
+    let spec = ServiceSpec { scheduler, flags, persistence, engine, one_packet, hairpin_snat };
+    Ok(FileService { key, spec, servers: servers.collect() })
+}
+
 /// A rule for each range of ports, in the order of the file.
-fn marks(config: &Config) -> Result<Vec<MarkRule>> {
+pub(crate) fn marks(config: &Config) -> Result<Vec<MarkRule>> {
     let any_port = [MarkRule::ANY_PORT];
     let mut rules = Vec::new();
     for rule in &config.marks {
@@ -119,24 +132,34 @@ fn forward(forward: director_config::Forward) -> Forward {
     }
 }
 
-fn timeouts(config: &Config) -> Timeouts {
-    let given = &config.timeouts;
-    let mut timeouts = Timeouts::default();
-    for (state, seconds) in [
-        (State::None, given.none),
-        (State::Established, given.tcp),
-        (State::SynSent, given.syn_sent),
-        (State::SynRecv, given.syn_recv),
-        (State::FinWait, given.tcpfin),
-        (State::TimeWait, given.time_wait),
-        (State::Close, given.close),
-        (State::CloseWait, given.close_wait),
-        (State::LastAck, given.last_ack),
-        (State::Listen, given.listen),
-        (State::SynAck, given.synack),
-        (State::Udp, given.udp),
-    ] {
-        timeouts.set(state, seconds.get());
+/// The state that a key of `[timeouts]` is of.
+pub(crate) fn state(key: &str) -> Option<State> {
+    Some(match key {
+        "none" => State::None,
+        "tcp" => State::Established,
+        "syn_sent" => State::SynSent,
+        "syn_recv" => State::SynRecv,
+        "tcpfin" => State::FinWait,
+        "time_wait" => State::TimeWait,
+        "close" => State::Close,
+        "close_wait" => State::CloseWait,
+        "last_ack" => State::LastAck,
+        "listen" => State::Listen,
+        "synack" => State::SynAck,
+        "udp" => State::Udp,
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use director_config::Timeouts;
+
+    #[test]
+    fn every_timeout_of_the_file_is_of_a_state() {
+        let defaults = director_engine::state::Timeouts::default();
+        for (key, seconds) in Timeouts::default().values() {
+            assert_eq!(super::state(key).map(|state| defaults.of(state)), Some(seconds.get()), "{key}");
+        }
     }
-    timeouts
 }

@@ -266,6 +266,7 @@ async fn serve_control_client(mut client: UnixStream, director: &Director) -> io
         Ok(Request::Status) => Answer::Status(Box::new(director.status().await)),
         Ok(Request::Get { name }) => sysctls::get(&director.state.borrow(), name.as_deref()),
         Ok(Request::Set { name, value }) => sysctls::set(&mut director.state.borrow_mut(), &name, &value),
+        Ok(Request::Reload) => director.answer_reload().await,
         Ok(Request::Proc { file: ProcFile::IpVs }) => {
             writer.write_all(procfs::SERVICES.as_bytes()).await?;
             let mut place = procfs::Place::default();

@@ -377,6 +377,12 @@ impl Catalog {
         Ok(())
     }
 
+    /// How many servers can be added, those that were deleted and still have connections not counted.
+    #[must_use]
+    pub fn room(&self) -> usize {
+        MAX_SERVERS - self.next as usize + self.free.len()
+    }
+
     /// Deletes a server; its connections stay.
     pub fn delete_server(&mut self, key: ServiceKey, address: Endpoint) -> Result<u32, CatalogError> {
         let service = self.services.get_mut(&key).ok_or(CatalogError::NoService)?;

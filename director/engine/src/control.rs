@@ -261,6 +261,18 @@ impl Control {
         self.publish();
     }
 
+    /// The rules by which new connections have a firewall mark.
+    #[must_use]
+    pub fn marks(&self) -> &[MarkRule] {
+        &self.marks
+    }
+
+    /// Sets timeouts, switches and marks together. Workers hear of it with the next publication.
+    pub fn prepare(&mut self, timeouts: Timeouts, sysctls: Sysctls, marks: Vec<MarkRule>) {
+        (self.timeouts, self.sysctls, self.marks) = (timeouts, sysctls, marks.into());
+        self.catalog.list_servers(sysctls.nat_icmp_send);
+    }
+
     /// The network as it was last set.
     #[must_use]
     pub fn network(&self) -> &Network {

@@ -32,9 +32,9 @@ pub(crate) struct Director {
 pub(crate) struct State {
     pub(crate) model: Mutex<Model>,
     pub(crate) status: Mutex<Status>,
-    /// What is answered to a request about sysctls.
-    pub(crate) sysctls: Mutex<Option<ControlAnswer>>,
-    /// The last request about sysctls.
+    /// What is answered to any other request.
+    pub(crate) prepared: Mutex<Option<ControlAnswer>>,
+    /// The last of these.
     pub(crate) asked: Mutex<Option<ControlRequest>>,
     /// Every datagram that came over the IPVS socket.
     pub(crate) received: Mutex<Vec<Vec<u8>>>,
@@ -50,7 +50,7 @@ impl Director {
         let state = Arc::new(State {
             model: Mutex::default(),
             status: Mutex::default(),
-            sysctls: Mutex::default(),
+            prepared: Mutex::default(),
             asked: Mutex::default(),
             received: Mutex::default(),
             mute: Mutex::new(false),
@@ -164,9 +164,9 @@ impl State {
                 let answer = ControlAnswer::Status(Box::new(status));
                 client.write_all(&serde_json::to_vec(&answer).unwrap())
             }
-            Ok(request @ (ControlRequest::Get { .. } | ControlRequest::Set { .. })) => {
+            Ok(request) => {
                 *self.asked.lock().unwrap() = Some(request);
-                let answer = self.sysctls.lock().unwrap().clone().expect("an answer");
+                let answer = self.prepared.lock().unwrap().clone().expect("an answer");
                 client.write_all(&serde_json::to_vec(&answer).unwrap())
             }
             Err(error) => {

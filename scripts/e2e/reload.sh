@@ -1,0 +1,179 @@
+#!/usr/bin/env bash
+# The configuration file is read again, by directorctl reload and SIGHUP: all of it holds, or nothing changes; no connection is lost.
+# timeout: 180
+source "$(dirname "$0")/../lib/e2e.sh"
+
+FILE=$STATE/director.toml
+lab config >"$WORK/ports.toml"
+
+# services WEIGHT1 WEIGHT2: the service on the two servers; a weight of - leaves its server out.
+services() {
+    local number weight
+    printf '[[service]]\nprotocol = "tcp"\naddress = "%s"\nscheduler = "wrr"\n' "$SERVICE"
+    for number in 1 2; do
+        weight=${!number}
+        [ "$weight" != - ] || continue
+        printf '[[service.server]]\naddress = "192.168.2.7%d:9999"\nweight = %s\n' $number "$weight"
+    done
+}
+
+# file LINES…: the lab's own configuration with these behind it.
+file() {
+    {
+        cat "$WORK/ports.toml"
+        printf '%s\n' "$@"
+    } >"$FILE"
+}
+
+reload() { lab ctl reload; }
+
+# All that a reload can change.
+everything() {
+    ipvsadm -S -n
+    ipvsadm -L --timeout
+    lab ctl get
+}
+
+# refuses WHAT PART…: a reload that fails, says each PART, and changes nothing; ANSWER is what it says.
+refuses() {
+    local what=$1 code=0 before part
+    shift
+    before=$(everything)
+    ANSWER=$(reload 2>&1 >"$WORK/out") || code=$?
+    same "$what: exit status" 2 "$code"
+    same "$what: standard output" "" "$(cat "$WORK/out")"
+    for part in "$@" "directorctl: nothing was changed"; do
+        contains "$what" "$part" "$ANSWER"
+    done
+    same "$what: services and settings" "$before" "$(everything)"
+}
+
+{
+    cat "$WORK/ports.toml"
+    services 1 1
+} >"$WORK/start.toml"
+up --config "$WORK/start.toml"
+same "nothing has changed" "the director is as $FILE says" "$(reload)"
+
+# A download and a held connection go through all that follows.
+seq 1 14000000 | head --bytes=100MB >"$STATE/files/100MB" || true
+client sh -c "curl -sS --max-time 150 --limit-rate 6M $URL/files/100MB | sha256sum" >"$WORK/download" &
+download=$!
+session
+request
+mine=$ANSWER
+other=$((71 + 72 - mine))
+# with WEIGHT WEIGHT: services, first the held connection's server.
+with() { if [ "$mine" = 71 ]; then services "$1" "$2"; else services "$2" "$1"; fi; }
+still() {
+    request
+    same "$1: the held connection" "$mine" "$ANSWER"
+}
+
+# A weight is edited: the server drains, and keeps its connections and counters.
+counted() { ipvsadm -Ln --stats --exact | awk -v s="192.168.2.$mine:9999" '$2 == s { print $3 }'; }
+connections=$(counted)
+file "$(with 0 1)"
+same "a weight" "server 192.168.2.$mine:9999 of tcp $SERVICE changed: weight 1 -> 0" "$(reload)"
+still "a drained server"
+same "new connections" "$other $other" "$(get 2)"
+same "its connections, counted" "$connections" "$(counted)"
+
+# What LVS tools made beside the file stays; what they changed of the file's is again as it says.
+ipvsadm -A -u $VIP:53 -s rr
+ipvsadm -a -u $VIP:53 -r 192.168.2.71:53 -m
+ipvsadm -e -t $SERVICE -r "192.168.2.$other:9999" -m -w 7
+ipvsadm --set 77 0 88
+file "$(with 1 1)" '[timeouts]' 'tcp = 600' '[ipvs]' 'sloppy_tcp = true'
+same "what has changed" "timeout tcp: 77 -> 600
+sloppy_tcp: 0 -> 1
+server 192.168.2.$mine:9999 of tcp $SERVICE changed: weight 0 -> 1
+server 192.168.2.$other:9999 of tcp $SERVICE changed: weight 7 -> 1" "$(reload)"
+contains "ipvsadm's own" "-a -u $VIP:53 -r 192.168.2.71:53 -m -w 1" "$(ipvsadm -S -n)"
+same "the timeouts" "Timeout (tcp tcpfin udp): 600 120 88" "$(ipvsadm -L --timeout)"
+same "a switch" 1 "$(lab ctl get sloppy_tcp)"
+same "once more" "the director is as $FILE says" "$(reload)"
+
+# A server that the file names no more is deleted: its packets are dropped until it is back.
+file "$(with - 1)"
+same "what the file names no more" "timeout tcp: 600 -> 900
+sloppy_tcp: 1 -> 0
+server 192.168.2.$mine:9999 of tcp $SERVICE deleted" "$(reload)"
+dropped=$(status .drops.server_gone)
+(
+    sleep 3
+    file "$(with 1 1)"
+    reload >"$WORK/back"
+) &
+back=$!
+start=$SECONDS
+still "deleted and added again"
+[ $((SECONDS - start)) -ge 2 ] || fail "it was answered while its server was deleted"
+[ "$(status .drops.server_gone)" -gt "$dropped" ] || fail "server_gone did not count: $(status .drops)"
+wait $back
+same "the server is back" "server 192.168.2.$mine:9999 of tcp $SERVICE added: weight 1" "$(cat "$WORK/back")"
+
+# A wrong file says what director --check says, and a key that cannot change is named with its place.
+file '[[service]]' 'protocol = "tcp"' 'address = "192.168.18.58"' 'scheduler = "rr"' '[timeouts]' 'tcp = 0'
+refuses "a wrong file" '"192.168.18.58"' "^^^" "2 errors in $FILE"
+checked=$("$(binaries)/director" --config "$FILE" --check 2>&1) || true
+same "what --check says" "$checked" "${ANSWER%$'\n'directorctl: nothing was changed}"
+file 'mbuffs = 7'
+refuses "an unknown key" mbuffs
+rm "$FILE"
+refuses "no file" "No such file"
+file "$(services 0 5)" '[ipvs]' 'sloppy_tcp = true'
+sed -i 's/^capacity = .*/capacity = 7/; s/veth-back/veth-rear/; s/^idle = "sleep"/idle = "poll"/' "$FILE"
+refuses "what cannot change" "\`capacity\` of [connections] cannot change while the director runs" \
+    "it runs with capacity = 100000: put that back, or restart the director" \
+    "\`device\` of [[port]]" "\`idle\` of [dpdk]" "3 errors in $FILE" "^^^^"
+line=$(grep -n '^capacity' "$FILE" | cut -d: -f1)
+contains "its place" "[$FILE:$line:12]" "$ANSWER"
+still "after mistakes"
+
+# SIGHUP does the same; what it cannot do is in the log, and the director goes on.
+hangup() { kill -HUP "$(cat "$STATE/director.pid")"; }
+logged() { tail -n "+$seen" "$STATE/director.log" | grep -q "$1"; }
+seen=$(($(wc -l <"$STATE/director.log") + 1))
+hangup
+wait_until 5 logged "cannot change while the director runs" || fail "SIGHUP with a refused file is not in the log"
+file "$(services 3 4)"
+seen=$(($(wc -l <"$STATE/director.log") + 1))
+hangup
+wait_until 5 logged "again: 2 changes" || fail "SIGHUP is not in the log"
+same "the weights" "3 4" "$(ipvsadm -S -n | sed -n 's/.*:9999 -m -w //p' | sort | paste -sd' ')"
+
+# Each reload takes one server out and the other in; no new connection finds none.
+client wrk --threads 1 --connections 5 --duration 6s -H "Connection: close" "$URL/" >"$WORK/wrk" &
+load=$!
+for number in $(seq 12); do
+    file "$(services $((number % 2 * 5)) $(((number + 1) % 2 * 5)))"
+    reload >/dev/null
+    sleep 0.3
+done
+wait $load
+if grep -E 'Socket errors|Non-2xx' "$WORK/wrk"; then fail "connections failed: $(cat "$WORK/wrk")"; fi
+[ "$(sed -n 's/^ *\([0-9]*\) requests in.*/\1/p' "$WORK/wrk")" -gt 100 ] || fail "no load: $(cat "$WORK/wrk")"
+same "drops for want of a server" 0 "$(status '.drops.no_server // 0')"
+
+# An address of a twin comes with its service, and goes with it.
+second=192.168.18.59
+file "$(services 0 5)" "$(services - 1 | sed "s/$VIP/$second/")"
+sed -i "s|\"$VIP/24\"|\"$VIP/24\", \"$second/24\"|" "$FILE"
+same "an address" "address $second/24 of front added
+service tcp $second:8888 added: wrr
+server 192.168.2.72:9999 of tcp $second:8888 added: weight 1" "$(reload)"
+answers() { [ "$(client curl -s --max-time 2 http://$second:8888/)" = "This is 192.168.2.72." ]; }
+wait_until 5 answers || fail "the service of the new address does not answer"
+file "$(services 0 5)"
+same "without it" "address $second/24 of front deleted
+service tcp $second:8888 deleted" "$(reload)"
+same "the addresses of front" "$VIP/24" "$(director ip -4 -brief address show front | awk '{ print $3 $4 }')"
+
+# All that went through it.
+still "after all"
+wait $download || fail "the download failed"
+same "the download" "$(sha256sum <"$STATE/files/100MB")" "$(cat "$WORK/download")"
+file ''
+same "a service" "service tcp $SERVICE deleted" "$(reload)"
+same "what is left" "-A -u $VIP:53 -s rr" "$(ipvsadm -S -n | head -n 1)"
