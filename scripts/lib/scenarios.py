@@ -37,7 +37,7 @@ OPTIONS = {"ttl": 1, "length": 1, "cut": 1, "fragmentable": 0, "wrong-checksum":
 # And those of a stream.
 OPTIONS |= {"seq": 1, "ack": 1, "record-route": 1}
 # Extension headers of IPv6, by their kinds.
-EXTENSIONS = {"hop-by-hop": 0, "routing": 43, "atomic": 44, "destination-options": 60}
+EXTENSIONS = {"hop-by-hop": 0, "routing": 43, "atomic": 44, "authentication": 51, "destination-options": 60}
 NUMBERS = 1000, 7
 STEPS = {"front", "back", "ipvsadm", "set", "wait"}
 PATIENCE = 2.0
@@ -131,6 +131,7 @@ def packet(words):
         if option in EXTENSIONS:
             rest = {"routing": bytes([0, 0, int(options.pop(0)), 0, 0, 0, 0]) if option == "routing" else b""}
             rest["atomic"] = bytes([0, 0, 0, 0, 0, 0, 7])
+            rest["authentication"] = bytes([2, 0, 0, 0, 0, 0, 7, 0, 0, 0, 7, 0, 0, 0, 0])
             extensions.append((EXTENSIONS[option], rest.get(option, bytes([0, 1, 4, 0, 0, 0, 0]))))
             continue
         if option == "data":
@@ -199,7 +200,11 @@ def upper(packet):
     names = {kind: option for option, kind in EXTENSIONS.items()}
     while protocol in names:
         said += f" {names[protocol]}" + (f" {packet[at + 3]}" if protocol == EXTENSIONS["routing"] else "")
-        length = 8 if protocol == EXTENSIONS["atomic"] else (packet[at + 1] + 1) * 8
+        length = (packet[at + 1] + 1) * 8
+        if protocol == EXTENSIONS["atomic"]:
+            length = 8
+        if protocol == EXTENSIONS["authentication"]:
+            length = (packet[at + 1] + 2) * 4
         protocol, at = packet[at], at + length
     return protocol, at, said
 

@@ -105,7 +105,11 @@ impl Connection {
 
 /// A template, as IPVS lists it.
 fn template(row: &templates::Row) -> Connection {
-    let service = row.key.service.end;
+    let service = match row.key.service.end {
+        // The kernel has the mark where an address of IPv4 would be.
+        Endpoint::V6(end) if row.key.service.protocol == 0 => Endpoint::v6(end.address() << 96, 0),
+        end => end,
+    };
     let port = |port| match service.port() {
         _ if !row.is_valid => u16::MAX,
         0 => 0,

@@ -6,6 +6,9 @@ use director_packet::Address;
 /// Milliseconds between two errors to one host (`net.ipv4.icmp_ratelimit`).
 const INTERVAL: u32 = 1000;
 
+/// Likewise of IPv6 (`net.ipv6.icmp.ratelimit`, which Linux takes a quarter of where a route of 64 bits leads).
+const INTERVAL_V6: u32 = 250;
+
 /// A host that was sent nothing for a while may be sent this many at once, as Linux allows.
 const BURST: u32 = 6;
 
@@ -44,19 +47,23 @@ impl Default for Limiter {
 impl Limiter {
     /// Whether the host `address` may be sent an error now, at `now` milliseconds (which may wrap).
     pub(crate) fn allows(&mut self, address: Address, now: u32) -> bool {
+        let interval = match address {
+            Address::V4(_) => INTERVAL,
+            Address::V6(_) => INTERVAL_V6,
+        };
         let at = (address.fold().wrapping_mul(0x9e37_79b1) >> 20) as usize % PLACES;
         let place = &mut self.places[at];
         if place.address != address {
-            *place = Place { address, credit: BURST * INTERVAL, last: now };
+            *place = Place { address, credit: BURST * interval, last: now };
         }
         let passed = now.wrapping_sub(place.last);
         place.last = now;
-        place.credit = place.credit.saturating_add(passed).min(BURST * INTERVAL);
+        place.credit = place.credit.saturating_add(passed).min(BURST * interval);
         self.all = self.all.saturating_add(now.wrapping_sub(self.last)).min(ALL_AT_ONCE);
         self.last = now;
-        let allowed = place.credit >= INTERVAL && self.all > 0;
+        let allowed = place.credit >= interval && self.all > 0;
         if allowed {
-            place.credit -= INTERVAL;
+            place.credit -= interval;
             self.all -= 1;
         }
         allowed
@@ -78,6 +85,15 @@ mod tests {
         assert!(limiter.allows(SEVEN, 1005));
         assert!(limiter.allows(Address::V4(8), 1005), "another host");
         assert_eq!((0..20).filter(|_| limiter.allows(SEVEN, 60_000)).count(), 6);
+    }
+
+    #[test]
+    fn four_a_second_to_a_host_of_ipv6() {
+        let mut limiter = Limiter::default();
+        let host = Address::V6(7);
+        assert_eq!((0..20).filter(|_| limiter.allows(host, 5)).count(), 6);
+        assert!(!limiter.allows(host, 254));
+        assert!(limiter.allows(host, 255));
     }
 
     #[test]

@@ -89,6 +89,14 @@ impl Fragment {
         })
     }
 
+    /// Whether it is a first fragment of IPv6 that has not all of the TCP header, which none may be without (RFC 8200,
+    /// section 4.5); UDP's is no longer than what every first fragment has.
+    #[must_use]
+    pub const fn is_too_short(&self) -> bool {
+        let is_v6 = matches!(self.source, Address::V6(_));
+        is_v6 && self.offset == 0 && self.protocol == TCP && (self.length as usize) < size_of::<Tcp>()
+    }
+
     /// How long it is with its header, in bytes.
     #[must_use]
     pub const fn packet_length(&self) -> u16 {

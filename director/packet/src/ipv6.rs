@@ -13,6 +13,8 @@ const MOST: usize = 8;
 
 const HOP_BY_HOP: u8 = 0;
 const ROUTING: u8 = 43;
+/// An authentication header (RFC 4302, section 2).
+const AUTHENTICATION: u8 = 51;
 /// The kind of a fragment header.
 pub const FRAGMENT: u8 = 44;
 
@@ -60,9 +62,9 @@ pub fn upper(packet: &[u8]) -> Option<Upper> {
     for _ in 0..MOST {
         let field = || packet.get(at..)?.first_chunk::<8>();
         let length = match protocol {
-            HOP_BY_HOP | DESTINATION_OPTIONS => (usize::from(field()?[1]) + 1) * 8,
-            // Where segments are left the packet is on its way to another address, which is Linux's to decide.
-            ROUTING if field()?[3] == 0 => (usize::from(field()?[1]) + 1) * 8,
+            // Whatever segments a routing header has left: as in IPVS the packet is one to where it is now.
+            HOP_BY_HOP | DESTINATION_OPTIONS | ROUTING => (usize::from(field()?[1]) + 1) * 8,
+            AUTHENTICATION => (usize::from(field()?[1]) + 2) * 4,
             FRAGMENT => {
                 let [next, _, high, low, a, b, c, d] = *field()?;
                 let place = u16::from_be_bytes([high, low]);
@@ -95,7 +97,11 @@ pub(crate) fn named_at(packet: &[u8], end: usize) -> Option<usize> {
     let (mut kind, mut named_at, mut at) = (packet.get(6)?, 6, HEADER);
     while at < end {
         let [next, length, ..] = packet.get(at..)?.first_chunk::<8>()?;
-        let length = if *kind == FRAGMENT { FRAGMENT_HEADER } else { (usize::from(*length) + 1) * 8 };
+        let length = match *kind {
+            FRAGMENT => FRAGMENT_HEADER,
+            AUTHENTICATION => (usize::from(*length) + 2) * 4,
+            _ => (usize::from(*length) + 1) * 8,
+        };
         (kind, named_at, at) = (next, at, at + length);
     }
     (at == end).then_some(named_at)
@@ -142,9 +148,15 @@ mod tests {
     }
 
     #[test]
-    fn segments_that_are_left() {
-        let packet = packet(&[(43, &[0, 0, 1, 0, 0, 0, 0])], 6, &[1; 20]);
-        assert_eq!(upper(&packet), Some(Upper { protocol: 43, at: 40, fragment: None }));
+    fn an_authentication_header_counts_in_words_of_four_bytes() {
+        let (short, long) = ([&[1][..], &[7; 10]].concat(), [&[4][..], &[7; 22]].concat());
+        for (authentication, length) in [(short, 12), (long, 24)] {
+            let before: [(u8, &[u8]); 2] = [(51, &authentication), (60, OPTIONS)];
+            let packet = packet(&before, 6, &[1; 20]);
+            let at = 40 + length + 8;
+            assert_eq!(upper(&packet), Some(Upper { protocol: 6, at: at as u16, fragment: None }));
+            assert_eq!(named_at(&packet, at), Some(40 + length));
+        }
     }
 
     #[test]

@@ -115,6 +115,9 @@ impl Core {
         if snapshot.is_off(matches!(destination, Address::V6(_))) || !is_ours {
             return Verdict::Kernel;
         }
+        if fragment.is_too_short() {
+            return Verdict::Drop(Reason::FragmentMalformed);
+        }
         let Reassembly { complete, count, .. } = &mut self.reassembly;
         let Some(place) = complete.get_mut(*count) else {
             return Verdict::Drop(Reason::FragmentTableFull);

@@ -124,7 +124,7 @@ impl Core {
     }
 
     /// A server's packet without a way to the client. Where there is no route the server is told so: by the
-    /// network's being unreachable, or the host's, if it is a route that says it.
+    /// network's being unreachable, or, of IPv4, the host's, if it is a route that says it.
     #[cold]
     pub(super) fn no_way_out(
         &mut self,
@@ -135,8 +135,8 @@ impl Core {
     ) -> Verdict {
         if reason == Reason::NoRoute {
             let error = match moment.snapshot.fib.route(lane.segment.destination.address()) {
-                None => icmp::Error::NetworkUnreachable,
-                Some(_) => icmp::Error::HostUnreachable,
+                Some(_) if !lane.client.is_v6() => icmp::Error::HostUnreachable,
+                _ => icmp::Error::NetworkUnreachable,
             };
             self.reply(moment, error, frames.head(lane.at), moment.port.address_for(lane.client));
         }
@@ -168,7 +168,9 @@ impl Core {
     fn answer(&mut self, moment: &Moment<'_>, error: icmp::Error, packet: &[u8], from: Address, back: &Back) {
         let Refusals { limiter, replies, identification } = &mut self.refusals;
         let Some((source, _)) = icmp::ends(packet) else { return };
-        if from.is_unspecified() || replies.len() == replies.capacity() {
+        // As Linux: whom no route leads to is not told.
+        let has_way = moment.snapshot.fib.hop(source).is_some();
+        if from.is_unspecified() || !has_way || replies.len() == replies.capacity() {
             return;
         }
         // As Linux does: no limit on what the discovery of a path's MTU depends on.

@@ -2,9 +2,9 @@
 
 use director_flow::Clock;
 use director_packet::ethernet::HEADER;
-use director_packet::header::Ipv4;
+use director_packet::header::{Ipv4, Ipv6};
 use director_packet::tcp_flag::SYN;
-use director_packet::{Address, Endpoint, Malformed, SCTP, Segment, TCP, UDP, icmp};
+use director_packet::{Address, Endpoint, Malformed, SCTP, Segment, TCP, UDP, icmp, ipv6};
 use zerocopy::FromBytes;
 
 use super::hairpin;
@@ -189,31 +189,53 @@ impl Core {
 }
 
 impl Core {
-    /// Whether a packet of IPv4 whose transport header is cut short belongs to no connection and goes elsewhere: such
-    /// ones the kernel forwards.
+    /// Whether a packet whose transport header is cut short belongs to no connection and goes elsewhere: such ones the
+    /// kernel forwards.
     fn is_cut_and_forwarded(&mut self, moment: &Moment<'_>, frame: &[u8]) -> bool {
-        let packet = frame.get(HEADER..).filter(|packet| packet.first().is_some_and(|byte| byte >> 4 == 4));
-        let Some((header, _)) = packet.and_then(|packet| Ipv4::ref_from_prefix(packet).ok()) else {
-            return false;
-        };
-        let (source, destination) = (Address::V4(header.source.get()), Address::V4(header.destination.get()));
-        if moment.snapshot.is_off(false) {
+        let Some(Above { source, destination, protocol, data }) = above(frame) else { return false };
+        if moment.snapshot.is_off(matches!(destination, Address::V6(_))) {
             return true;
         }
         if moment.snapshot.is_local(destination) {
             return false;
         }
-        let end = HEADER + usize::from(header.length.get());
-        let ports = frame.get(HEADER + header.header_length()..end).and_then(|data| data.first_chunk());
-        let Some(&[a, b, c, d]) = ports else { return true };
+        let Some(&[a, b, c, d]) = data.first_chunk() else { return true };
         let whose = Whose {
             client: Endpoint::of(destination, u16::from_be_bytes([c, d])),
             other: Endpoint::of(source, u16::from_be_bytes([a, b])),
-            protocol: header.protocol,
+            protocol,
             direction: Direction::Out,
         };
         self.local.find(moment, whose).is_none()
     }
+}
+
+/// What a packet says below its transport header.
+struct Above<'a> {
+    source: Address,
+    destination: Address,
+    protocol: u8,
+    data: &'a [u8],
+}
+
+/// Of the packet in `frame`, whose headers of IP were found to be in order.
+fn above(frame: &[u8]) -> Option<Above<'_>> {
+    let packet = frame.get(HEADER..)?;
+    if packet.first()? >> 4 == 4 {
+        let (header, _) = Ipv4::ref_from_prefix(packet).ok()?;
+        return Some(Above {
+            source: Address::V4(header.source.get()),
+            destination: Address::V4(header.destination.get()),
+            protocol: header.protocol,
+            data: packet.get(header.header_length()..usize::from(header.length.get())).unwrap_or_default(),
+        });
+    }
+    let (source, destination) = icmp::ends(packet)?;
+    let (header, _) = Ipv6::ref_from_prefix(packet).ok()?;
+    let upper = ipv6::upper(packet)?;
+    let end = ipv6::HEADER + usize::from(header.length.get());
+    let data = packet.get(usize::from(upper.at)..end).unwrap_or_default();
+    Some(Above { source, destination, protocol: upper.protocol, data })
 }
 
 /// Whether a SYN or INIT on this entry begins a new connection: where the old one is over, unless

@@ -90,7 +90,10 @@ impl Core {
         entry: Entry<'_>,
         frames: &mut impl Frames,
     ) -> Verdict {
-        if let Err(why) = related.verify(frames.head(at)) {
+        // As the kernel's IPVS, which looks at the checksum of IPv6's only where it translates.
+        if matches!(related.destination, Address::V4(_))
+            && let Err(why) = related.verify(frames.head(at))
+        {
             return Verdict::Drop(why.into());
         }
         let (forward, server) = (entry.forward(), entry.server().address());

@@ -228,8 +228,12 @@ fn no_route() {
     };
     assert_eq!(lab.back(&tcp(SERVERS[2], CLIENT, "FA")), told(1));
     lab.network.fib = std::sync::Arc::default();
-    lab.renew_network();
+    lab.set_route("192.168.2.0", 24, Route::Link { port: BACK });
     assert_eq!(lab.back(&tcp(SERVERS[2], CLIENT, "FA")), told(0), "and no default route either");
+    // Nobody is told whom no route leads to.
+    lab.network.fib = std::sync::Arc::default();
+    lab.renew_network();
+    assert_eq!(lab.back(&tcp(SERVERS[2], CLIENT, "FA")), "drop no_route");
     assert_eq!(lab.entries(), before);
 }
 

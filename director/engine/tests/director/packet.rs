@@ -421,6 +421,7 @@ fn network<'a>(
                     Ipv6ExtensionSlice::HopByHop(_) => " hop-by-hop".to_owned(),
                     Ipv6ExtensionSlice::DestinationOptions(_) => " destination-options".to_owned(),
                     Ipv6ExtensionSlice::Routing(header) => format!(" routing {}", header.slice()[3]),
+                    Ipv6ExtensionSlice::Authentication(_) => " authentication".to_owned(),
                     Ipv6ExtensionSlice::Fragment(header) if header.is_fragmenting_payload() => {
                         let offset = header.fragment_offset().byte_offset();
                         part = Some((offset, header.more_fragments(), header.identification(), ""));
@@ -431,7 +432,6 @@ fn network<'a>(
                         break;
                     }
                     Ipv6ExtensionSlice::Fragment(_) => " atomic".to_owned(),
-                    other => panic!("{other:?}"),
                 };
             }
             let net = Net::V6(header);

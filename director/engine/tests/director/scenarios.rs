@@ -571,6 +571,7 @@ fn packet_of(words: &[&str]) -> Result<(Packet, Option<usize>), String> {
             "hop-by-hop" => packet.extension(0, &OPTIONS),
             "destination-options" => packet.extension(60, &OPTIONS),
             "routing" => packet.extension(43, &[0, 0, number(next()?)?, 0, 0, 0, 0]),
+            "authentication" => packet.extension(51, &[2, 0, 0, 0, 0, 0, 7, 0, 0, 0, 7, 0, 0, 0, 0]),
             "atomic" => packet.extension(44, &[0, 0, 0, 0, 0, 0, 7]),
             "fragmentable" => packet.fragmentable(),
             "wrong-checksum" => packet.wrong(),
