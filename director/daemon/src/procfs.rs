@@ -172,7 +172,11 @@ mod tests {
         assert_eq!(text, "TCP C0A8120B 0BBA C0A8123A 0050 C0A80248 0050 SYN_RECV         29\n");
         text.clear();
         let call = CallId::of(b"BYE x\r\nCall-ID: bbb@h\r\n");
-        connection_line(&mut text, &Connection { protocol: 17, call, state: State::None, ..connection });
+        let kind = Kind::Template { assured: false };
+        connection_line(
+            &mut text,
+            &Connection { kind, protocol: 17, call, state: State::None, ..connection },
+        );
         assert_eq!(text, "UDP C0A8120B 0BBA C0A8123A 0050 C0A80248 0050 NONE             29 sip bbb@h\n");
         let end = |low: u128, port| Endpoint::v6(0x2001_0db8 << 96 | low, port);
         let connection = Connection {

@@ -9,7 +9,7 @@ use director_packet::fragment;
 use director_packet::icmp::{self, MAX_ERROR};
 use director_packet::ipip;
 use director_packet::nat::{End, set_macs};
-use director_packet::{Address, Change, Endpoint, Mac, Verdict as Parsed, parse};
+use director_packet::{Address, Change, Endpoint, Mac, UDP, Verdict as Parsed, parse};
 
 use crate::adjacency::{Adjacencies, Adjacency};
 use crate::catalog::Catalog;
@@ -98,6 +98,8 @@ impl Connection {
     pub const fn state_name(&self) -> &'static str {
         match self.kind {
             Kind::Template { assured: true } => "ASSURED",
+            // To the kernel UDP has but one state.
+            Kind::Connection if self.protocol == UDP => State::Udp.name(),
             _ => self.state.name(),
         }
     }

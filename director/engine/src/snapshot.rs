@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use director_packet::sctp::Event;
-use director_packet::{Address, Endpoint, Mac, SCTP, TCP};
+use director_packet::{Address, Endpoint, Mac, SCTP, TCP, UDP};
 
 use crate::adjacency::Exit;
 use crate::control::Network;
@@ -176,6 +176,9 @@ impl Snapshot {
     /// The state after a packet; `flags` are as in [`Segment`](director_packet::Segment).
     #[inline]
     pub(crate) fn next_state(&self, state: State, direction: Direction, protocol: u8, flags: u8) -> State {
+        if protocol == UDP {
+            return State::Udp;
+        }
         if protocol == SCTP {
             return state::sctp::next(state, direction, Event::from_number(flags));
         }
@@ -187,6 +190,9 @@ impl Snapshot {
 
     /// As [`Self::next_state`], after a client's packet of a connection whose server answers without the director.
     pub(crate) fn next_one_sided(&self, state: State, protocol: u8, flags: u8) -> State {
+        if protocol == UDP {
+            return State::Udp;
+        }
         if protocol == SCTP {
             return state::sctp::next_one_sided(state, Event::from_number(flags));
         }

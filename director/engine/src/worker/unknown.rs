@@ -99,7 +99,7 @@ impl Core {
             let sent = self.one_packet(moment, lane, service, frames);
             return sent.unwrap_or_else(|reason| self.refuse(moment, lane, reason, frames));
         }
-        let first = first_state(snapshot, protocol, flags);
+        let first = snapshot.next_state(State::None, Direction::In, protocol, flags);
         let call = service.call_of(&lane.segment, frames.head(lane.at));
         let (entry, way) = match self.insert(moment, service, lane.whose(), first, call.as_ref()) {
             Ok(Made::New(entry)) => (entry, Way::of_new(moment, entry)),
@@ -263,14 +263,6 @@ fn settle(moment: &Moment<'_>, server: &ServerView, state: State) -> State {
     let new = moment.snapshot.next_one_sided(State::None, TCP, SYN);
     moment.shared.servers.change(server.slot, state, new);
     new
-}
-
-/// The state that the first packet of a connection brings it to.
-fn first_state(snapshot: &Snapshot, protocol: u8, flags: u8) -> State {
-    match protocol {
-        UDP => State::Udp,
-        _ => snapshot.next_state(State::None, Direction::In, protocol, flags),
-    }
 }
 
 /// Whether a packet may begin a connection.

@@ -139,7 +139,9 @@ fn an_error_may_begin_an_entry() {
             lab.one(FRONT, error("192.168.18.58", &quoted)),
             format!("back 192.168.18.11 > 192.168.2.71: icmp 3/3 about {server} > {client} ttl 64")
         );
-        let entry = format!("00:02 NONE {client} {vip} {server}");
+        // Of UDP there is but one to be shown.
+        let state = if protocol == Protocol::Udp { "UDP" } else { "NONE" };
+        let entry = format!("00:02 {state} {client} {vip} {server}");
         assert!(lab.entries().contains(&entry), "{:?}", lab.entries());
         let traffic = lab.traffic(key(protocol, vip), server);
         // The connection of `lab` came before it.
