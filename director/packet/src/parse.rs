@@ -6,7 +6,7 @@ use crate::ethernet::{self, Mac, ether_type};
 use crate::header::{Ethernet, Ipv4, Ipv6, Sctp, Tcp, Udp};
 use crate::sctp::{CHUNK_HEADER, Event};
 use crate::tcp_flag::{RST, SYN};
-use crate::{Address, Endpoint, SCTP, TCP, UDP, checksum, ipv6};
+use crate::{Address, Endpoint, ICMP, ICMPV6, SCTP, TCP, UDP, checksum, ipv6};
 
 /// A whole TCP segment, UDP datagram or SCTP packet in an IP packet, its headers checked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,13 +72,13 @@ pub enum Malformed {
 pub enum Verdict {
     /// A TCP segment, UDP datagram or SCTP packet for this port.
     Segment(Segment),
-    /// A fragment of such a packet.
+    /// A fragment of such a packet, or of one of ICMP, which may be an error about such a packet.
     Fragment {
         /// Source address.
         source: Address,
         /// Destination address.
         destination: Address,
-        /// [`TCP`], [`UDP`] or [`SCTP`].
+        /// [`TCP`], [`UDP`], [`SCTP`], [`ICMP`] or [`ICMPV6`]; of IPv6 also that of destination options.
         protocol: u8,
     },
     /// Anything else for this port: another protocol, a broadcast, a tagged frame.
@@ -182,11 +182,12 @@ fn ipv4(packet: &[u8], available: usize, contiguous: bool) -> Result<Verdict, Ma
     }
     let (source, destination) = (Address::V4(header.source.get()), Address::V4(header.destination.get()));
     let protocol = header.protocol;
-    if ![TCP, UDP, SCTP].contains(&protocol) {
-        return Ok(Verdict::Other);
-    }
-    if header.fragment.get() & Ipv4::IS_FRAGMENT != 0 {
+    let is_known = [TCP, UDP, SCTP].contains(&protocol);
+    if header.fragment.get() & Ipv4::IS_FRAGMENT != 0 && (is_known || protocol == ICMP) {
         return Ok(Verdict::Fragment { source, destination, protocol });
+    }
+    if !is_known {
+        return Ok(Verdict::Other);
     }
     let (source_port, destination_port, flags) = ports(protocol, transport, length - header_length)?;
     Ok(Verdict::Segment(Segment {
@@ -217,7 +218,7 @@ fn ipv6(packet: &[u8], available: usize, contiguous: bool) -> Result<Verdict, Ma
     let ipv6::Upper { protocol, at, fragment } = upper;
     let is_known = [TCP, UDP, SCTP].contains(&protocol);
     // What is behind options only the first fragment says, or the second.
-    if fragment.is_some() && (is_known || protocol == ipv6::DESTINATION_OPTIONS) {
+    if fragment.is_some() && (is_known || [ipv6::DESTINATION_OPTIONS, ICMPV6].contains(&protocol)) {
         return Ok(Verdict::Fragment { source, destination, protocol });
     }
     if !is_known {

@@ -3,12 +3,16 @@
 use director_packet::ethernet::HEADER;
 use director_packet::fragment::Fragment;
 use director_packet::ipv6::DESTINATION_OPTIONS;
-use director_packet::{Address, Endpoint, SCTP, TCP, UDP, parse};
+use director_packet::{Address, Endpoint, ICMP, ICMPV6, SCTP, TCP, UDP, parse};
 
 use super::{BURST, Core, Frames, Lane, Moment, Verdict, Worker};
 use crate::fragments::{Added, Arrival, Ticket, Whole};
 use crate::reason::Reason;
 use director_flow::Tick;
+
+/// What may stand above IP where a packet is a connection's all the same: an ICMP error is about one, and destination
+/// options come before the transport.
+const ABOVE: [u8; 3] = [ICMP, ICMPV6, DESTINATION_OPTIONS];
 
 /// A part of a packet that was put together, or is split.
 pub struct Part<'a> {
@@ -107,7 +111,7 @@ impl Core {
         let has_service = |protocol| snapshot.has_service_on(destination, protocol);
         let is_ours = if snapshot.is_local(destination) {
             has_service(protocol)
-                || protocol == DESTINATION_OPTIONS && [TCP, UDP, SCTP].into_iter().any(has_service)
+                || ABOVE.contains(&protocol) && [TCP, UDP, SCTP].into_iter().any(has_service)
                 || moment.shared.servers.may_have_hairpins() && moment.shared.servers.may_have(source)
         } else {
             moment.shared.servers.may_have(source)
