@@ -61,7 +61,7 @@ impl Director {
                     ));
                 }
                 Opened::Gone(opened) => problems.push(format!(
-                    "port {name} is opened on {opened}, which was deleted; make it again and restart the director"
+                    "port {name} is opened on {opened}, which was deleted or renamed; have it again and restart the director"
                 )),
                 Opened::Is(_) | Opened::None => {}
             }
@@ -92,23 +92,18 @@ enum Opened<'a> {
     /// The device is none of the kernel's.
     None,
     Is(&'a Interface),
-    /// It was deleted. One of its name is another one, of which the device knows nothing.
+    /// It was deleted, and one of its name is another one, of which the device knows nothing; or it was renamed, and the
+    /// kernel hears it again, since that ends the rule that keeps it from it.
     Gone(&'a str),
 }
 
 fn opened<'a>(port: &'a PortRuntime, seen: &'a Seen) -> Opened<'a> {
     let Some(name) = port.configuration.device.opened_interface() else { return Opened::None };
-    // The name may be another's later; the driver goes by the number.
-    let number = port.opened.get().or_else(|| seen.interface(name).map(|(number, _)| number));
-    port.opened.set(number);
-    number.and_then(|number| seen.interfaces.get(&number)).map_or(Opened::Gone(name), Opened::Is)
-}
-
-/// Whether the interface that a port is opened on, if it is one of the kernel's, carries frames.
-pub(crate) fn has_carrier(port: &PortRuntime, seen: &Seen) -> bool {
-    match opened(port, seen) {
-        Opened::Is(interface) => interface.carrier,
-        Opened::Gone(_) => false,
-        Opened::None => true,
+    match seen.interface(name) {
+        Some((number, interface)) if number == port.opened.get().unwrap_or(number) => {
+            port.opened.set(Some(number));
+            Opened::Is(interface)
+        }
+        _ => Opened::Gone(name),
     }
 }
