@@ -5,6 +5,13 @@ ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 # shellcheck disable=SC2034 # for the scripts that source this
 SCRIPTS=$ROOT/scripts
 
+# Messages of tools are compared with what is expected.
+export LC_ALL=C.UTF-8
+
+# Where rustup puts Rust: it is found without a new login, and before a distribution's.
+RUST_BIN=${CARGO_HOME:-${HOME:-/root}/.cargo}/bin
+[[ :$PATH: == *":$RUST_BIN:"* ]] || export PATH=$RUST_BIN:$PATH
+
 say() { printf '%s\n' "$*" >&2; }
 
 die() {
@@ -12,8 +19,9 @@ die() {
     exit 1
 }
 
+# need_root [WHAT FOR]
 need_root() {
-    [ "$(id -u)" -eq 0 ] || die "needs root: it makes network namespaces and interfaces (try: sudo $0)"
+    [ "$(id -u)" -eq 0 ] || die "needs root ${1:-to make network namespaces and interfaces}"
 }
 
 # wait_until SECONDS COMMAND…: repeats COMMAND until it succeeds; fails when SECONDS have passed.
