@@ -46,6 +46,7 @@ mod rss;
 mod setup;
 mod sockets;
 mod status;
+mod supervisor;
 mod sysctls;
 mod worker;
 
@@ -227,6 +228,7 @@ fn forward(
         let jobs = launch(eal, loops)?;
         let outcome = serve(&director, &handle, sockets).await;
         stop.store(true, Ordering::Relaxed);
+        supervisor::tell("STOPPING=1");
         for job in jobs {
             let lcore = job.lcore();
             job.join().with_context(|| format!("the worker on lcore {lcore}"))?;
@@ -267,6 +269,7 @@ async fn serve(director: &Rc<Director>, handle: &rtnetlink::Handle, sockets: &mu
     let hangup = signal(SignalKind::hangup())?;
     let (unknown, asked) = mpsc::unbounded_channel();
     tracing::info!("forwarding");
+    supervisor::tell("READY=1");
     tokio::select! {
         ended = director.turn_for_ever(unknown) => ended.context("the control core's loop"),
         ended = director.mirror(handle, asked) => ended.context("following the kernel's network"),
