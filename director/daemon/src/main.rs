@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context, Result, bail};
 use clap::Parser;
-use director_config::{Config, Idle};
+use director_config::{Config, Device, Idle};
 use dpdk::{Eal, LcoreJob, Pool, PoolConfig};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
@@ -143,8 +143,8 @@ fn guard(config: &Config) -> Result<Option<Guard>> {
     Ok(Some(guard))
 }
 
-/// What EAL is started with: the lcores, the configuration's own arguments, and a file prefix of this
-/// instance, so that several directors live on one machine.
+/// What EAL is started with: the lcores, the configuration's own arguments, its devices, and a file prefix of
+/// this instance, so that several directors live on one machine.
 fn eal_arguments(config: &Config) -> Vec<String> {
     let mut arguments = Vec::from(config.dpdk.lcores.eal_arguments());
     arguments.push("--no-telemetry".into());
@@ -152,8 +152,25 @@ fn eal_arguments(config: &Config) -> Vec<String> {
         let directory = config.control.directory.as_path().to_string_lossy().replace('/', "-");
         arguments.push(format!("--file-prefix=director{directory}"));
     }
+    arguments.extend(allowed_devices(config));
     arguments.extend(config.dpdk.eal.iter().cloned());
     arguments
+}
+
+/// The file's PCI devices, which EAL would otherwise take with all others that a driver of DPDK's fits: those of
+/// other programs, and the kernel's. Nothing where the file chooses by arguments of EAL's, or where a device is
+/// made of others that only its own arguments name.
+fn allowed_devices(config: &Config) -> Vec<String> {
+    const CHOICES: [&str; 5] = ["-a", "-b", "--allow", "--block", "--no-pci"];
+    const MADE_OF_OTHERS: [&str; 3] = ["net_bonding", "net_failsafe", "net_vdev_netvsc"];
+    let chosen =
+        config.dpdk.eal.iter().any(|argument| CHOICES.iter().any(|choice| argument.starts_with(choice)));
+    let devices = || config.ports.iter().map(|port| &port.device);
+    if chosen || devices().filter_map(Device::driver).any(|driver| MADE_OF_OTHERS.contains(&driver)) {
+        return Vec::new();
+    }
+    let pci = devices().filter(|device| device.driver().is_none());
+    pci.map(|device| format!("--allow={device}")).collect()
 }
 
 /// Whether workers sleep when there is nothing to do: they poll where a device is meant for speed.
@@ -297,4 +314,33 @@ fn port_numbers(ports: &[PortRuntime]) -> Arc<[usize]> {
         numbers[usize::from(port.port.id())] = at;
     }
     numbers.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn allowed(eal: &str, devices: &[&str]) -> Vec<String> {
+        let mut text = format!("[dpdk]\nlcores = \"0-1\"\neal = [{eal}]\n");
+        for (number, device) in devices.iter().enumerate() {
+            text.push_str(&format!("[[port]]\nname = \"p{number}\"\ndevice = \"{device}\"\n"));
+        }
+        let config = Config::parse("director.toml", &text).map_err(|errors| errors.report().to_string());
+        allowed_devices(&config.unwrap())
+    }
+
+    #[test]
+    fn eal_takes_the_devices_of_the_file() {
+        assert_eq!(
+            allowed("", &["0000:03:00.0,rx_vec=1", "03:00.1", "net_tap0"]),
+            ["--allow=0000:03:00.0,rx_vec=1", "--allow=0000:03:00.1"]
+        );
+        assert_eq!(allowed("", &["net_tap0", "net_null0"]), [""; 0]);
+    }
+
+    #[test]
+    fn the_file_can_choose_otherwise() {
+        assert_eq!(allowed("\"-a\", \"0000:03:00.0\"", &["0000:03:00.0"]), [""; 0]);
+        assert_eq!(allowed("", &["net_bonding0,mode=4,slave=0000:03:00.0", "0000:04:00.0"]), [""; 0]);
+    }
 }
