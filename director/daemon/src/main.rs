@@ -10,7 +10,7 @@ use anyhow::{Context, Result, bail};
 use clap::Parser;
 use director_config::{Config, Device, Idle};
 use dpdk::{Eal, LcoreJob, Pool, PoolConfig};
-use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
 use crate::clock::{Coarse, Watch};
@@ -294,15 +294,6 @@ async fn serve(director: &Rc<Director>, handle: &rtnetlink::Handle, sockets: &mu
         () = director.reload_by(hangup) => bail!("no more signals come"),
         _ = terminate.recv() => { tracing::info!("terminated"); Ok(()) }
         _ = interrupt.recv() => { tracing::info!("interrupted"); Ok(()) }
-        () = outlive(hangup) => bail!("no more signals come"),
-    }
-}
-
-/// Goes on whenever it is hung up: a terminal that is closed sends that, and who wants the file read anew, as many daemons
-/// do then. Neither is a reason to leave everybody's connections.
-async fn outlive(mut hangup: Signal) {
-    while hangup.recv().await.is_some() {
-        tracing::info!("hung up: the configuration file is read at the start only");
     }
 }
 

@@ -40,7 +40,7 @@ impl Director {
         let (connection, handle, _) = rtnetlink::new_connection().context("asking the kernel")?;
         tokio::task::spawn_local(connection);
         // What the mirror has may be some milliseconds old.
-        let seen = mirror::read(&handle).await?;
+        let (seen, _) = mirror::read(&handle).await?;
         let interface_of =
             seen.interfaces.iter().map(|(index, interface)| (interface.name.clone(), *index)).collect();
         let addresses = Addresses::new(&before, &config, &interface_of, &seen.addresses)?;

@@ -9,7 +9,6 @@ use director_engine::{PageSize, Reason};
 
 use crate::counters::{PortCounters, ThreadCounters};
 use crate::director::{Director, State};
-use crate::follow::has_carrier;
 use crate::ports::PortRuntime;
 
 /// Services and servers that are looked at before others have their turn.
@@ -100,8 +99,12 @@ impl Director {
 
     /// Whether a port's link is up: the device's word, or the kernel's where the device is an interface of
     /// the kernel's, of whose carrier DPDK knows nothing.
-    fn has_link(state: &State, port: &PortRuntime) -> bool {
-        has_carrier(port, &state.seen) && port.port.link().is_ok_and(|link| link.up)
+    fn has_link(&self, state: &State, port: &PortRuntime) -> bool {
+        let of_kernel =
+            port.configuration.device.opened_interface().is_none_or(|name| {
+                state.seen.interface(name).is_some_and(|(_, interface)| interface.carrier)
+            });
+        of_kernel && port.port.link().is_ok_and(|link| link.up)
     }
 
     fn worker_status(&self) -> Vec<director_api::Worker> {
@@ -134,7 +137,7 @@ impl Director {
             device: port.configuration.device.as_str().into(),
             driver: port.driver.clone(),
             mac: port.mac.get().to_string(),
-            link_up: Self::has_link(state, port),
+            link_up: self.has_link(state, port),
             mtu: state.control.network().ports.get(at).map_or(0, |view| view.mtu.into()),
             rx_queues: port.rx_queues.into(),
             tx_queues: port.tx_queues.into(),

@@ -305,7 +305,7 @@ fn there_is_room_for_so_many() {
 fn a_call_of_a_server_without_room_for_it() {
     let mut lab = Lab::with_templates(1000, 1, 1);
     let (key, server) = (key(Protocol::Udp, "192.168.18.58:5060"), "192.168.2.71:5060");
-    serve(&mut lab, key, ServiceSpec { engine: Some(Engine::Sip), ..persistent(60) }, &[server]);
+    lab.serve_as(key, ServiceSpec { engine: Some(Engine::Sip), ..persistent(60) }, &[server]);
     let mut say = |client: &str, call: &str| {
         let text = format!("INVITE sip:b@h SIP/2.0\r\nCall-ID: {call}\r\n\r\n");
         let outcome = lab.back(&udp(server, client).payload(text.as_bytes()));
