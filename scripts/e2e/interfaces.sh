@@ -24,22 +24,10 @@ request
 same "the old connection, when the interface is up again" 71 "$ANSWER"
 same "a new one" 71 "$(get 1)"
 
-# Another name is no matter.
-rename() {
-    director ip link set "$1" down
-    director ip link set "$1" name "$2"
-    director ip link set "$2" up
-}
-rename veth-back wire
-wait_until 5 forwards || fail "renamed: $(problem)"
-same "connections while the interface has another name" "71 71" "$(get 2)"
-rename wire veth-back
-wait_until 5 forwards || fail "renamed back: $(problem)"
-
 # Its MTU is smaller than the twin's: what is larger is refused or split, and does not vanish.
 director ip link set veth-back mtu 1000
-sleep 1
-same "the MTU" 1000 "$(status '.ports[] | select(.name == "back").mtu')"
+has_mtu() { [ "$(status '.ports[] | select(.name == "back").mtu')" = "$1" ]; }
+wait_until 5 has_mtu 1000 || fail "the MTU: $(status '.ports')"
 head --bytes=1MB /dev/zero >"$STATE/files/zeros"
 same "an upload" "" "$(client curl -sS --max-time 20 -T "$STATE/files/zeros" "$URL/uploads/zeros")"
 same "all of it" 1000000 "$(stat -c %s "$STATE/server1/uploads/zeros")"
@@ -48,12 +36,24 @@ director ip link set veth-back mtu 1500
 # A MAC address that is set on a twin is its port's from then on.
 mac=02:00:00:00:00:aa
 director ip link set front address $mac
-sleep 1
+has_mac() { [ "$(status '.ports[] | select(.name == "front").mac')" = $mac ]; }
+wait_until 5 has_mac || fail "the MAC address: $(status '.ports')"
 client ip neigh flush dev eth0
 same "connections after the MAC address changed" "71 71" "$(get 2)"
 same "the old connection" 71 "$(request && echo "$ANSWER")"
-same "the port's address" $mac "$(status '.ports[] | select(.name == "front").mac')"
 contains "the client's neighbour" $mac "$(client ip neigh show $VIP)"
+
+# An interface that is renamed is heard by the kernel again, and stays so under its old name.
+rename() {
+    director ip link set "$1" down
+    director ip link set "$1" name "$2"
+    director ip link set "$2" up
+}
+rename veth-front wire
+wait_until 5 has_problem "opened on veth-front, which was deleted or renamed" || fail "renamed: $(problem)"
+rename wire veth-front
+sleep 1
+has_problem "opened on veth-front, which was deleted or renamed" || fail "renamed back: $(problem)"
 
 # A twin that is deleted cannot come back, nor can an interface that another of its name replaces.
 director ip link delete front

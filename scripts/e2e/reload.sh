@@ -176,4 +176,16 @@ wait $download || fail "the download failed"
 same "the download" "$(sha256sum <"$STATE/files/100MB")" "$(cat "$WORK/download")"
 file ''
 same "a service" "service tcp $SERVICE deleted" "$(reload)"
+
+# The first address of a twin is replaced: what somebody else has set on it stays.
+other=192.168.18.77
+director ip address add $other/24 dev front
+director ip route add 203.0.113.0/24 via 192.168.18.10 dev front
+file ''
+sed -i "s|\"$VIP/24\"|\"$second/24\"|" "$FILE"
+same "another address" "address $second/24 of front added
+address $VIP/24 of front deleted" "$(reload)"
+same "the addresses of front" "$second/24 $other/24" \
+    "$(director ip -4 -brief address show front | grep -o '192[0-9./]*' | sort | paste -sd' ')"
+contains "the route" "via 192.168.18.10" "$(director ip route show 203.0.113.0/24)"
 same "what is left" "-A -u $VIP:53 -s rr" "$(ipvsadm -S -n | head -n 1)"

@@ -75,7 +75,7 @@ start_director() {
     wait_until 30 director_forwards_or_ended || true
     if ! node director "$BIN/directorctl" status >/dev/null; then
         say "lab $LAB: the director does not forward. The end of its log:"
-        tail -n 40 "$LOG" >&2
+        [ ! -f "$LOG" ] || tail -n 40 "$LOG" >&2
         return 1
     fi
 }

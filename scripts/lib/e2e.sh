@@ -46,7 +46,8 @@ show_state() {
     timeout 5 "$SCRIPTS/lab" ipvsadm -Ln >&2 || true
     timeout 5 "$SCRIPTS/lab" ipvsadm -Lnc 2>&1 | head -n 30 >&2 || true
     say "--- the end of its log:"
-    tail -n 40 "$STATE/director.log" >&2 || true
+    # Of a device it would have no end.
+    [ ! -f "$STATE/director.log" ] || tail -n 40 "$STATE/director.log" >&2 || true
 }
 
 check_end() {

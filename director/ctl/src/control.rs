@@ -15,6 +15,9 @@ use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketAddrUnix, SocketFla
 /// How long a director may take to answer.
 const PATIENCE: Duration = Duration::from_secs(10);
 
+/// How long it may take to read its file again, which may be long and on a slow disk, and to do what it says.
+const RELOADING: Duration = Duration::from_secs(300);
+
 /// Asks for the whole state.
 pub(crate) fn status(directory: &Path) -> anyhow::Result<Status> {
     match answer(directory, &Request::Status)? {
@@ -57,13 +60,14 @@ fn refused(answer: Answer) -> anyhow::Error {
 
 fn ask(path: &Path, request: &Request) -> io::Result<Vec<u8>> {
     let mut stream = UnixStream::connect(path)?;
-    stream.set_read_timeout(Some(PATIENCE))?;
+    let patience = if matches!(request, Request::Reload) { RELOADING } else { PATIENCE };
+    stream.set_read_timeout(Some(patience))?;
     stream.set_write_timeout(Some(PATIENCE))?;
     let mut line = serde_json::to_vec(request)?;
     line.push(b'\n');
     stream.write_all(&line)?;
     let mut answer = Vec::new();
-    stream.read_to_end(&mut answer).map_err(late)?;
+    stream.read_to_end(&mut answer).map_err(|error| late(error, patience))?;
     Ok(answer)
 }
 
@@ -82,21 +86,22 @@ fn ask_family(path: &Path) -> io::Result<usize> {
         rustix::net::socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
     sockopt::set_socket_timeout(&socket, sockopt::Timeout::Recv, Some(PATIENCE))?;
     sockopt::set_socket_timeout(&socket, sockopt::Timeout::Send, Some(PATIENCE))?;
-    rustix::net::connect(&socket, &SocketAddrUnix::new(path)?).map_err(io::Error::from).map_err(late)?;
+    rustix::net::connect(&socket, &SocketAddrUnix::new(path)?)
+        .map_err(|error| late(error.into(), PATIENCE))?;
     let question = client::encode(&director_ipvs::Request::GetFamily, &Header::default());
     rustix::net::send(&socket, &question, SendFlags::NOSIGNAL)?;
     let mut answer = [0; director_ipvs::DATAGRAM_SIZE];
-    let (length, _) =
-        rustix::net::recv(&socket, &mut answer, RecvFlags::empty()).map_err(io::Error::from).map_err(late)?;
+    let (length, _) = rustix::net::recv(&socket, &mut answer, RecvFlags::empty())
+        .map_err(|error| late(error.into(), PATIENCE))?;
     Ok(length)
 }
 
 /// A timeout of a socket is an "again" of the system's; that says nothing to a user.
-fn late(error: io::Error) -> io::Error {
+fn late(error: io::Error, patience: Duration) -> io::Error {
     if error.kind() == io::ErrorKind::WouldBlock {
         return io::Error::new(
             io::ErrorKind::TimedOut,
-            format!("it accepts the connection and is silent for {} s", PATIENCE.as_secs()),
+            format!("it accepts the connection and is silent for {} s", patience.as_secs()),
         );
     }
     error

@@ -209,13 +209,11 @@ impl Director {
         ];
         let (connection, _keep, mut messages) = rtnetlink::new_multicast_connection(&groups)?;
         tokio::task::spawn_local(connection);
-        self.read_network().await?;
-        self.read_neighbours(handle, false).await?;
         let mut look = every(LOOK);
         let mut confirm = every(CONFIRM);
         // Whether the kernel has lost messages since all was read, whether what was read last is not all, and whether it is
-        // to be read again for that or another reason.
-        let (lost, mut failed, mut is_behind) = (Cell::new(false), false, false);
+        // to be read again for that or another reason. Of what came before this socket was there, nothing was heard.
+        let (lost, mut failed, mut is_behind) = (Cell::new(true), false, true);
         let take_in = |message: NetlinkMessage<RouteNetlinkMessage>| match message.payload {
             NetlinkPayload::InnerMessage(message) => self.hear(&message),
             NetlinkPayload::Overrun(_) | NetlinkPayload::Error(_) => {

@@ -104,6 +104,10 @@ fn opened<'a>(port: &'a PortRuntime, seen: &'a Seen) -> Opened<'a> {
             port.opened.set(Some(number));
             Opened::Is(interface)
         }
-        _ => Opened::Gone(name),
+        _ => {
+            // And stays so: no interface has this number.
+            port.opened.set(Some(0));
+            Opened::Gone(name)
+        }
     }
 }

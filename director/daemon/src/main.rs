@@ -24,6 +24,7 @@ use crate::pump::Pump;
 use crate::sockets::Sockets;
 
 mod addresses;
+mod beside;
 mod clock;
 mod counters;
 mod director;
@@ -271,7 +272,7 @@ fn launch(eal: &Eal, loops: Vec<(dpdk::Lcore, worker::Loop)>) -> Result<Vec<Lcor
 
 /// Sets the network up as the configuration says and learns the rest, so that the first packet finds it.
 async fn prepare(director: &Director, handle: &rtnetlink::Handle) -> Result<()> {
-    let (seen, _) = mirror::read(handle).await?;
+    let seen = mirror::read_interfaces(handle).await?;
     let interface_of =
         seen.interfaces.iter().map(|(index, interface)| (interface.name.clone(), *index)).collect();
     mirror::set_up(handle, &director.config, &interface_of).await?;

@@ -73,8 +73,8 @@ pub(crate) struct Neighbour {
     pub(crate) stale: bool,
 }
 
-/// Reads links, addresses and routes.
-pub(crate) async fn read(handle: &Handle) -> Result<(Seen, Vec<(Prefix, KernelRoute)>)> {
+/// Reads links and addresses.
+pub(crate) async fn read_interfaces(handle: &Handle) -> Result<Seen> {
     let mut seen = Seen::default();
     let mut links = handle.link().get().execute();
     while let Some(link) = links.try_next().await.context("reading the kernel's links")? {
@@ -109,6 +109,11 @@ pub(crate) async fn read(handle: &Handle) -> Result<(Seen, Vec<(Prefix, KernelRo
             seen.addresses.push((address.header.index, own, address.header.prefix_len));
         }
     }
+    Ok(seen)
+}
+
+/// Reads the routes.
+pub(crate) async fn read_routes(handle: &Handle) -> Result<Vec<(Prefix, KernelRoute)>> {
     let mut best: HashMap<Prefix, (u32, KernelRoute)> = HashMap::new();
     for family in
         [RouteMessageBuilder::<Ipv4Addr>::new().build(), RouteMessageBuilder::<Ipv6Addr>::new().build()]
@@ -124,7 +129,7 @@ pub(crate) async fn read(handle: &Handle) -> Result<(Seen, Vec<(Prefix, KernelRo
             }
         }
     }
-    Ok((seen, best.into_iter().map(|(prefix, (_, route))| (prefix, route)).collect()))
+    Ok(best.into_iter().map(|(prefix, (_, route))| (prefix, route)).collect())
 }
 
 /// An address of a route.
@@ -309,6 +314,9 @@ pub(crate) async fn set_up(
     for port in config.ports.iter().filter(|port| port.twin) {
         let name = port.name.as_str();
         let index = *interface_of.get(name).with_context(|| format!("kernel twin \"{name}\" is missing"))?;
+        // Where the first address of several goes, as a reload may have it, the others stay, and with them the routes.
+        let promote = format!("/proc/sys/net/ipv4/conf/{name}/promote_secondaries");
+        std::fs::write(&promote, "1").with_context(|| format!("writing 1 to {promote}"))?;
         for address in &port.addresses {
             set_address(handle, index, address)
                 .await

@@ -10,6 +10,7 @@ use director_engine::snapshot::PortView;
 use director_engine::sources::Source;
 use director_packet::{Address, Mac};
 
+use crate::beside::beside;
 use crate::director::Director;
 use crate::mirror::{self, Seen};
 use crate::ports::PortRuntime;
@@ -20,8 +21,8 @@ impl Director {
         let twins: Vec<_> = self.twins().map(|(port, name)| (port, name.to_owned())).collect();
         let (own, before) = (self.static_routes(), self.state.borrow().control.network().fib.clone());
         // Of a full table of the Internet's this takes a second, so another thread does it while the control core goes on.
-        let read = tokio::task::spawn_blocking(move || read(&twins, own, before));
-        let (seen, fib) = read.await.context("the thread that reads the kernel's network")??;
+        let read = beside(move || read(&twins, own, before)).await;
+        let (seen, fib) = read.context("the thread that reads the kernel's network")??;
         self.follow_twins(&seen);
         let network = self.network(&seen, fib);
         let mut state = self.state.borrow_mut();
@@ -164,7 +165,7 @@ fn read(twins: &[(u8, String)], own: Vec<(Prefix, Route)>, before: Arc<Fib>) -> 
     let (seen, routes) = runtime.block_on(async {
         let (connection, handle, _) = rtnetlink::new_connection()?;
         tokio::spawn(connection);
-        mirror::read(&handle).await
+        anyhow::Ok((mirror::read_interfaces(&handle).await?, mirror::read_routes(&handle).await?))
     })?;
     let port_of: HashMap<u32, u8> =
         twins.iter().filter_map(|(port, name)| Some((seen.interface(name)?.0, *port))).collect();

@@ -9,6 +9,7 @@ use director_engine::catalog::CatalogError;
 use tokio::signal::unix::Signal;
 
 use crate::addresses::Addresses;
+use crate::beside::beside;
 use crate::director::Director;
 use crate::plan::Plan;
 use crate::{local_ports, mirror};
@@ -34,13 +35,13 @@ impl Director {
         let (before, file) = (last.clone(), self.config.file());
         let running = before.clone();
         // A long file takes long to read, and timers and twins are not to wait.
-        let read = tokio::task::spawn_blocking(move || Config::load_again(running.file(), &running)).await;
+        let read = beside(move || Config::load_again(running.file(), &running)).await;
         let config = Arc::new(read.context("reading the file")?.map_err(Refusal::File)?);
         local_ports::check(&config)?;
         let (connection, handle, _) = rtnetlink::new_connection().context("asking the kernel")?;
         tokio::task::spawn_local(connection);
         // What the mirror has may be some milliseconds old.
-        let (seen, _) = mirror::read(&handle).await?;
+        let seen = mirror::read_interfaces(&handle).await?;
         let interface_of =
             seen.interfaces.iter().map(|(index, interface)| (interface.name.clone(), *index)).collect();
         let addresses = Addresses::new(&before, &config, &interface_of, &seen.addresses)?;

@@ -16,6 +16,7 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::task::spawn_local;
 use tokio_seqpacket::{UnixSeqpacket, UnixSeqpacketListener};
 
+use crate::beside::beside;
 use crate::clock::every;
 use crate::director::Director;
 use crate::{ipvs, procfs, sysctls};
@@ -193,7 +194,11 @@ const HELD: Duration = Duration::from_micros(100);
 /// Waits a moment for the next datagram of a client, and gives its length, or 0 at its end; none if it does not come so
 /// soon. `since` is when others last had their turn.
 fn receive_soon(client: &UnixSeqpacket, buffer: &mut [u8], since: Instant) -> Option<usize> {
-    let until = (Instant::now() + WAIT).min(since + HELD);
+    let begun = Instant::now();
+    if begun >= since + HELD {
+        return None;
+    }
+    let until = (begun + WAIT).min(since + HELD);
     loop {
         match rustix::net::recv(client, &mut *buffer, RecvFlags::DONTWAIT) {
             Ok((length, _)) => return Some(length),
@@ -303,6 +308,6 @@ async fn serve_control_client(mut client: UnixStream, director: &Director) -> io
         Err(error) => Answer::Error(format!("not a request: {error}")),
     };
     // Of many services it takes long, so another thread does it.
-    let text = tokio::task::spawn_blocking(move || serde_json::to_string(&answer)).await??;
+    let text = beside(move || serde_json::to_string(&answer)).await??;
     writer.write_all(text.as_bytes()).await
 }

@@ -99,7 +99,7 @@ impl Director {
 
     /// Whether a port's link is up: the device's word, or the kernel's where the device is an interface of
     /// the kernel's, of whose carrier DPDK knows nothing.
-    fn has_link(&self, state: &State, port: &PortRuntime) -> bool {
+    fn has_link(state: &State, port: &PortRuntime) -> bool {
         let of_kernel =
             port.configuration.device.opened_interface().is_none_or(|name| {
                 state.seen.interface(name).is_some_and(|(_, interface)| interface.carrier)
@@ -137,7 +137,7 @@ impl Director {
             device: port.configuration.device.as_str().into(),
             driver: port.driver.clone(),
             mac: port.mac.get().to_string(),
-            link_up: self.has_link(state, port),
+            link_up: Self::has_link(state, port),
             mtu: state.control.network().ports.get(at).map_or(0, |view| view.mtu.into()),
             rx_queues: port.rx_queues.into(),
             tx_queues: port.tx_queues.into(),

@@ -661,6 +661,13 @@ impl<'a> Way<'a> {
         Ok(way)
     }
 
+    /// That to an address, kept nowhere.
+    fn to(moment: &Moment<'a>, address: Address) -> Result<Self, Reason> {
+        let hop = moment.snapshot.fib.hop(address).ok_or(Reason::NoRoute)?;
+        let adjacency = moment.shared.adjacencies.entry(hop).map_err(|_| Reason::NeighbourTableFull)?;
+        Self::by(moment, adjacency)
+    }
+
     #[inline]
     fn by(moment: &Moment<'a>, adjacency: Adjacency) -> Result<Self, Reason> {
         let link = moment.shared.adjacencies.link(adjacency);

@@ -5,7 +5,7 @@
 //! those of one such service only.
 
 use director_flow::Clock;
-use director_packet::{Address, Change, UDP};
+use director_packet::{Change, UDP};
 
 use super::tables::{Made, New, Whose};
 use super::{Core, Frames, Lane, Moment, Verdict, Way};
@@ -44,7 +44,7 @@ impl Core {
             forward: server.forward,
             stand_in: None,
         };
-        Ok(self.carry(moment, lane, load, way_to(moment, server.address.address()), frames))
+        Ok(self.carry(moment, lane, load, Way::to(moment, server.address.address()), frames))
     }
 
     /// A server's packet without an entry, if it is a reply to such a datagram, or of a call.
@@ -60,7 +60,7 @@ impl Core {
         if is_of_calls && call.is_none() {
             return None;
         }
-        let way = way_to(moment, lane.segment.destination.address());
+        let way = Way::to(moment, lane.segment.destination.address());
         if let Some(verdict) = self.hindered(moment, lane, &way, frames) {
             return Some(verdict);
         }
@@ -117,11 +117,4 @@ impl Core {
             Made::Existing(_) => None,
         })
     }
-}
-
-/// The way to an address, kept nowhere.
-pub(super) fn way_to<'a>(moment: &Moment<'a>, to: Address) -> Result<Way<'a>, Reason> {
-    let hop = moment.snapshot.fib.hop(to).ok_or(Reason::NoRoute)?;
-    let adjacency = moment.shared.adjacencies.entry(hop).map_err(|_| Reason::NeighbourTableFull)?;
-    Way::by(moment, adjacency)
 }

@@ -10,7 +10,6 @@ use director_packet::Address;
 use director_packet::ethernet::{HEADER, ether_type};
 use director_packet::related::{NotTranslated, Related, Shown};
 
-use super::one_packet::way_to;
 use super::tables::{Made, Whose};
 use super::unknown::may_be_a_client;
 use super::{Core, Frames, Moment, Verdict, Way};
@@ -121,12 +120,11 @@ impl Core {
         if let Err(why) = related.verify(frame) {
             return Verdict::Drop(why.into());
         }
-        // Whom a server's side tells need not be the client.
-        let is_to_another = direction == Direction::Out && related.destination != entry.client().address();
-        let way = if is_to_another {
-            way_to(moment, related.destination)
-        } else {
-            Way::of(moment, entry, direction)
+        let way = match direction {
+            Direction::In => Way::of(moment, entry, direction),
+            // Whom a server's side tells need not be the client. And a kept way is a sign that there was an answer,
+            // which this is not.
+            Direction::Out => Way::to(moment, related.destination),
         };
         let way = match way {
             Ok(way) => way,

@@ -17,7 +17,7 @@ use director_packet::tcp_flag::{ACK, FIN, RST, SYN};
 use super::cpu::Cpu;
 use super::kind::{Datagrams, DatagramsV6, EndpointOf, Kind, Segments, SegmentsV6};
 use super::{BURST, Core, Frames, Moment, Verdict};
-use crate::adjacency::{self, Adjacency};
+use crate::adjacency;
 use crate::entry::{self, Layout, Words};
 use crate::servers::Counters;
 use crate::snapshot::Own;
@@ -89,8 +89,8 @@ impl<F: Layout> Notes<F> {
     #[cold]
     fn prepare_search(&mut self, lookup: Lookup<'_, F>, places: impl Iterator<Item = usize>) {
         for at in places {
-            let Glance { hash, probe, .. } = self.glances[at];
-            if probe.only().is_none() {
+            let Glance { hash, probe, size, .. } = self.glances[at];
+            if probe.only().is_none() && size != Glance::<F>::NOTHING.size {
                 lookup.prefetch_candidates(hash);
                 self.searched |= 1 << at;
             }
@@ -310,13 +310,14 @@ impl Core {
         let steady = Steady::<Segments<C>>::new(moment, self.local.id());
         batch.segments.end_search(steady.lookup);
         let mut common = Common::NONE_YET;
+        let mut others = None;
         #[expect(clippy::needless_range_loop, reason = "two iterators in step take more instructions")]
         for at in 0..batch.count() {
             if let Some(port) = steady.forward(at, &batch.segments.glances[at], frames) {
                 verdicts[at] = Verdict::Send(port);
                 common.add(port.into());
             } else {
-                verdicts[at] = self.decide_one(moment, at, frames, batch);
+                verdicts[at] = self.decide_one(moment, &mut others, at, frames, batch);
                 common.add_verdict(verdicts[at]);
             }
         }
@@ -326,9 +327,10 @@ impl Core {
     /// The last pass over one frame among plain TCP segments of IPv4 that is none, or of which something is to be
     /// decided.
     #[inline(never)]
-    fn decide_one(
+    fn decide_one<'a>(
         &mut self,
-        moment: &Moment<'_>,
+        moment: &'a Moment<'a>,
+        others: &mut Option<Others<'a>>,
         at: usize,
         frames: &mut impl Frames,
         batch: &Batch,
@@ -336,7 +338,9 @@ impl Core {
         if batch.others & 1 << at == 0 {
             return self.general(moment, at, frames);
         }
-        self.other(&Others::new(moment, self.local.id()), at, frames, batch)
+        let id = self.local.id();
+        let others = others.get_or_insert_with(|| Others::new(moment, id, batch));
+        self.other(others, at, frames, batch)
     }
 
     /// The last pass over a burst without a plain TCP segment of IPv4.
@@ -348,10 +352,7 @@ impl Core {
         batch: &Batch,
         verdicts: &mut [Verdict; BURST],
     ) -> Option<u8> {
-        let others = Others::new(moment, self.local.id());
-        batch.datagrams.end_search(others.datagrams.lookup);
-        batch.segments_v6.end_search(others.segments_v6.lookup);
-        batch.datagrams_v6.end_search(others.datagrams_v6.lookup);
+        let others = Others::new(moment, self.local.id(), batch);
         let mut common = Common::NONE_YET;
         for (at, verdict) in verdicts.iter_mut().enumerate().take(batch.count()) {
             *verdict = self.other(&others, at, frames, batch);
@@ -387,12 +388,16 @@ struct Others<'a> {
 }
 
 impl<'a> Others<'a> {
-    fn new(moment: &'a Moment<'a>, worker: usize) -> Self {
-        Self {
+    fn new(moment: &'a Moment<'a>, worker: usize, batch: &Batch) -> Self {
+        let others = Self {
             datagrams: Steady::new(moment, worker),
             segments_v6: Steady::new(moment, worker),
             datagrams_v6: Steady::new(moment, worker),
-        }
+        };
+        batch.datagrams.end_search(others.datagrams.lookup);
+        batch.segments_v6.end_search(others.segments_v6.lookup);
+        batch.datagrams_v6.end_search(others.datagrams_v6.lookup);
+        others
     }
 }
 
@@ -469,6 +474,8 @@ impl<'a, K: Kind> Steady<'a, K> {
             None => self.search(glance, direction)?,
         };
         let words = Words::<K::Family, OUT>(record);
+        // First, since what is read behind it is of the entry that lives by this clock.
+        let clock = record.clock();
         if record.end() != glance.client || !words.other_is(glance.other) {
             return None;
         }
@@ -479,8 +486,8 @@ impl<'a, K: Kind> Steady<'a, K> {
             return None;
         }
         // Last, since the entry learns nothing of a packet that does not go on.
-        let age = self.clock.younger_by(record.clock());
-        if age > u64::from(SEEN_LAG) && !self.refresh(record, age, Adjacency::from_number(way as u32)) {
+        let age = self.clock.younger_by(clock);
+        if age > u64::from(SEEN_LAG) && !self.refresh(record, age) {
             return None;
         }
         let counters = self.counters.get(words.slot() as usize)?;
@@ -503,16 +510,19 @@ impl<'a, K: Kind> Steady<'a, K> {
         self.lookup.record(found?)
     }
 
-    /// Notes that an entry was seen, and that its neighbour is in use. False: its state is another, or its timeout is
-    /// another now.
+    /// Notes that an entry was seen, and that its neighbours are in use: of a question and its answer only the former
+    /// may ever come here. False: its state is another, or its timeout is another now.
     #[inline(never)]
-    fn refresh(&self, record: &Record<K::Family>, age: u64, next_hop: Adjacency) -> bool {
+    fn refresh(&self, record: &Record<K::Family>, age: u64) -> bool {
         // A tick ahead of this one is as good as this one.
         let is_as_ever = age <= u64::from(u32::MAX);
         if !is_as_ever || record.touch(self.moment.now).is_err() {
             return false;
         }
-        let _link = self.moment.shared.adjacencies.link(next_hop);
+        let ways = [Words::<K::Family, false>(record).way(), Words::<K::Family, true>(record).way()];
+        for next_hop in ways.into_iter().filter_map(|way| way.under(self.epoch)) {
+            let _link = self.moment.shared.adjacencies.link(next_hop);
+        }
         true
     }
 }
