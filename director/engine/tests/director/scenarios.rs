@@ -172,6 +172,7 @@ impl Scene {
             }
             ["mark", mark, protocol, destination, ports] => self.mark(mark, protocol, destination, ports)?,
             // A key of the configuration file.
+            ["simulated"] => {}
             ["hairpin_snat", protocol @ ("-t" | "-u"), vip] => {
                 let protocol = if *protocol == "-t" { Protocol::Tcp } else { Protocol::Udp };
                 let spec = ServiceSpec { hairpin_snat: true, ..RR };
