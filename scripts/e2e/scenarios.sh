@@ -21,7 +21,7 @@ back=$(gateway_mac server1 $BACK)
 # The nodes' own stacks shall not join in.
 for node in client server1 server2; do
     lab exec $node -- nft 'table inet quiet {
-        chain input { type filter hook input priority 0; meta l4proto { tcp, udp, sctp, 4, 41 } drop; }; }'
+        chain input { type filter hook input priority 0; meta l4proto { tcp, udp, sctp, 4, 41 } drop; ip6 nexthdr 51 drop; }; }'
 done
 
 export SCRIPTS
