@@ -289,21 +289,32 @@ mod tests {
         frame
     }
 
+    /// Puts in the right checksum of the IPv4 header.
+    fn mend_header(frame: &mut [u8]) {
+        frame[24..26].fill(0);
+        let sum = crate::checksum::checksum(&frame[14..34]);
+        frame[24..26].copy_from_slice(&sum);
+    }
+
+    /// A frame with bytes of it changed, its header mended if that is asked for.
+    fn changed(original: &[u8], changes: &[(u8, u8)], mend: bool) -> Vec<u8> {
+        let mut frame = original.to_vec();
+        for (at, value) in changes {
+            let at = usize::from(*at) % frame.len();
+            frame[at] = *value;
+        }
+        if mend {
+            mend_header(&mut frame);
+        }
+        frame
+    }
+
     #[test]
     fn datagrams_agree_with_the_parser_of_every_frame() {
         let original = datagram();
         bolero::check!().with_type::<(Vec<(u8, u8)>, bool, u8, bool)>().for_each(
             |(changes, mend, cut, has_sum)| {
-                let mut frame = original.clone();
-                for (at, value) in changes {
-                    let at = usize::from(*at) % frame.len();
-                    frame[at] = *value;
-                }
-                if *mend {
-                    frame[24..26].fill(0);
-                    let sum = crate::checksum::checksum(&frame[14..34]);
-                    frame[24..26].copy_from_slice(&sum);
-                }
+                let mut frame = changed(&original, changes, *mend);
                 if !*has_sum {
                     frame[40..42].fill(0);
                 }
@@ -331,16 +342,7 @@ mod tests {
     fn agrees_with_the_parser_of_every_frame() {
         let original = frame(b"payload");
         bolero::check!().with_type::<(Vec<(u8, u8)>, bool, u8)>().for_each(|(changes, mend, cut)| {
-            let mut frame = original.clone();
-            for (at, value) in changes {
-                let at = usize::from(*at) % frame.len();
-                frame[at] = *value;
-            }
-            if *mend {
-                frame[24..26].fill(0);
-                let sum = crate::checksum::checksum(&frame[14..34]);
-                frame[24..26].copy_from_slice(&sum);
-            }
+            let mut frame = changed(&original, changes, *mend);
             frame.truncate(frame.len() - usize::from(*cut % 8));
             assert_eq!(plain(&frame), expected(&frame, TCP), "{frame:02x?}");
         });
@@ -355,18 +357,14 @@ mod tests {
                 let mut frame = original.clone();
                 frame[at] ^= bit;
                 if matches!(at, 14 | 20..24) {
-                    frame[24..26].fill(0);
-                    let sum = crate::checksum::checksum(&frame[14..34]);
-                    frame[24..26].copy_from_slice(&sum);
+                    mend_header(&mut frame);
                 }
                 assert_eq!(plain(&frame), expected(&frame, TCP), "bits {bit:#x} of byte {at}");
             }
         }
         let mut datagram = original;
         datagram[23] = UDP;
-        datagram[24..26].fill(0);
-        let sum = crate::checksum::checksum(&datagram[14..34]);
-        datagram[24..26].copy_from_slice(&sum);
+        mend_header(&mut datagram);
         assert_eq!(plain(&datagram), None);
     }
 

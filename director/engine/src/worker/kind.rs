@@ -59,81 +59,48 @@ impl<C: Cpu> Kind for Segments<C> {
     }
 }
 
-/// UDP over IPv4.
-pub(super) struct Datagrams;
+/// A kind whose headers are read and translated by these functions of [`plain`].
+macro_rules! kind {
+    ($(#[$what:meta])* $name:ident: $family:ty, $protocol:expr, $state:expr, $flags:expr, $read:path, $apply:ident) => {
+        $(#[$what])*
+        pub(super) struct $name;
 
-impl Kind for Datagrams {
-    type Family = V4;
-    const PROTOCOL: u8 = UDP;
-    const STATE: State = State::Udp;
-    const FLAGS: u8 = 0;
+        impl Kind for $name {
+            type Family = $family;
+            const PROTOCOL: u8 = $protocol;
+            const STATE: State = $state;
+            const FLAGS: u8 = $flags;
 
-    #[inline(always)]
-    fn read(frames: &mut impl Frames, at: usize, wanted: &Wanted) -> Option<Plain> {
-        let (headers, total) = frames.start(at)?;
-        plain::read_datagram(headers, total, wanted)
-    }
+            #[inline(always)]
+            fn read(frames: &mut impl Frames, at: usize, wanted: &Wanted) -> Option<Plain<EndpointOf<Self>>> {
+                let (headers, total) = frames.start(at)?;
+                $read(headers, total, wanted)
+            }
 
-    #[inline(always)]
-    fn rewrite(frames: &mut impl Frames, at: usize, rewrite: &Rewrite, end: End) -> Option<()> {
-        let (headers, _) = frames.start(at)?;
-        rewrite.apply_to_datagram(headers, end);
-        Some(())
-    }
+            #[inline(always)]
+            fn rewrite(
+                frames: &mut impl Frames,
+                at: usize,
+                rewrite: &Rewrite<EndpointOf<Self>>,
+                end: End,
+            ) -> Option<()> {
+                let (headers, _) = frames.start(at)?;
+                rewrite.$apply(headers, end);
+                Some(())
+            }
+        }
+    };
 }
 
-/// TCP over IPv6.
-pub(super) struct SegmentsV6;
-
-impl Kind for SegmentsV6 {
-    type Family = V6;
-    const PROTOCOL: u8 = TCP;
-    const STATE: State = State::Established;
-    const FLAGS: u8 = ACK;
-
-    #[inline(always)]
-    fn read(frames: &mut impl Frames, at: usize, wanted: &Wanted) -> Option<Plain<EndpointOf<Self>>> {
-        let (headers, total) = frames.start(at)?;
-        v6::read(headers, total, wanted)
-    }
-
-    #[inline(always)]
-    fn rewrite(
-        frames: &mut impl Frames,
-        at: usize,
-        rewrite: &Rewrite<EndpointOf<Self>>,
-        end: End,
-    ) -> Option<()> {
-        let (headers, _) = frames.start(at)?;
-        rewrite.apply(headers, end);
-        Some(())
-    }
-}
-
-/// UDP over IPv6.
-pub(super) struct DatagramsV6;
-
-impl Kind for DatagramsV6 {
-    type Family = V6;
-    const PROTOCOL: u8 = UDP;
-    const STATE: State = State::Udp;
-    const FLAGS: u8 = 0;
-
-    #[inline(always)]
-    fn read(frames: &mut impl Frames, at: usize, wanted: &Wanted) -> Option<Plain<EndpointOf<Self>>> {
-        let (headers, total) = frames.start(at)?;
-        v6::read_datagram(headers, total, wanted)
-    }
-
-    #[inline(always)]
-    fn rewrite(
-        frames: &mut impl Frames,
-        at: usize,
-        rewrite: &Rewrite<EndpointOf<Self>>,
-        end: End,
-    ) -> Option<()> {
-        let (headers, _) = frames.start(at)?;
-        rewrite.apply_to_datagram(headers, end);
-        Some(())
-    }
-}
+kind!(
+    /// UDP over IPv4.
+    Datagrams: V4, UDP, State::Udp, 0, plain::read_datagram, apply_to_datagram
+);
+kind!(
+    /// TCP over IPv6.
+    SegmentsV6: V6, TCP, State::Established, ACK, v6::read, apply
+);
+kind!(
+    /// UDP over IPv6.
+    DatagramsV6: V6, UDP, State::Udp, 0, v6::read_datagram, apply_to_datagram
+);
