@@ -70,7 +70,7 @@ impl Template {
 pub(super) struct Shard {
     /// As many as there is room for from the start: it never grows.
     pub(super) templates: Vec<Template>,
-    /// By place, the calls of templates that have one; none before [`Templates::take_calls`].
+    /// By place, the calls of templates that have one; none before [`super::Templates::take_calls`].
     pub(super) calls: Box<[CallId]>,
     free: u32,
     /// The first template of each bucket: a place and 1, or 0. A power of two of them.
