@@ -63,8 +63,10 @@ impl Delta {
 
     /// Both changes together.
     #[must_use]
+    #[inline]
     pub const fn and(self, other: Self) -> Self {
-        Self(fold(self.0 as u64 + other.0 as u64))
+        let (sum, carry) = self.0.overflowing_add(other.0);
+        Self(sum.wrapping_add(carry as u16))
     }
 
     /// The delta of the opposite change.

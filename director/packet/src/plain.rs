@@ -81,13 +81,6 @@ fn u64_at<const AT: usize>(headers: &[u8]) -> u64 {
     headers[AT..].first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes))
 }
 
-/// Folds to 16 bits: the upper half of a number and its halves swapped is the sum of both halves, the carry
-/// brought round.
-#[inline(always)]
-const fn fold(sum: u32) -> u16 {
-    (sum.wrapping_add(sum.rotate_left(16)) >> 16) as u16
-}
-
 /// Whether the sum of a header, not all of which is 0, is that of a right one; it lies in these words, in the order
 /// in which they lie.
 #[inline(always)]
@@ -186,16 +179,18 @@ fn put(headers: &mut [u8], at: usize, bytes: &[u8]) {
     headers[at..at + bytes.len()].copy_from_slice(bytes);
 }
 
-/// A checksum, which lies at a place, after a change (RFC 1624, equation 3, as in `Delta::apply`).
+/// A checksum, which lies at a place, after a change. RFC 1624, equation 3, is `!(!sum + delta)` in one's complement
+/// arithmetic, and that is, bit for bit, the difference with the borrow brought round.
 #[inline(always)]
-fn sum_after(headers: &[u8], at: usize, delta: u32) -> u16 {
-    !fold(u32::from(!u16::from_ne_bytes([headers[at], headers[at + 1]])) + delta)
+fn sum_after(headers: &[u8], at: usize, delta: u16) -> u16 {
+    let (sum, borrow) = u16::from_ne_bytes([headers[at], headers[at + 1]]).overflowing_sub(delta);
+    sum.wrapping_sub(borrow.into())
 }
 
 /// As [`sum_after`], of a datagram's: 0 would say that there is none (RFC 768).
 #[inline(always)]
 fn datagram_sum_after(headers: &[u8], at: usize, delta: Delta) -> u16 {
-    match sum_after(headers, at, delta.bits().into()) {
+    match sum_after(headers, at, delta.bits()) {
         0 => u16::MAX,
         sum => sum,
     }
@@ -206,7 +201,7 @@ impl Rewrite {
     /// and puts in the MAC addresses. Checksums stay as right or wrong as they were.
     #[inline(always)]
     pub fn apply(&self, headers: &mut Headers, end: End) {
-        let sum = sum_after(headers, SEGMENT_SUM, self.transport.bits().into());
+        let sum = sum_after(headers, SEGMENT_SUM, self.transport.bits());
         self.apply_with::<SEGMENT_SUM>(headers, end, sum);
     }
 
@@ -228,8 +223,7 @@ impl Rewrite {
         };
         put(headers, address_at, &address);
         put(headers, port_at, &port);
-        let ttl = u32::from(Delta::TTL_DECREMENT.bits());
-        let network = sum_after(headers, 24, u32::from(self.network.bits()) + ttl);
+        let network = sum_after(headers, 24, self.network.and(Delta::TTL_DECREMENT).bits());
         headers[22] = headers[22].wrapping_sub(1);
         put(headers, 24, &network.to_ne_bytes());
         put(headers, SUM, &sum.to_ne_bytes());

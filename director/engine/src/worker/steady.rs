@@ -471,7 +471,7 @@ impl<'a, K: Kind> Steady<'a, K> {
         let direction = if OUT { Direction::Out } else { Direction::In };
         let record = match self.lookup.candidate(glance.probe) {
             Some(record) => record,
-            None => self.search(glance, direction)?,
+            None => search(self.table, glance, direction)?,
         };
         let words = Words::<K::Family, OUT>(record);
         // First, since what is read behind it is of the entry that lives by this clock.
@@ -487,7 +487,7 @@ impl<'a, K: Kind> Steady<'a, K> {
         }
         // Last, since the entry learns nothing of a packet that does not go on.
         let age = self.clock.younger_by(clock);
-        if age > u64::from(SEEN_LAG) && !self.refresh(record, age) {
+        if age > u64::from(SEEN_LAG) && !refresh(self.moment, self.epoch, record, age) {
             return None;
         }
         let counters = self.counters.get(words.slot() as usize)?;
@@ -497,32 +497,37 @@ impl<'a, K: Kind> Steady<'a, K> {
         counters.count(direction, size);
         Some(hop.port())
     }
+}
 
-    /// The entry of a plain frame, where its tag is not the only one of its kind.
-    #[inline(never)]
-    fn search(&self, glance: &Glance<K::Family>, direction: Direction) -> Option<&Record<K::Family>> {
-        if glance.size & !Glance::<K::Family>::OUT > u32::from(u16::MAX) {
-            return None;
-        }
-        let other = glance.other.into();
-        let found =
-            self.table.find(glance.hash, |record| entry::matches(record, glance.client, direction, other));
-        self.lookup.record(found?)
-    }
+// Neither of the two below is given a `Steady`: its parts are in registers as long as nobody asks for its address.
 
-    /// Notes that an entry was seen, and that its neighbours are in use: of a question and its answer only the former
-    /// may ever come here. False: its state is another, or its timeout is another now.
-    #[inline(never)]
-    fn refresh(&self, record: &Record<K::Family>, age: u64) -> bool {
-        // A tick ahead of this one is as good as this one.
-        let is_as_ever = age <= u64::from(u32::MAX);
-        if !is_as_ever || record.touch(self.moment.now).is_err() {
-            return false;
-        }
-        let ways = [Words::<K::Family, false>(record).way(), Words::<K::Family, true>(record).way()];
-        for next_hop in ways.into_iter().filter_map(|way| way.under(self.epoch)) {
-            let _link = self.moment.shared.adjacencies.link(next_hop);
-        }
-        true
+/// The entry of a plain frame, where its tag is not the only one of its kind.
+#[inline(never)]
+fn search<'a, F: Layout>(
+    table: &'a Table<F>,
+    glance: &Glance<F>,
+    direction: Direction,
+) -> Option<&'a Record<F>> {
+    if glance.size & !Glance::<F>::OUT > u32::from(u16::MAX) {
+        return None;
     }
+    let other = glance.other.into();
+    let found = table.find(glance.hash, |record| entry::matches(record, glance.client, direction, other));
+    table.lookup().record(found?)
+}
+
+/// Notes that an entry was seen, and that its neighbours are in use: of a question and its answer only the former
+/// may ever come here. False: its state is another, or its timeout is another now.
+#[inline(never)]
+fn refresh<F: Layout>(moment: &Moment<'_>, epoch: u32, record: &Record<F>, age: u64) -> bool {
+    // A tick ahead of this one is as good as this one.
+    let is_as_ever = age <= u64::from(u32::MAX);
+    if !is_as_ever || record.touch(moment.now).is_err() {
+        return false;
+    }
+    let ways = [Words::<F, false>(record).way(), Words::<F, true>(record).way()];
+    for next_hop in ways.into_iter().filter_map(|way| way.under(epoch)) {
+        let _link = moment.shared.adjacencies.link(next_hop);
+    }
+    true
 }

@@ -68,7 +68,7 @@ impl Rewrite<Endpoint6> {
     /// the MAC addresses. The checksum stays as right or wrong as it was.
     #[inline(always)]
     pub fn apply(&self, headers: &mut [u8; SEGMENT], end: End) {
-        let sum = sum_after(headers, SEGMENT_SUM, self.transport.bits().into());
+        let sum = sum_after(headers, SEGMENT_SUM, self.transport.bits());
         put(headers, SEGMENT_SUM, &sum.to_ne_bytes());
         self.apply_all_but_the_sum(headers, end);
     }
