@@ -150,7 +150,9 @@ impl Shared {
         let (upper, lower) = (self.upper.load(Relaxed), self.lower.load(Relaxed));
         let total = self.total();
         let is_below = if lower > 0 { total < lower } else { u64::from(total) * 4 < u64::from(upper) * 3 };
-        upper == 0 || is_below
+        // Who sees one new threshold and one old one may see a lower one above the upper; without the comparison with
+        // the upper one, `fill` and `release` would then call each other until the other is stored.
+        upper == 0 || is_below && total < upper
     }
 
     /// After a connection came: the server may have all it may have.
@@ -608,6 +610,21 @@ mod tests {
         assert!(set(4, 3), "between the two it stays what it was");
         assert!(!set(3, 3));
         assert!(set(0, 0));
+    }
+
+    /// Between the stores of the two thresholds other threads may see a lower one above the upper.
+    #[test]
+    fn a_half_set_threshold_is_borne() {
+        let servers = server(ServerSpec { upper: 100, lower: 50, ..ServerSpec::default() });
+        (0..10).for_each(|_| servers.bind(5000, State::SynRecv));
+        servers.shared.get(5000).unwrap().upper.store(5, Relaxed);
+        servers.bind(5000, State::SynRecv);
+        servers.unbind(5000, State::SynRecv);
+        assert!(!servers.is_usable(5000));
+        servers.set(5000, &ServerSpec { upper: 5, lower: 3, ..ServerSpec::default() });
+        assert!(!servers.is_usable(5000));
+        (0..8).for_each(|_| servers.unbind(5000, State::SynRecv));
+        assert!(servers.is_usable(5000));
     }
 
     #[test]
