@@ -4,12 +4,13 @@
 use std::num::NonZeroU32;
 
 use bolero::TypeGenerator;
-use director_engine::Verdict;
-use director_engine::mark::{MarkRule, Network};
+use director_engine::mark::{self, MarkRule};
 use director_engine::service::{
     Engine, Forward, Persistence, Protocol, SchedulerKind, ServerSpec, ServiceKey, ServiceSpec,
 };
+use director_engine::snapshot::Sysctls;
 use director_engine::state::State;
+use director_engine::{Control, Tick, Verdict, Worker, control};
 use director_packet::fragment::{MAX_FRAME, cut, v6};
 
 use crate::lab::{BACK, FRONT, Lab, PORT_MACS, RR, point};
@@ -180,130 +181,172 @@ fn packet(is_udp: bool, from: &str, to: &str, flags: &str) -> Packet {
     if is_udp { udp(from, to) } else { tcp(from, to, flags) }
 }
 
-/// Does what a director does with a packet. What was right stays right.
 fn send(lab: &mut Lab, worker: bool, port: u8, frames: Vec<Vec<u8>>) {
     let worker = usize::from(worker);
     let (verdicts, frames, _) = lab.process(worker, port, frames);
-    let (now, milliseconds) = (lab.now(), lab.milliseconds as u32);
+    let milliseconds = lab.milliseconds;
+    obey(&mut lab.workers[worker], milliseconds, port, &verdicts, &frames);
+}
+
+/// Does what a director does with a burst that a worker has decided about. What was right stays right.
+pub(crate) fn obey(
+    worker: &mut Worker,
+    milliseconds: u64,
+    port: u8,
+    verdicts: &[Verdict],
+    frames: &[Vec<u8>],
+) {
     let check = |verdict: Verdict, frame: &[u8]| {
         if let Verdict::Send(_) | Verdict::Hold(_) = verdict {
             let text = describe(frame);
             assert!(!text.contains("wrong"), "{text}");
         }
     };
-    for (at, (verdict, frame)) in verdicts.iter().zip(&frames).enumerate() {
+    for (at, (verdict, frame)) in verdicts.iter().zip(frames).enumerate() {
         check(*verdict, frame);
         if let Verdict::SendSplit(..) | Verdict::HoldSplit(..) = verdict {
-            lab.workers[worker].split(at, port, *verdict, frame.len(), |bytes| {
+            worker.split(at, port, *verdict, frame.len(), |bytes| {
                 bytes.copy_from_slice(frame);
                 true
             });
-            while lab.workers[worker].next_part().is_some() {}
+            while worker.next_part().is_some() {}
         }
     }
-    while lab.workers[worker].reassemble(now, milliseconds) {
-        while let Some(part) = lab.workers[worker].next_part() {
+    while worker.reassemble(Tick::from_millis(milliseconds), milliseconds as u32) {
+        while let Some(part) = worker.next_part() {
             check(part.verdict, part.frame);
         }
     }
 }
 
-fn send_packet(lab: &mut Lab, at: &At, port: u8, packet: &Packet) {
-    let frame = packet.frame(packet.from(), PORT_MACS[usize::from(port)]);
-    let header = if packet.is_v6() { 40 } else { 20 };
-    let data = frame.len() - 14 - header;
-    let frames = if at.split >= 64 || data < 16 {
-        vec![frame]
-    } else {
-        let mut out = Box::new([0; MAX_FRAME]);
-        let mut parts = [0..8, 8..data].map(|part| {
-            let length = if packet.is_v6() {
-                v6::cut(&frame, header, 7, part, &mut out)
-            } else {
-                cut(&frame, header, part, &mut out)
-            };
-            out[..length].to_vec()
-        });
-        if at.split.is_multiple_of(2) {
-            parts.reverse();
-        }
-        let mut parts = parts.to_vec();
-        parts.truncate(if at.split < 8 { 1 } else { 2 });
-        parts
-    };
-    send(lab, at.worker, port, frames);
+/// Frames that a worker gets from a port one after the other, and whether that is the second worker.
+pub(crate) struct Sent {
+    pub(crate) by_second: bool,
+    pub(crate) port: u8,
+    pub(crate) frames: Vec<Vec<u8>>,
+}
+
+impl Sent {
+    fn one(at: &At, port: u8, packet: &Packet) -> Self {
+        let frame = packet.frame(packet.from(), PORT_MACS[usize::from(port)]);
+        let header = if packet.is_v6() { 40 } else { 20 };
+        let data = frame.len() - 14 - header;
+        let frames = if at.split >= 64 || data < 16 {
+            vec![frame]
+        } else {
+            let mut out = Box::new([0; MAX_FRAME]);
+            let mut parts = [0..8, 8..data].map(|part| {
+                let length = if packet.is_v6() {
+                    v6::cut(&frame, header, 7, part, &mut out)
+                } else {
+                    cut(&frame, header, part, &mut out)
+                };
+                out[..length].to_vec()
+            });
+            if at.split.is_multiple_of(2) {
+                parts.reverse();
+            }
+            let mut parts = parts.to_vec();
+            parts.truncate(if at.split < 8 { 1 } else { 2 });
+            parts
+        };
+        Self { by_second: at.worker, port, frames }
+    }
+
+    /// What a step sends; none is what an operator does, or time.
+    pub(crate) fn of(step: &Step) -> Option<Self> {
+        let client = |v6: bool, port: u8| format!("{}:{}", host(v6, 18, 10), 1025 + u16::from(port % 6));
+        let vip_of = |at: &At| {
+            let port = PORTS[service_of(at)];
+            if port == 0 { vip(at.v6, 0).replace(":0", ":7") } else { vip(at.v6, port) }
+        };
+        let is_udp = |at: &At| (2..4).contains(&service_of(at));
+        let number = |packet: Packet, is_udp: bool, offset: u8| {
+            if is_udp {
+                return packet;
+            }
+            packet.tcp(|header| {
+                header.sequence_number = 1000 + u32::from(offset % 64);
+                header.acknowledgment_number = 1000 + u32::from(offset);
+            })
+        };
+        Some(match step {
+            Step::Client { at, port, flags: bits, text, offset } => {
+                let packet = packet(is_udp(at), &client(at.v6, *port), &vip_of(at), &flags(*bits));
+                let packet = packet.payload(SAID[usize::from(text % 8)].as_bytes());
+                Self::one(at, FRONT, &number(packet, is_udp(at), *offset))
+            }
+            Step::Server { at, server: number_of, port, flags: bits, text, offset } => {
+                let from = server(at.v6, *number_of, port_of(at));
+                let packet = packet(is_udp(at), &from, &client(at.v6, *port), &flags(*bits));
+                let packet = packet.payload(ANSWERED[usize::from(text % 8)].as_bytes());
+                Self::one(at, BACK, &number(packet, is_udp(at), *offset))
+            }
+            Step::Near { at, port, flags: bits } => {
+                let from = format!("{}:{}", host(at.v6, 2, 74), 1025 + u16::from(port % 4));
+                Self::one(at, BACK, &packet(is_udp(at), &from, &vip_of(at), &flags(*bits)))
+            }
+            Step::ToStandIn { at, server: number_of, number, flags: bits } => {
+                let to = format!("{}:{}", host(at.v6, 2, 90), 61_000 + u16::from(number % 8));
+                let from = server(at.v6, *number_of, port_of(at));
+                Self::one(at, BACK, &packet(is_udp(at), &from, &to, &flags(*bits)))
+            }
+            Step::Data { v6, worker, port, to, flags: bits } => {
+                let to = vip(*v6, [20, 1025, 1026][usize::from(to % 3)]);
+                let at = At { v6: *v6, service: 1, worker: *worker, split: 255 };
+                Self::one(&at, FRONT, &tcp(&client(*v6, *port), &to, &flags(*bits)))
+            }
+            Step::FromData { v6, worker, server: number_of, from, port, flags: bits } => {
+                let from = server(*v6, *number_of, [20, 1025, 1026][usize::from(from % 3)]);
+                let at = At { v6: *v6, service: 1, worker: *worker, split: 255 };
+                Self::one(&at, BACK, &tcp(&from, &client(*v6, *port), &flags(*bits)))
+            }
+            Step::Error { at, by_client, server: number_of, port } => {
+                let (client, kind) = (client(at.v6, *port), if at.v6 { 1 } else { 3 });
+                let bare = |end: &str| point(end).address();
+                let text = |end: &str| std::net::IpAddr::from(bare(end)).to_string();
+                let (from, to, quoted) = if *by_client {
+                    (client.clone(), vip_of(at), packet(is_udp(at), &vip_of(at), &client, "A"))
+                } else {
+                    let server = server(at.v6, *number_of, port_of(at));
+                    (server.clone(), client.clone(), packet(is_udp(at), &client, &server, "A"))
+                };
+                let port = if *by_client { FRONT } else { BACK };
+                let to_mac = PORT_MACS[usize::from(port)];
+                let frame = icmp(&text(&from), &text(&to), kind, 1, [0; 4], &quoted.bytes(), to_mac);
+                Self { by_second: at.worker, port, frames: vec![frame] }
+            }
+            _ => return None,
+        })
+    }
+}
+
+fn service_of(at: &At) -> usize {
+    usize::from(at.service) % PORTS.len()
+}
+
+/// What is asked for on every port is asked for on one.
+fn port_of(at: &At) -> u16 {
+    if service_of(at) == 5 { 7 } else { PORTS[service_of(at)] }
 }
 
 fn take(lab: &mut Lab, step: &Step) {
-    let client = |v6: bool, port: u8| format!("{}:{}", host(v6, 18, 10), 1025 + u16::from(port % 6));
-    let service_of = |at: &At| usize::from(at.service) % PORTS.len();
-    // What is asked for on every port is asked for on one.
-    let port_of = |at: &At| if service_of(at) == 5 { 7 } else { PORTS[service_of(at)] };
-    let vip_of = |at: &At| {
-        let port = PORTS[service_of(at)];
-        if port == 0 { vip(at.v6, 0).replace(":0", ":7") } else { vip(at.v6, port) }
-    };
-    let is_udp = |at: &At| (2..4).contains(&service_of(at));
-    let number = |packet: Packet, is_udp: bool, offset: u8| {
-        if is_udp {
-            return packet;
-        }
-        packet.tcp(|header| {
-            header.sequence_number = 1000 + u32::from(offset % 64);
-            header.acknowledgment_number = 1000 + u32::from(offset);
-        })
-    };
     match step {
-        Step::Client { at, port, flags: bits, text, offset } => {
-            let packet = packet(is_udp(at), &client(at.v6, *port), &vip_of(at), &flags(*bits));
-            let packet = packet.payload(SAID[usize::from(text % 8)].as_bytes());
-            send_packet(lab, at, FRONT, &number(packet, is_udp(at), *offset));
-        }
-        Step::Server { at, server: number_of, port, flags: bits, text, offset } => {
-            let from = server(at.v6, *number_of, port_of(at));
-            let packet = packet(is_udp(at), &from, &client(at.v6, *port), &flags(*bits));
-            let packet = packet.payload(ANSWERED[usize::from(text % 8)].as_bytes());
-            send_packet(lab, at, BACK, &number(packet, is_udp(at), *offset));
-        }
-        Step::Near { at, port, flags: bits } => {
-            let from = format!("{}:{}", host(at.v6, 2, 74), 1025 + u16::from(port % 4));
-            send_packet(lab, at, BACK, &packet(is_udp(at), &from, &vip_of(at), &flags(*bits)));
-        }
-        Step::ToStandIn { at, server: number_of, number, flags: bits } => {
-            let to = format!("{}:{}", host(at.v6, 2, 90), 61_000 + u16::from(number % 8));
-            let from = server(at.v6, *number_of, port_of(at));
-            send_packet(lab, at, BACK, &packet(is_udp(at), &from, &to, &flags(*bits)));
-        }
-        Step::Data { v6, worker, port, to, flags: bits } => {
-            let to = vip(*v6, [20, 1025, 1026][usize::from(to % 3)]);
-            let at = At { v6: *v6, service: 1, worker: *worker, split: 255 };
-            send_packet(lab, &at, FRONT, &tcp(&client(*v6, *port), &to, &flags(*bits)));
-        }
-        Step::FromData { v6, worker, server: number_of, from, port, flags: bits } => {
-            let from = server(*v6, *number_of, [20, 1025, 1026][usize::from(from % 3)]);
-            let at = At { v6: *v6, service: 1, worker: *worker, split: 255 };
-            send_packet(lab, &at, BACK, &tcp(&from, &client(*v6, *port), &flags(*bits)));
-        }
-        Step::Error { at, by_client, server: number_of, port } => {
-            let (client, kind) = (client(at.v6, *port), if at.v6 { 1 } else { 3 });
-            let bare = |end: &str| point(end).address();
-            let text = |end: &str| std::net::IpAddr::from(bare(end)).to_string();
-            let (from, to, quoted) = if *by_client {
-                (client.clone(), vip_of(at), packet(is_udp(at), &vip_of(at), &client, "A"))
-            } else {
-                let server = server(at.v6, *number_of, port_of(at));
-                (server.clone(), client.clone(), packet(is_udp(at), &client, &server, "A"))
-            };
-            let port = if *by_client { FRONT } else { BACK };
-            let to_mac = PORT_MACS[usize::from(port)];
-            let frame = icmp(&text(&from), &text(&to), kind, 1, [0; 4], &quoted.bytes(), to_mac);
-            send(lab, at.worker, port, vec![frame]);
-        }
         Step::Pass { tenths } => lab.pass(u64::from(*tenths) * 100),
         Step::PassLong { seconds } => {
             lab.milliseconds += u64::from(*seconds) * 1000;
             (0..3).for_each(|_| lab.poll());
         }
+        _ => match Sent::of(step) {
+            Some(Sent { by_second, port, frames }) => send(lab, by_second, port, frames),
+            None => change(&mut lab.control, &lab.network, step),
+        },
+    }
+}
+
+/// What an operator does by a step.
+pub(crate) fn change(control: &mut Control, network: &control::Network, step: &Step) {
+    match step {
         Step::SetServer { at, server: number_of, weight, upper, lower, forward } => {
             let (key, address) = (key(at.v6, service_of(at)), server(at.v6, *number_of, port_of(at)));
             let forward = match forward {
@@ -318,50 +361,53 @@ fn take(lab: &mut Lab, step: &Step) {
                 upper,
                 lower: u32::from(*lower).min(upper),
             };
-            let catalog = &mut lab.control.catalog;
-            if catalog.set_server(key, point(&address), spec).is_err() {
-                let _ = catalog.add_server(key, point(&address), spec);
+            if control.catalog.set_server(key, point(&address), spec).is_err() {
+                let _ = control.catalog.add_server(key, point(&address), spec);
             }
-            lab.control.publish();
+            control.publish();
         }
         Step::Delete { at, server: number_of } => {
             let address = server(at.v6, *number_of, port_of(at));
-            let _ = lab.control.catalog.delete_server(key(at.v6, service_of(at)), point(&address));
-            lab.control.publish();
-            lab.control.purge();
+            let _ = control.catalog.delete_server(key(at.v6, service_of(at)), point(&address));
+            control.publish();
+            control.purge();
         }
         Step::SetService { at, scheduler } => {
             let (key, spec) = (key(at.v6, service_of(at)), spec(at.v6, service_of(at), *scheduler));
-            if lab.control.catalog.set_service(key, spec).is_err() {
-                let _ = lab.control.catalog.add_service(key, spec);
+            if control.catalog.set_service(key, spec).is_err() {
+                let _ = control.catalog.add_service(key, spec);
             }
-            lab.control.publish();
+            control.publish();
         }
         Step::DeleteService { at } => {
-            let _ = lab.control.catalog.delete_service(key(at.v6, service_of(at)));
-            lab.control.publish();
-            lab.control.purge();
+            let _ = control.catalog.delete_service(key(at.v6, service_of(at)));
+            control.publish();
+            control.purge();
         }
-        Step::Flush => lab.control.flush(),
-        Step::Purge => lab.control.purge(),
-        Step::Switch { bits } => lab.sysctl(|sysctls| {
+        Step::Flush => control.flush(),
+        Step::Purge => control.purge(),
+        Step::Switch { bits } => {
             let bit = |number: u16| bits >> number & 1 != 0;
-            sysctls.sloppy_tcp = bit(0);
-            sysctls.conn_reuse_mode = u32::from(bits >> 1 & 3);
-            sysctls.expire_nodest_conn = bit(3);
-            sysctls.nat_icmp_send = bit(4);
-            sysctls.drop_entry = bit(5);
-            sysctls.secure_tcp = bit(6);
-            sysctls.schedule_icmp = bit(7);
-            sysctls.expire_quiescent_template = bit(8);
-            sysctls.ftp_loose = bit(9);
-            sysctls.pmtu_disc = bit(10);
-        }),
-        Step::Network => lab.renew_network(),
+            control.set_sysctls(Sysctls {
+                sloppy_tcp: bit(0),
+                conn_reuse_mode: u32::from(bits >> 1 & 3),
+                expire_nodest_conn: bit(3),
+                nat_icmp_send: bit(4),
+                drop_entry: bit(5),
+                secure_tcp: bit(6),
+                schedule_icmp: bit(7),
+                expire_quiescent_template: bit(8),
+                ftp_loose: bit(9),
+                pmtu_disc: bit(10),
+                ..*control.sysctls()
+            });
+        }
+        Step::Network => control.set_network(network.clone()),
+        _ => {}
     }
 }
 
-fn serve(lab: &mut Lab) {
+pub(crate) fn serve(lab: &mut Lab) {
     for v6 in [false, true] {
         for (service, port) in PORTS.iter().enumerate() {
             let _ = lab.control.catalog.add_service(key(v6, service), spec(v6, service, service as u8));
@@ -376,7 +422,7 @@ fn serve(lab: &mut Lab) {
     lab.control.publish();
 }
 
-fn lab() -> Lab {
+pub(crate) fn lab() -> Lab {
     let mut lab = Lab::empty(60, 2);
     let rule = |destination| MarkRule {
         protocol: None,
@@ -385,7 +431,7 @@ fn lab() -> Lab {
         ports: (8080, 8080),
         mark: MARK,
     };
-    lab.control.set_marks(vec![rule(Network::V4(0, 0)), rule(Network::V6(0, 0))]);
+    lab.control.set_marks(vec![rule(mark::Network::V4(0, 0)), rule(mark::Network::V6(0, 0))]);
     lab.timeout(State::Established, 100);
     lab.timeout(State::Udp, 100);
     serve(&mut lab);
@@ -413,6 +459,29 @@ fn takes_one_more(lab: &mut Lab, v6: bool) {
     assert_eq!(outcome.contains("no_server"), !is_any, "{outcome}");
 }
 
+/// Once all is over.
+pub(crate) fn nothing_is_left(lab: &mut Lab) {
+    drain(lab);
+    assert_eq!(lab.entries(), Vec::<String>::new());
+    for counters in [lab.control.table().counters(), lab.control.table_v6().counters()] {
+        assert_eq!((counters.active, counters.dead), (0, 0));
+    }
+    assert_eq!(lab.control.shared().templates.count(), 0);
+    for service in lab.control.catalog.services() {
+        for row in lab.control.catalog.servers(service) {
+            let load = row.load;
+            assert_eq!((load.active, load.inactive, load.persistent), (0, 0, 0), "{}", service.key);
+        }
+    }
+    for v6 in [false, true] {
+        takes_one_more(lab, v6);
+    }
+    drain(lab);
+    lab.control.flush();
+    (0..20).for_each(|_| lab.poll());
+    assert!(!lab.control.catalog.has_trash(), "a deleted server counts connections that are no more");
+}
+
 #[test]
 fn nothing_is_left_of_any_history() {
     bolero::check!().with_type::<Vec<Step>>().with_iterations(100).for_each(|steps| {
@@ -420,24 +489,6 @@ fn nothing_is_left_of_any_history() {
         for step in steps {
             take(&mut lab, step);
         }
-        drain(&mut lab);
-        assert_eq!(lab.entries(), Vec::<String>::new());
-        for counters in [lab.control.table().counters(), lab.control.table_v6().counters()] {
-            assert_eq!((counters.active, counters.dead), (0, 0));
-        }
-        assert_eq!(lab.control.shared().templates.count(), 0);
-        for service in lab.control.catalog.services() {
-            for row in lab.control.catalog.servers(service) {
-                let load = row.load;
-                assert_eq!((load.active, load.inactive, load.persistent), (0, 0, 0), "{}", service.key);
-            }
-        }
-        for v6 in [false, true] {
-            takes_one_more(&mut lab, v6);
-        }
-        drain(&mut lab);
-        lab.control.flush();
-        (0..20).for_each(|_| lab.poll());
-        assert!(!lab.control.catalog.has_trash(), "a deleted server counts connections that are no more");
+        nothing_is_left(&mut lab);
     });
 }

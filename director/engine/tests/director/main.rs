@@ -1,6 +1,7 @@
 //! The engine in a simulated director: packets in, packets out, by what IPVS was seen to do.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
+mod at_once;
 mod balancing;
 mod everything;
 mod fragments;
