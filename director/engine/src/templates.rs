@@ -308,10 +308,10 @@ impl Templates {
     /// Frees what is over, all of it within a second of being called every tick. For the control core.
     pub(crate) fn sweep(&self, sweep: &mut Sweep, now: Tick, servers: &Servers) {
         let gone = now.since(sweep.last);
+        sweep.last = now;
         if gone == 0 || !self.in_use.load(Relaxed) {
             return;
         }
-        sweep.last = now;
         let shards = SHARDS.div_ceil(TICKS_PER_SECOND as usize) * gone as usize;
         for _ in 0..shards.min(SHARDS) {
             let number = sweep.shard;

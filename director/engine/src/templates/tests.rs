@@ -81,6 +81,22 @@ fn two_first_connections_of_one_client_make_one_template() {
     }
 }
 
+/// More than half of the clock's round passes before there is one.
+#[test]
+fn the_first_after_seven_years_ends_too() {
+    let (servers, templates) = (servers(), Templates::new(CAPACITY, CAPACITY));
+    let mut sweep = Sweep::default();
+    let now = Tick(1 << 31).plus(100);
+    for year in 0..=14 {
+        templates.sweep(&mut sweep, Tick(now.0 / 14 * year), &servers);
+    }
+    let joined =
+        templates.join((key(1), None), (now, 10), (None, false), &servers, |_| true, || Some(chosen(0)));
+    assert_eq!(joined, Ok(Joined::Made(chosen(0))));
+    (0..200).for_each(|ticks| templates.sweep(&mut sweep, now.plus(ticks), &servers));
+    assert_eq!(templates.count(), 0);
+}
+
 #[test]
 fn calls_are_told_apart() {
     let (servers, templates) = (servers(), Templates::new(CAPACITY, CAPACITY));
