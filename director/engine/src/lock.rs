@@ -7,7 +7,9 @@ pub(crate) type Guard<'a, T> = MutexGuard<'a, T>;
 
 /// A lock for some 100 ns at a time, among workers on cores of their own and the control core.
 ///
-/// Waiting spins, and never sleeps. A mutex that is only ever tried has no waiters, so unlocking it makes no system call.
+/// Waiting spins, and never sleeps; after some microseconds it offers its CPU to others, since who holds the lock may be
+/// a thread that the kernel took off this very one (as in a lab). A mutex that is only ever tried has no waiters, so
+/// unlocking it makes no system call.
 /// Which packets of existing connections take one is said, and tested, in `tests/director/locks.rs`: builds with debug
 /// assertions count them.
 #[derive(Debug, Default)]
@@ -20,11 +22,19 @@ impl<T> Lock<T> {
 
     pub(crate) fn lock(&self) -> Guard<'_, T> {
         director_flow::note_lock();
+        let mut spins = 0_u32;
         loop {
             match self.0.try_lock() {
                 Ok(guard) => return guard,
                 Err(TryLockError::Poisoned(poisoned)) => return poisoned.into_inner(),
-                Err(TryLockError::WouldBlock) => std::hint::spin_loop(),
+                Err(TryLockError::WouldBlock) => {
+                    spins = spins.wrapping_add(1);
+                    if spins.is_multiple_of(512) {
+                        std::thread::yield_now();
+                    } else {
+                        std::hint::spin_loop();
+                    }
+                }
             }
         }
     }

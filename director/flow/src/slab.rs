@@ -1,6 +1,6 @@
 //! Zeroed memory as a slice of atomics, on huge pages where there are any, and the prefetch hint.
 //!
-//! The only module with `unsafe`. What lives here is never moved and holds positions instead of pointers, and memory
+//! The only module with `unsafe` but `tags`. What lives here is never moved and holds positions instead of pointers, and memory
 //! nobody touched costs nothing: a table for a hundred million entries starts as fast as a small one.
 
 use std::fmt;
@@ -194,8 +194,9 @@ mod memory {
 
         #[inline]
         fn deref(&self) -> &[T] {
-            // SAFETY: `start` is aligned to a page and valid for `bytes >= len * size_of::<T>()` bytes, all zero at first,
-            // which is a valid `T` (`Zeroed` on the only constructor), until `self` is dropped; no `&mut` to it exists.
+            // SAFETY: `start` is aligned to a page and valid for `bytes >= len * size_of::<T>()` bytes (far fewer than
+            // `isize::MAX`, or they could not be mapped), all zero at first, which is a valid `T` (`Zeroed` on the only
+            // constructor), until `self` is dropped; no `&mut` to it exists.
             unsafe { std::slice::from_raw_parts(self.start.as_ptr(), self.len) }
         }
     }
