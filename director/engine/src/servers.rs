@@ -63,7 +63,8 @@ const ACTIVE: u64 = 1 << 32;
 ///
 /// What a scheduler chooses by, `connections`, `flags` and `weight`, is changed and then marked; the
 /// scheduler takes the mark and then looks. That makes all four accesses `SeqCst`, so that one of the two
-/// sees the other's. The rest is Relaxed: every field stands for itself.
+/// sees the other's. So are the thresholds: who changes one looks at the connections afterwards, and who counts a
+/// connection looks at the thresholds afterwards. The rest is Relaxed: every field stands for itself.
 #[derive(Default)]
 #[repr(align(64))]
 struct Shared {
@@ -147,7 +148,7 @@ impl Shared {
 
     /// Whether an overloaded server is so no longer.
     fn is_released(&self) -> bool {
-        let (upper, lower) = (self.upper.load(Relaxed), self.lower.load(Relaxed));
+        let (upper, lower) = (self.upper.load(SeqCst), self.lower.load(SeqCst));
         let total = self.total();
         let is_below = if lower > 0 { total < lower } else { u64::from(total) * 4 < u64::from(upper) * 3 };
         // Who sees one new threshold and one old one may see a lower one above the upper; without the comparison with
@@ -161,7 +162,7 @@ impl Shared {
     /// whether the other change is due by now. Of two changes of the flag the later sees what came before the earlier; so
     /// the last of all leaves it as the counts have it.
     fn fill(&self) {
-        let upper = self.upper.load(Relaxed);
+        let upper = self.upper.load(SeqCst);
         if upper != 0 && self.total() >= upper {
             self.flags.fetch_or(OVERLOADED, SeqCst);
             self.mark(Watch::Usable);
@@ -171,7 +172,7 @@ impl Shared {
 
     /// After a connection ended: see [`Self::fill`].
     fn drain(&self) {
-        if self.upper.load(Relaxed) != 0 {
+        if self.upper.load(SeqCst) != 0 {
             self.release();
         }
     }
@@ -352,8 +353,8 @@ impl Servers {
     /// many as the upper one the server is overloaded, below the lower one no longer, and between them as before.
     pub(crate) fn set(&self, slot: u32, spec: &ServerSpec) {
         let Some(shared) = self.shared.get(slot) else { return };
-        shared.upper.store(spec.upper, Relaxed);
-        shared.lower.store(spec.lower, Relaxed);
+        shared.upper.store(spec.upper, SeqCst);
+        shared.lower.store(spec.lower, SeqCst);
         shared.forward.store(spec.forward as u32, Relaxed);
         shared.way.store(0, Relaxed);
         shared.weight.store(spec.weight, SeqCst);
@@ -708,6 +709,45 @@ mod tests {
             }
         });
         assert_eq!(welcome, 0, "times one more was");
+    }
+
+    /// Thresholds change while connections come and go: the last of all leaves the flag as both have it.
+    #[test]
+    fn thresholds_change_among_connections() {
+        const ROUNDS: u32 = if cfg!(miri) { 50 } else { 20_000 };
+        let servers = server(ServerSpec::default());
+        let done = std::sync::Barrier::new(3);
+        std::thread::scope(|scope| {
+            for _ in 0..2 {
+                scope.spawn(|| {
+                    for round in 0..ROUNDS {
+                        (0..5).for_each(|_| servers.bind(5000, State::Udp));
+                        (0..if round % 2 == 0 { 2 } else { 4 })
+                            .for_each(|_| servers.unbind(5000, State::Udp));
+                        done.wait();
+                        done.wait();
+                        (0..if round % 2 == 0 { 3 } else { 1 })
+                            .for_each(|_| servers.unbind(5000, State::Udp));
+                        done.wait();
+                    }
+                });
+            }
+            for round in 0..ROUNDS {
+                let upper = [4, 9, 0, 6, 2][round as usize % 5];
+                servers.set(5000, &ServerSpec { upper, lower: upper / 2, ..ServerSpec::default() });
+                done.wait();
+                let total = servers.load(5000).inactive;
+                assert_eq!(total, if round % 2 == 0 { 6 } else { 2 });
+                if upper != 0 && total >= upper {
+                    assert!(!servers.is_usable(5000), "{total} of {upper}");
+                }
+                if upper == 0 || total < upper / 2 {
+                    assert!(servers.is_usable(5000), "{total} of {upper}");
+                }
+                done.wait();
+                done.wait();
+            }
+        });
     }
 
     #[test]
