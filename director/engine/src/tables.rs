@@ -35,6 +35,8 @@ pub(crate) struct Kept<F: Layout> {
     first: u32,
     /// Where the search for entries of deleted servers stands.
     purging: Option<u32>,
+    /// Servers were deleted during the search: there must be another.
+    purge_again: bool,
     pressure: Pressure,
 }
 
@@ -61,12 +63,16 @@ impl<F: Layout> Kept<F> {
     /// A table, and the workers' parts of it. `first` is the number of its first entry.
     pub(crate) fn create(options: &Options, first: u32) -> Result<(Self, Vec<WorkerLocal<F>>), CreateError> {
         let (table, locals, keeper) = Table::create(options)?;
-        Ok((Self { table, keeper, first, purging: None, pressure: Pressure::default() }, locals))
+        let kept =
+            Self { table, keeper, first, purging: None, purge_again: false, pressure: Pressure::default() };
+        Ok((kept, locals))
     }
 
-    /// Has the entries of deleted servers end.
+    /// Has the entries of deleted servers end. A search under way goes on all the same, lest the last entries never
+    /// have their turn.
     pub(crate) fn purge(&mut self) {
-        self.purging = Some(0);
+        self.purge_again = self.purging.is_some_and(|at| at > 0);
+        self.purging.get_or_insert(0);
     }
 
     /// Whether there may be some left of those that [`Self::purge`] is about.
@@ -76,7 +82,7 @@ impl<F: Layout> Kept<F> {
 
     /// Runs the timers and gives back what is over.
     pub(crate) fn poll(&mut self, cycle: &Cycle<'_>) -> Progress {
-        let Self { table, keeper, first, purging, pressure } = self;
+        let Self { table, keeper, first, purging, purge_again, pressure } = self;
         let mut expiry = Expiry { cycle, first: *first };
         if let Some(from) = *purging {
             let mut doomed = Vec::new();
@@ -87,6 +93,9 @@ impl<F: Layout> Kept<F> {
             });
             for index in doomed {
                 keeper.remove(index, &mut expiry);
+            }
+            if purging.is_none() && std::mem::take(purge_again) {
+                *purging = Some(0);
             }
         }
         let mut progress = keeper.poll(cycle.now, cycle.budget, &mut expiry);

@@ -232,6 +232,24 @@ fn expire_nodest_conn_ends_them() {
     assert_eq!(lab.load(tcp_key(VIP), SERVERS[0]), (2, 0));
 }
 
+/// More than are looked at in one turn; in each turn another server is deleted.
+#[test]
+fn expire_nodest_conn_ends_the_last_of_many_among_other_deletions() {
+    let mut lab = Lab::empty(25_000, 1);
+    lab.serve(tcp_key(VIP), &SERVERS[..1]);
+    lab.sysctl(|sysctls| sysctls.expire_nodest_conn = true);
+    for port in 1..=21_000 {
+        lab.front(&tcp(&format!("192.168.18.10:{port}"), VIP, "S"));
+    }
+    lab.delete_server(VIP, SERVERS[0]);
+    for _ in 0..5 {
+        lab.add_server(VIP, SERVERS[1], weight(1));
+        lab.delete_server(VIP, SERVERS[1]);
+        lab.poll();
+    }
+    assert_eq!(lab.control.active(), 0);
+}
+
 #[test]
 fn under_expire_nodest_conn_a_syn_leaves_a_quiesced_server() {
     let mut lab = Lab::new();
