@@ -2,9 +2,10 @@
 //! dropped and counted by the sender.
 
 use crossbeam_queue::ArrayQueue;
+use director_engine::Reason;
 use director_engine::adjacency::Adjacency;
-use director_packet::Endpoint;
-use dpdk::Mbuf;
+use director_packet::{Class, Endpoint};
+use dpdk::{Burst, Mbuf};
 
 /// Frames a ring holds.
 const RING: usize = 1024;
@@ -26,11 +27,44 @@ pub(crate) struct Outgoing {
     pub(crate) own: bool,
 }
 
+/// The rings to a kernel twin, one for each class of what goes there: a flood fills that of its own class.
+pub(crate) struct TwinRings<T = Mbuf>([ArrayQueue<T>; Class::COUNT]);
+
+impl<T> TwinRings<T> {
+    fn new() -> Self {
+        Self(std::array::from_fn(|_| ArrayQueue::new(RING)))
+    }
+
+    /// Puts a frame into the ring of its class.
+    ///
+    /// # Errors
+    /// That one is full.
+    pub(crate) fn push(&self, class: Class, frame: T) -> Result<(), Reason> {
+        self.0[class as usize].push(frame).map_err(|_| match class {
+            Class::Link => Reason::TwinLinkFull,
+            Class::Routing => Reason::TwinRoutingFull,
+            Class::Tcp => Reason::TwinTcpFull,
+            Class::Icmp => Reason::TwinIcmpFull,
+            Class::Other => Reason::TwinOtherFull,
+        })
+    }
+
+    /// Takes a burst of frames from the next ring, from that with the number `next` on, that has any; `next` is then the one
+    /// behind it.
+    pub(crate) fn burst(&self, next: &mut usize) -> impl Iterator<Item = T> {
+        let from = *next;
+        let mut rings = (from..from + Class::COUNT).map(|at| at % Class::COUNT);
+        let at = rings.find(|at| !self.0[*at].is_empty()).unwrap_or(from % Class::COUNT);
+        *next = at + 1;
+        std::iter::from_fn(move || self.0[at].pop()).take(Burst::CAPACITY)
+    }
+}
+
 /// The rings of a port.
 pub(crate) struct PortPaths {
     pub(crate) has_twin: bool,
     /// From workers to the kernel twin.
-    pub(crate) to_twin: ArrayQueue<Mbuf>,
+    pub(crate) to_twin: TwinRings,
     /// To each worker that sends for others, from other workers.
     pub(crate) handoff: Vec<ArrayQueue<Outgoing>>,
     /// To each worker that sends for others, from the control core: the kernel's traffic has a ring of
@@ -58,11 +92,51 @@ impl Paths {
     pub(crate) fn new(ports: impl Iterator<Item = (bool, Vec<usize>)>, workers: usize) -> Self {
         let ports = ports.map(|(has_twin, sender)| PortPaths {
             has_twin,
-            to_twin: ArrayQueue::new(RING),
+            to_twin: TwinRings::new(),
             handoff: rings(workers),
             control: rings(workers),
             sender,
         });
         Self { ports: ports.collect(), held: ArrayQueue::new(RING) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_flood_of_one_class_leaves_room_for_the_others() {
+        let rings = TwinRings::new();
+        let flood = (0..2 * RING).map(|_| rings.push(Class::Other, Class::Other));
+        assert_eq!(flood.filter(|pushed| *pushed == Err(Reason::TwinOtherFull)).count(), RING);
+        for class in [Class::Tcp, Class::Link, Class::Tcp] {
+            assert_eq!(rings.push(class, class), Ok(()));
+        }
+        let mut next = 0;
+        let mut burst = || rings.burst(&mut next).collect::<Vec<_>>();
+        assert_eq!(burst(), [Class::Link]);
+        assert_eq!(burst(), [Class::Tcp; 2]);
+        assert_eq!(burst(), [Class::Other; Burst::CAPACITY]);
+        assert_eq!(rings.push(Class::Icmp, Class::Icmp), Ok(()));
+        assert_eq!(burst(), [Class::Icmp]);
+        assert_eq!(burst(), [Class::Other; Burst::CAPACITY]);
+    }
+
+    #[test]
+    fn each_class_has_a_reason_of_its_own() {
+        let rings = TwinRings::new();
+        let of = |class| (0..=RING).find_map(|_| rings.push(class, ()).err()).map(Reason::name);
+        let names = ["link", "routing", "tcp", "icmp", "other"].map(|class| format!("twin_{class}_full"));
+        assert_eq!(
+            Class::ALL.map(|class| of(class).unwrap_or_default()),
+            names.each_ref().map(String::as_str)
+        );
+        assert_eq!(rings.burst(&mut 0).count(), Burst::CAPACITY);
+    }
+
+    #[test]
+    fn empty_rings_have_nothing() {
+        assert_eq!(TwinRings::<()>::new().burst(&mut 3).count(), 0);
     }
 }

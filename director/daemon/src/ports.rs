@@ -54,6 +54,7 @@ pub(crate) struct TwinPort {
     pub(crate) port: Port<Started>,
     pub(crate) rx: RxQueue,
     pub(crate) tx: TxQueue,
+    pub(crate) is_tap: bool,
 }
 
 /// Queues of a port, not given to anybody yet.
@@ -209,10 +210,11 @@ fn queue_counts(
 
 /// Makes the kernel interface of a port: through vhost-net where the kernel has it, else as a tap.
 fn make_twin(eal: &Handle, name: &str, mac: Mac, pool: &Pool) -> Result<TwinPort> {
-    let devargs = if Path::new("/dev/vhost-net").exists() {
-        format!("net_virtio_user_{name},path=/dev/vhost-net,queues=1,queue_size=1024,iface={name},mac={mac}")
-    } else {
+    let is_tap = !Path::new("/dev/vhost-net").exists();
+    let devargs = if is_tap {
         format!("net_tap_{name},iface={name},mac={mac}")
+    } else {
+        format!("net_virtio_user_{name},path=/dev/vhost-net,queues=1,queue_size=1024,iface={name},mac={mac}")
     };
     let mut setup = PortConfig::new(1, pool);
     setup.rx_descriptors = TWIN_DESCRIPTORS;
@@ -220,7 +222,7 @@ fn make_twin(eal: &Handle, name: &str, mac: Mac, pool: &Pool) -> Result<TwinPort
     let port = attach(eal, &devargs)?.configure(&setup)?;
     let (port, mut rx, mut tx) = port.start()?;
     match (rx.pop(), tx.pop()) {
-        (Some(rx), Some(tx)) => Ok(TwinPort { port, rx, tx }),
+        (Some(rx), Some(tx)) => Ok(TwinPort { port, rx, tx, is_tap }),
         _ => bail!("the device has no queues"),
     }
 }

@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use director_engine::adjacency::Adjacency;
 use director_engine::{Control, Reason};
-use director_packet::Mac;
 use director_packet::nat::set_macs;
+use director_packet::{Class, Mac};
 use dpdk::{Burst, Mbuf, Pool, TxQueue};
 
 use crate::counters::{ThreadCounters, add};
@@ -25,16 +25,21 @@ const WAITING: usize = 1024;
 const PATIENCE: u64 = 10_000;
 const LOOK: u64 = 100;
 
-/// Bursts taken from a ring or a twin in one turn, at most.
+/// Bursts taken from a ring or a twin in one turn, at most; and at least one of each class for a twin.
 const BURSTS: usize = 8;
+const _: () = assert!(BURSTS >= Class::COUNT);
 
-/// How many turns in a row a port may take nothing of what the kernel sent before the first frame of it is dropped: the
-/// device may refuse this one for ever, and would then keep back all.
+/// How many turns in a row a port may take nothing of what the kernel sent, or a twin nothing of what is for the kernel,
+/// before the first frame of it is dropped: the device may refuse this one for ever, and would then keep back all.
 const STUCK: u32 = 50;
 
 struct PumpPort {
     twin: Option<TwinPort>,
     tx: Option<TxQueue>,
+    /// What is to go to the twin next.
+    feed: Burst,
+    /// How often in a row the twin has taken nothing of it.
+    refused: u32,
     /// What the kernel sent and the port has no room for. Until it has, the rest waits in the twin.
     backlog: Burst,
     /// For how many turns it has had no room.
@@ -58,7 +63,6 @@ pub(crate) struct Pump {
     held: usize,
     /// When to look again for frames that have waited too long.
     next_look: u64,
-    burst: Burst,
 }
 
 impl Pump {
@@ -71,19 +75,17 @@ impl Pump {
     ) -> Self {
         let ports = ports
             .into_iter()
-            .map(|(twin, tx, mac)| PumpPort { twin, tx, backlog: Burst::new(), stuck: 0, mac })
+            .map(|(twin, tx, mac)| PumpPort {
+                twin,
+                tx,
+                feed: Burst::new(),
+                refused: 0,
+                backlog: Burst::new(),
+                stuck: 0,
+                mac,
+            })
             .collect();
-        Self {
-            ports,
-            paths,
-            counters,
-            port_numbers,
-            pool,
-            waiting: HashMap::new(),
-            held: 0,
-            next_look: 0,
-            burst: Burst::new(),
-        }
+        Self { ports, paths, counters, port_numbers, pool, waiting: HashMap::new(), held: 0, next_look: 0 }
     }
 
     /// Takes a turn: moves frames to and from the twins and takes up those that wait for a neighbour.
@@ -101,24 +103,29 @@ impl Pump {
         moved
     }
 
+    /// Gives the twin what came in for the kernel: of each class in turn, so that none starves another.
     fn feed_twin(&mut self, at: usize) -> usize {
-        let ring = &self.paths.ports[at].to_twin;
-        let Some(twin) = &mut self.ports[at].twin else { return 0 };
-        let mut moved = 0;
+        let rings = &self.paths.ports[at].to_twin;
+        let PumpPort { twin: Some(twin), feed, refused, .. } = &mut self.ports[at] else { return 0 };
+        let counters = self.counters.port(at);
+        let (mut moved, mut next) = (0, 0);
         for _ in 0..BURSTS {
-            while !self.burst.is_full() {
-                let Some(mbuf) = ring.pop() else { break };
-                let _ = self.burst.push(mbuf);
+            if feed.is_empty() {
+                rings.burst(&mut next).for_each(|mbuf| feed.push(mbuf).unwrap_or_default());
             }
-            let count = self.burst.len();
-            if count == 0 {
-                break;
-            }
-            moved += count;
-            let sent = twin.tx.send(&mut self.burst);
-            let counters = self.counters.port(at);
-            add(&counters.to_twin, sent as u64);
-            for _ in self.burst.drain() {
+            while !feed.is_empty() {
+                let sent = twin.tx.send(feed);
+                moved += sent;
+                add(&counters.to_twin, sent as u64);
+                *refused = if sent > 0 { 0 } else { *refused + 1 };
+                if sent > 0 {
+                    continue;
+                }
+                // A tap is never full: what it does not take now it never takes.
+                if !twin.is_tap && *refused <= STUCK {
+                    return moved;
+                }
+                feed.take(0);
                 counters.drop_one(Reason::TwinFull);
             }
         }

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use director_engine::{BURST, Batch, Part, Reason, Verdict, Worker};
-use director_packet::plain;
+use director_packet::{Class, plain};
 use dpdk::{Burst, Mbuf, Pool, Received, RxQueue, TxQueue};
 
 use crate::clock::Watch;
@@ -332,10 +332,11 @@ impl Loop {
         let path = &self.paths.ports[usize::from(port)];
         if !path.has_twin {
             counters.drop_one(Reason::NoTwin);
-        } else if path.to_twin.push(mbuf).is_err() {
-            counters.drop_one(Reason::TwinFull);
-        } else {
-            add(&counters.to_twin, 1);
+            return;
+        }
+        match path.to_twin.push(Class::of(mbuf.data()), mbuf) {
+            Ok(()) => add(&counters.to_twin, 1),
+            Err(reason) => counters.drop_one(reason),
         }
     }
 

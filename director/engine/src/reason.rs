@@ -96,8 +96,18 @@ reasons! {
     TransmitFull = "transmit_full",
     /// The port is down.
     PortDown = "port_down",
-    /// The queue to the kernel twin is full.
+    /// The kernel twin did not take it.
     TwinFull = "twin_full",
+    /// Of what a link needs, as ARP, there is more than the kernel takes.
+    TwinLinkFull = "twin_link_full",
+    /// Likewise of routing protocols.
+    TwinRoutingFull = "twin_routing_full",
+    /// Likewise of TCP connections of the director itself.
+    TwinTcpFull = "twin_tcp_full",
+    /// Likewise of ICMP.
+    TwinIcmpFull = "twin_icmp_full",
+    /// Likewise of all else.
+    TwinOtherFull = "twin_other_full",
     /// The port has no kernel twin to take what is not the fast path's.
     NoTwin = "no_twin",
     /// There is no packet buffer left for a fragment that is to be sent.

@@ -48,6 +48,9 @@ impl Ipv4 {
     /// The "more fragments" flag and the offset in [`Self::fragment`]: not 0 in a fragment only.
     pub const IS_FRAGMENT: u16 = 0x3fff;
 
+    /// The offset in [`Self::fragment`].
+    pub const OFFSET: u16 = 0x1fff;
+
     /// The header's length with its options, in bytes.
     #[must_use]
     pub const fn header_length(&self) -> usize {

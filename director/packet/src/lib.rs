@@ -6,6 +6,7 @@
 #![deny(unsafe_code)]
 
 pub mod checksum;
+mod class;
 pub mod crc32c;
 mod endpoint;
 pub mod ethernet;
@@ -23,6 +24,7 @@ pub mod sctp;
 pub mod tcp;
 
 pub use checksum::Delta;
+pub use class::Class;
 pub use endpoint::{Address, Endpoint, Endpoint4, Endpoint6};
 pub use ethernet::Mac;
 pub use nat::Change;
