@@ -66,7 +66,8 @@ const RETIRED: u64 = 1 << 60;
 /// Set in [`Entry::rest`] when the MAC address is known.
 const KNOWN: u64 = 1 << 40;
 
-/// How far from its place an entry may lie before the table counts as full.
+/// In how many places an entry may lie before the table counts as full. They are pairs of neighbours, far from each other: of
+/// as many in a row a table that is half full has some, by chance, that are all taken.
 const PROBES: usize = 64;
 
 /// Rounds of [`Adjacencies::take_recent`] without a packet after which an entry may go: a minute.
@@ -195,13 +196,15 @@ impl Adjacencies {
     #[inline]
     fn places(&self, hop: Hop) -> (u64, impl Iterator<Item = usize> + Clone + use<>) {
         let key = USED | u64::from(hop.port) << 32 | u64::from(hop.address.fold());
-        let mask = self.entries.len() - 1;
-        let (key, place) = match hop.address {
+        let pairs = self.entries.len() / 2;
+        let (key, hash) = match hop.address {
             Address::V4(_) => (key, self.seed.hash_one(key)),
             Address::V6(address) => (key | V6, self.seed.hash_one((key, address))),
         };
-        let place = place as usize;
-        (key, (0..PROBES.min(self.entries.len())).map(move |probe| place.wrapping_add(probe) & mask))
+        // An odd step comes by every pair, of which there is a power of two.
+        let (first, step) = (hash as usize, (hash >> 32) as usize | 1);
+        let pair = move |probe: usize| first.wrapping_add((probe / 2).wrapping_mul(step)) & (pairs - 1);
+        (key, (0..PROBES).map(move |probe| pair(probe) * 2 + probe % 2))
     }
 
     /// The entry of a next hop, if there is one: what is only heard of needs none.
