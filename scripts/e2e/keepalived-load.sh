@@ -55,7 +55,10 @@ session
 request
 first=$ANSWER
 
-client wrk --threads 1 --connections 8 --duration 20s --timeout 10s "$URL/" >"$WORK/wrk" 2>&1 &
+# It ends when it is told to, after the last phase: longer than the test may take.
+# shellcheck disable=SC2016 # for the inner shell
+client sh -c 'echo $$ >"$1"; exec wrk --threads 1 --connections 8 --duration 600s --timeout 10s "$2"' \
+    - "$WORK/wrk.pid" "$URL/" >"$WORK/wrk" 2>&1 &
 load=$!
 other=$((143 - first))
 for turn in 1 2; do
@@ -79,7 +82,11 @@ same "new connections" "71 72" "$(get 2 | tr ' ' '\n' | sort | paste -sd' ')"
 request
 same "the old connection" "$first" "$ANSWER"
 
+kill -INT "$(cat "$WORK/wrk.pid")"
 wait $load
+requests=$(sed -n 's/^ *\([0-9]*\) requests in .*/\1/p' "$WORK/wrk")
+say "${requests:-no} requests meanwhile"
+[ "${requests:-0}" -ge 1000 ] || fail "that is no load: $(cat "$WORK/wrk")"
 if grep -E "Socket errors|Non-2xx" "$WORK/wrk"; then fail "requests failed under load: $(cat "$WORK/wrk")"; fi
 
 kill -TERM "$(cat "$STATE/director/run/keepalived.pid")"
