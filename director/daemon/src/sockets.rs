@@ -33,26 +33,57 @@ const LISTED_AT_ONCE: u32 = 1000;
 /// How often it is looked whether the sockets' files are still there.
 const LOOK: Duration = Duration::from_secs(1);
 
+/// A socket that clients connect to.
+trait Listen: Sized {
+    type Client;
+
+    fn bind(path: &Path) -> io::Result<Self>;
+    async fn accept(&mut self) -> io::Result<Self::Client>;
+}
+
+impl Listen for UnixSeqpacketListener {
+    type Client = UnixSeqpacket;
+
+    fn bind(path: &Path) -> io::Result<Self> {
+        Self::bind(path)
+    }
+
+    async fn accept(&mut self) -> io::Result<UnixSeqpacket> {
+        Self::accept(self).await
+    }
+}
+
+impl Listen for UnixListener {
+    type Client = UnixStream;
+
+    fn bind(path: &Path) -> io::Result<Self> {
+        Self::bind(path)
+    }
+
+    async fn accept(&mut self) -> io::Result<UnixStream> {
+        Ok(Self::accept(self).await?.0)
+    }
+}
+
 /// A listening socket with its file, which goes with it.
 struct Listening<L> {
     path: PathBuf,
     /// Device and number of the file. No other file has them as long as the socket is open.
     file: (u64, u64),
     socket: L,
-    bind: fn(&Path) -> io::Result<L>,
 }
 
-impl<L> Listening<L> {
+impl<L: Listen> Listening<L> {
     /// Listens in place of whoever did before.
-    fn open(path: PathBuf, bind: fn(&Path) -> io::Result<L>) -> Result<Self> {
+    fn open(path: PathBuf) -> Result<Self> {
         match fs::remove_file(&path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
                 return Err(error).with_context(|| format!("cannot remove {}", path.display()));
             }
             _ => {}
         }
-        let (socket, file) = listen(&path, bind)?;
-        Ok(Self { path, file, socket, bind })
+        let (socket, file) = listen(&path)?;
+        Ok(Self { path, file, socket })
     }
 
     /// Makes the file anew where somebody removed it: without, nobody could ask or tell the director anything.
@@ -65,7 +96,7 @@ impl<L> Listening<L> {
         if let Some(directory) = self.path.parent() {
             let _ = fs::create_dir_all(directory);
         }
-        match listen(&self.path, self.bind) {
+        match listen(&self.path) {
             Ok((socket, file)) => {
                 tracing::warn!("{} was removed; it is there again", self.path.display());
                 (self.socket, self.file) = (socket, file);
@@ -83,9 +114,9 @@ impl<L> Drop for Listening<L> {
     }
 }
 
-fn listen<L>(path: &Path, bind: fn(&Path) -> io::Result<L>) -> Result<(L, (u64, u64))> {
+fn listen<L: Listen>(path: &Path) -> Result<(L, (u64, u64))> {
     let cannot = || format!("cannot listen on {}", path.display());
-    let socket = bind(path).with_context(cannot)?;
+    let socket = L::bind(path).with_context(cannot)?;
     // Who may configure the kernel's IPVS is root.
     fs::set_permissions(path, PermissionsExt::from_mode(0o600)).with_context(cannot)?;
     Ok((socket, file_at(path).with_context(cannot)?))
@@ -120,22 +151,34 @@ impl Sockets {
                 directory.display()
             ),
         }
-        let ipvs = Listening::open(ipvs, |path| UnixSeqpacketListener::bind(path))?;
         let control = directory.join(director_api::SOCKET);
-        let control = Listening::open(control, |path| UnixListener::bind(path))?;
-        Ok(Self { ipvs, control })
+        Ok(Self { ipvs: Listening::open(ipvs)?, control: Listening::open(control)? })
     }
 
     /// Serves whoever connects, for ever.
     pub(crate) async fn serve(&mut self, director: &Rc<Director>) {
-        tokio::join!(serve_ipvs(&mut self.ipvs, director), serve_control(&mut self.control, director));
+        let ipvs = serve(&mut self.ipvs, "IPVS", |client| serve_ipvs_client(client, director.clone()));
+        let control = serve(&mut self.control, "control", |client| {
+            let director = director.clone();
+            async move {
+                if let Err(error) = serve_control_client(client, &director).await {
+                    tracing::debug!("a client of the control socket: {error}");
+                }
+            }
+        });
+        tokio::join!(ipvs, control);
     }
 }
 
 /// How long to wait after a client could not be accepted, for want of descriptors or memory.
 const RECOVER: Duration = Duration::from_millis(100);
 
-async fn serve_ipvs(listening: &mut Listening<UnixSeqpacketListener>, director: &Rc<Director>) {
+/// Starts a task of its own for each client that connects, for ever; `kind` names the socket in the log.
+async fn serve<L: Listen, T: Future<Output = ()> + 'static>(
+    listening: &mut Listening<L>,
+    kind: &str,
+    client: impl Fn(L::Client) -> T,
+) {
     let mut look = every(LOOK);
     loop {
         let accepted = tokio::select! {
@@ -146,38 +189,11 @@ async fn serve_ipvs(listening: &mut Listening<UnixSeqpacketListener>, director: 
             }
         };
         match accepted {
-            Ok(client) => {
-                spawn_local(serve_ipvs_client(client, director.clone()));
+            Ok(accepted) => {
+                spawn_local(client(accepted));
             }
             Err(error) => {
-                tracing::warn!("accepting a client of the IPVS socket: {error}");
-                tokio::time::sleep(RECOVER).await;
-            }
-        }
-    }
-}
-
-async fn serve_control(listening: &mut Listening<UnixListener>, director: &Rc<Director>) {
-    let mut look = every(LOOK);
-    loop {
-        let accepted = tokio::select! {
-            accepted = listening.socket.accept() => accepted,
-            _ = look.tick() => {
-                listening.restore();
-                continue;
-            }
-        };
-        match accepted {
-            Ok((client, _)) => {
-                let director = director.clone();
-                spawn_local(async move {
-                    if let Err(error) = serve_control_client(client, &director).await {
-                        tracing::debug!("a client of the control socket: {error}");
-                    }
-                });
-            }
-            Err(error) => {
-                tracing::warn!("accepting a client of the control socket: {error}");
+                tracing::warn!("accepting a client of the {kind} socket: {error}");
                 tokio::time::sleep(RECOVER).await;
             }
         }
