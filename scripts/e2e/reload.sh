@@ -189,3 +189,21 @@ same "the addresses of front" "$second/24 $other/24" \
     "$(director ip -4 -brief address show front | grep -o '192[0-9./]*' | sort | paste -sd' ')"
 contains "the route" "via 192.168.18.10" "$(director ip route show 203.0.113.0/24)"
 same "what is left" "-A -u $VIP:53 -s rr" "$(ipvsadm -S -n | head -n 1)"
+
+# A SIGHUP that comes before the director forwards is remembered: here as soon as the process takes note of it (signal 1 is bit 0).
+notes_hangups() {
+    [[ $(cat "/proc/$(cat "$STATE/director.pid" 2>/dev/null)/status" 2>/dev/null) =~ ^Name:[[:space:]]director.*SigCgt:[[:space:]]([0-9a-f]+) ]] &&
+        [ $((0x${BASH_REMATCH[1]} & 1)) = 1 ]
+}
+lab stop director
+wait_until 5 [ -e "$STATE/director.exit" ] || fail "the director did not end"
+seen=$(($(wc -l <"$STATE/director.log") + 1))
+lab start director &
+starting=$!
+# Without a pause between two looks.
+deadline=$((SECONDS + 10))
+until notes_hangups; do [ $SECONDS -lt $deadline ] || fail "the director does not take note of SIGHUP"; done
+hangup
+logged "forwarding" && say "it forwarded already: nothing is shown of a SIGHUP before it does"
+wait $starting || fail "a SIGHUP has ended the director"
+wait_until 5 logged "again: 0 changes" || fail "a SIGHUP before it forwards is not remembered"

@@ -1,5 +1,6 @@
 //! The director: ports, threads, twins, sockets.
 
+use std::io;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::rc::Rc;
@@ -10,7 +11,8 @@ use anyhow::{Context, Result, bail};
 use clap::Parser;
 use director_config::{Config, Device, Idle};
 use dpdk::{Eal, LcoreJob, Pool, PoolConfig};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::runtime::Runtime;
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 
 use crate::clock::{Coarse, Watch};
@@ -65,6 +67,14 @@ struct Arguments {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
+    // A SIGHUP ends a process that is not ready for it: from now on it waits until the director can read its file again.
+    let (runtime, hangup) = match runtime() {
+        Ok(begun) => begun,
+        Err(error) => {
+            log::tell(&format!("director: cannot start the control core's runtime: {error}\n"));
+            return ExitCode::FAILURE;
+        }
+    };
     let config = match Config::load(&arguments.config) {
         Ok(config) => config,
         Err(errors) => {
@@ -85,7 +95,7 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let ended = run(&config);
+    let ended = run(&config, &runtime, hangup);
     drop(log);
     match ended {
         Ok(()) => ExitCode::SUCCESS,
@@ -96,17 +106,25 @@ fn main() -> ExitCode {
     }
 }
 
-/// Runs the director until it is told to stop.
-fn run(config: &Config) -> Result<()> {
+/// What the control core's tasks run on, and the signal to read the file again.
+fn runtime() -> io::Result<(Runtime, Signal)> {
     // The task that moves the twins' frames is always ready, so sockets are looked at after each turn of it.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().event_interval(1).build()?;
+    let entered = runtime.enter();
+    let hangup = signal(SignalKind::hangup())?;
+    drop(entered);
+    Ok((runtime, hangup))
+}
+
+/// Runs the director until it is told to stop.
+fn run(config: &Config, runtime: &Runtime, hangup: Signal) -> Result<()> {
     // What may be refused without touching a device comes first.
     let mut sockets = runtime.block_on(Sockets::listen(config.control.directory.as_path()))?;
     ports::check_twins(config)?;
     let guard = guard(config)?;
     dpdk::log::set_sink(log::take_dpdks);
     let eal = Eal::start(eal_arguments(config)).context("DPDK does not start")?;
-    let result = forward(config, &eal, &runtime, &mut sockets);
+    let result = forward(config, &eal, runtime, &mut sockets, hangup);
     drop(guard);
     let stopped = match eal.stop() {
         Err(left) if keeps_buffers(config) => {
@@ -158,20 +176,25 @@ fn eal_arguments(config: &Config) -> Vec<String> {
     arguments
 }
 
-/// The file's PCI devices, which EAL would otherwise take with all others that a driver of DPDK's fits: those of
-/// other programs, and the kernel's. Nothing where the file chooses by arguments of EAL's, or where a device is
-/// made of others that only its own arguments name.
+/// The file's PCI devices, or that there are none: EAL would otherwise take all others, too, that a driver of DPDK's
+/// fits: those of other programs, and the kernel's. Nothing where the file chooses by arguments of EAL's, or where a device
+/// is made of others that only its own arguments name.
 fn allowed_devices(config: &Config) -> Vec<String> {
     const CHOICES: [&str; 5] = ["-a", "-b", "--allow", "--block", "--no-pci"];
     const MADE_OF_OTHERS: [&str; 3] = ["net_bonding", "net_failsafe", "net_vdev_netvsc"];
-    let chosen =
-        config.dpdk.eal.iter().any(|argument| CHOICES.iter().any(|choice| argument.starts_with(choice)));
+    let is_chosen = |argument: &String| {
+        CHOICES.iter().any(|choice| argument.starts_with(choice))
+            || MADE_OF_OTHERS.iter().any(|driver| argument.contains(driver))
+    };
     let devices = || config.ports.iter().map(|port| &port.device);
-    if chosen || devices().filter_map(Device::driver).any(|driver| MADE_OF_OTHERS.contains(&driver)) {
+    if config.dpdk.eal.iter().any(is_chosen)
+        || devices().filter_map(Device::driver).any(|driver| MADE_OF_OTHERS.contains(&driver))
+    {
         return Vec::new();
     }
     let pci = devices().filter(|device| device.driver().is_none());
-    pci.map(|device| format!("--allow={device}")).collect()
+    let allowed: Vec<_> = pci.map(|device| format!("--allow={device}")).collect();
+    if allowed.is_empty() { vec!["--no-pci".into()] } else { allowed }
 }
 
 /// Whether workers sleep when there is nothing to do: they poll where a device is meant for speed.
@@ -188,8 +211,9 @@ fn sleeps(config: &Config) -> bool {
 fn forward(
     config: &Config,
     eal: &Eal,
-    runtime: &tokio::runtime::Runtime,
+    runtime: &Runtime,
     sockets: &mut Sockets,
+    hangup: Signal,
 ) -> Result<()> {
     let lcores = eal.worker_lcores();
     if lcores.is_empty() {
@@ -243,31 +267,38 @@ fn forward(
         let (connection, handle, _) = rtnetlink::new_connection()?;
         tokio::task::spawn_local(connection);
         prepare(&director, &handle).await?;
-        let jobs = launch(eal, loops)?;
-        let outcome = serve(&director, &handle, sockets).await;
+        let (jobs, launched) = launch(eal, loops);
+        let mut outcome = match launched {
+            Ok(()) => serve(&director, &handle, sockets, hangup).await,
+            Err(error) => Err(error),
+        };
         stop.store(true, Ordering::Relaxed);
         supervisor::tell("STOPPING=1");
+        // All of them have to end before EAL does.
         for job in jobs {
             let lcore = job.lcore();
-            job.join().with_context(|| format!("the worker on lcore {lcore}"))?;
+            let joined = job.join().with_context(|| format!("the worker on lcore {lcore}"));
+            outcome = outcome.and(joined);
         }
         outcome
     });
-    stop.store(true, Ordering::Relaxed);
     drop(local);
     result
 }
 
-/// Starts the workers.
-fn launch(eal: &Eal, loops: Vec<(dpdk::Lcore, worker::Loop)>) -> Result<Vec<LcoreJob<()>>> {
+/// Starts the workers. Those that run, and why not all do.
+fn launch(eal: &Eal, loops: Vec<(dpdk::Lcore, worker::Loop)>) -> (Vec<LcoreJob<()>>, Result<()>) {
     let mut jobs = Vec::new();
     for (lcore, work) in loops {
-        let job = eal
-            .launch(lcore, move || work.run())
-            .with_context(|| format!("cannot start a worker on lcore {lcore}"))?;
-        jobs.push(job);
+        match eal.launch(lcore, move || work.run()) {
+            Ok(job) => jobs.push(job),
+            Err(error) => {
+                let error = anyhow::Error::new(error);
+                return (jobs, Err(error.context(format!("cannot start a worker on lcore {lcore}"))));
+            }
+        }
     }
-    Ok(jobs)
+    (jobs, Ok(()))
 }
 
 /// Sets the network up as the configuration says and learns the rest, so that the first packet finds it.
@@ -281,10 +312,14 @@ async fn prepare(director: &Director, handle: &rtnetlink::Handle) -> Result<()> 
 }
 
 /// Runs the control core's tasks until one fails or a signal comes.
-async fn serve(director: &Rc<Director>, handle: &rtnetlink::Handle, sockets: &mut Sockets) -> Result<()> {
+async fn serve(
+    director: &Rc<Director>,
+    handle: &rtnetlink::Handle,
+    sockets: &mut Sockets,
+    hangup: Signal,
+) -> Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
-    let hangup = signal(SignalKind::hangup())?;
     let (unknown, asked) = mpsc::unbounded_channel();
     tracing::info!("forwarding");
     supervisor::tell("READY=1");
@@ -327,12 +362,15 @@ mod tests {
             allowed("", &["0000:03:00.0,rx_vec=1", "03:00.1", "net_tap0"]),
             ["--allow=0000:03:00.0,rx_vec=1", "--allow=0000:03:00.1"]
         );
-        assert_eq!(allowed("", &["net_tap0", "net_null0"]), [""; 0]);
+        assert_eq!(allowed("", &["net_tap0", "net_null0"]), ["--no-pci"]);
     }
 
     #[test]
     fn the_file_can_choose_otherwise() {
         assert_eq!(allowed("\"-a\", \"0000:03:00.0\"", &["0000:03:00.0"]), [""; 0]);
+        assert_eq!(allowed("\"--no-pci\"", &["net_tap0"]), [""; 0]);
+        let bonding = "\"--vdev=net_bonding0,mode=1,slave=0000:03:00.0\"";
+        assert_eq!(allowed(bonding, &["net_tap0"]), [""; 0]);
         assert_eq!(allowed("", &["net_bonding0,mode=4,slave=0000:03:00.0", "0000:04:00.0"]), [""; 0]);
     }
 }
