@@ -26,8 +26,6 @@ pub(crate) fn refuse(running: &Config, config: &Config, document: &Section<'_>) 
         config.ports.iter().map(port).collect()
     };
     list("port", "[[port]]", &ports(running), &ports(config), document);
-    list("neighbor", "[[neighbor]]", &running.neighbors, &config.neighbors, document);
-    list("route", "[[route]]", &running.routes, &config.routes, document);
 }
 
 /// Tables of which there are any number, in their order.
@@ -113,6 +111,10 @@ mod tests {
         );
         assert_eq!(reread(&more).unwrap().services.len(), 1);
         reread(&RUNNING.replace("['192.168.18.58/24']", "['192.168.18.58/24', '192.168.18.59/24']")).unwrap();
+        reread(&RUNNING.replace("192.168.18.1'", "192.168.18.2'")).unwrap();
+        assert_eq!(reread(RUNNING.split("[[route]]").next().unwrap()).unwrap().routes, []);
+        let neighbor = "[[neighbor]]\naddress = '192.168.2.71'\nmac = '02:00:00:00:0d:01'\n";
+        assert_eq!(reread(&format!("{RUNNING}{neighbor}")).unwrap().neighbors.len(), 1);
     }
 
     #[test]
@@ -142,7 +144,6 @@ mod tests {
             ("[dpdk]", "[control]\ndirectory = '/run/other'\n[dpdk]", "2:13", "`directory` of [control]"),
             ("name = 'back'", "name = 'rear'", "13:8", "`name` of [[port]]"),
             ("veth-back'", "veth-back'\nmtu = 1400", "15:7", "`mtu` of [[port]]"),
-            ("192.168.18.1'", "192.168.18.2'", "19:11", "`gateway` of [[route]]"),
         ] {
             let errors = reread(&RUNNING.replace(from, to)).unwrap_err();
             let expected = format!("error: {message} cannot change while the director runs");
@@ -153,14 +154,12 @@ mod tests {
 
     #[test]
     fn what_may_neither_come_nor_go() {
-        let further = "[[port]]\nname = 'third'\ndevice = '0000:03:00.0'\n[[neighbor]]\naddress = '192.168.2.71'\n\
-            mac = '02:00:00:00:0d:01'\n";
+        let further = "[[port]]\nname = 'third'\ndevice = '0000:03:00.0'\n";
         let errors = reread(&format!("{RUNNING}{further}")).unwrap_err();
         assert!(errors.contains("there cannot be a further [[port]]"), "{errors}");
-        assert!(errors.contains("there cannot be a further [[neighbor]]"), "{errors}");
-        let fewer = RUNNING.split("[[route]]").next().unwrap();
+        let (fewer, _) = RUNNING.rsplit_once("[[port]]").unwrap();
         let errors = reread(fewer).unwrap_err();
-        assert!(errors.contains("no [[route]] can go"), "{errors}");
+        assert!(errors.contains("no [[port]] can go"), "{errors}");
     }
 
     #[test]

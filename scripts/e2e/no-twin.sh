@@ -37,3 +37,23 @@ same "the service" "71 71 71" "$(get 3)"
 before=$(status .drops.no_twin)
 refused client ping -c 1 -W 1 $VIP
 [ "$(status .drops.no_twin)" -gt "$before" ] || fail "no_twin did not count: $(status .drops)"
+
+# Neighbours and routes are the file's, and what it says when it is read again.
+answers() { [ "$(client curl -s --max-time 1 "$@" $URL/)" = "This is 192.168.2.71." ]; }
+silent() { ! answers "$@"; }
+cp "$STATE/director.toml" "$WORK/start.toml"
+sed -i 's/02:00:00:00:0d:01/02:00:00:00:0d:77/' "$STATE/director.toml"
+contains "the changed neighbour" "neighbour 192.168.2.71" "$(lab ctl reload)"
+wait_until 5 silent || fail "the server is reached by another MAC address than the file's"
+far=203.0.113.5
+client ip address add $far/32 dev lo
+cp "$WORK/start.toml" "$STATE/director.toml"
+lab ctl reload >/dev/null
+wait_until 5 answers || fail "the server is not reached by the file's MAC address"
+wait_until 5 silent --interface $far || fail "a client behind no route is answered"
+printf '[[route]]\ndestination = "203.0.113.0/24"\ngateway = "192.168.18.10"\n' >>"$STATE/director.toml"
+same "a route" "route 203.0.113.0/24 via 192.168.18.10 on front added" "$(lab ctl reload)"
+wait_until 5 answers --interface $far || fail "a client behind a route is not answered"
+cp "$WORK/start.toml" "$STATE/director.toml"
+same "without it" "route 203.0.113.0/24 via 192.168.18.10 on front deleted" "$(lab ctl reload)"
+wait_until 5 silent --interface $far || fail "a client behind a route that went is answered"

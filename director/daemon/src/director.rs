@@ -17,7 +17,7 @@ use hdrhistogram::Histogram;
 use netlink_packet_core::{NetlinkMessage, NetlinkPayload};
 use netlink_packet_route::RouteNetlinkMessage;
 use rtnetlink::{Handle, MulticastGroup};
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 use tokio::time::timeout;
 
 use crate::clock::{Coarse, every};
@@ -73,10 +73,12 @@ pub(crate) struct State {
 
 /// A running director.
 pub(crate) struct Director {
-    /// What it was started with.
-    pub(crate) config: Config,
-    /// What was read last; held while the file is read again.
-    pub(crate) read_last: tokio::sync::Mutex<Arc<Config>>,
+    /// What was read last.
+    pub(crate) config: RefCell<Arc<Config>>,
+    /// Held while the file is read again.
+    pub(crate) reloading: tokio::sync::Mutex<()>,
+    /// Tells that next hops of the file have changed of which the kernel knows nothing.
+    pub(crate) rerouted: Notify,
     pub(crate) clock: Coarse,
     pub(crate) ports: Vec<PortRuntime>,
     pub(crate) workers: Vec<WorkerInfo>,
@@ -111,8 +113,9 @@ impl Director {
         };
         let state = RefCell::new(state);
         Ok(Self {
-            read_last: tokio::sync::Mutex::new(Arc::new(config.clone())),
-            config,
+            config: RefCell::new(Arc::new(config)),
+            reloading: tokio::sync::Mutex::new(()),
+            rerouted: Notify::new(),
             clock,
             ports,
             workers,
@@ -240,6 +243,7 @@ impl Director {
                     let known = state.control.network();
                     is_behind || network::is_switched(known)
                 }
+                () = self.rerouted.notified() => true,
                 _ = confirm.tick() => {
                     self.confirm(handle).await;
                     false

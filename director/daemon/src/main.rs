@@ -39,6 +39,7 @@ mod log;
 mod mirror;
 mod nap;
 mod network;
+mod next_hops;
 mod paths;
 mod plan;
 mod ports;
@@ -306,8 +307,9 @@ async fn prepare(director: &Director, handle: &rtnetlink::Handle) -> Result<()> 
     let seen = mirror::read_interfaces(handle).await?;
     let interface_of =
         seen.interfaces.iter().map(|(index, interface)| (interface.name.clone(), *index)).collect();
-    mirror::set_up(handle, &director.config, &interface_of).await?;
-    director.set_static_neighbours();
+    let config = director.config.borrow().clone();
+    mirror::set_up(handle, &config, &interface_of).await?;
+    director.set_static_neighbours(None, &config);
     director.read_network().await
 }
 

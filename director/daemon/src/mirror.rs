@@ -6,6 +6,7 @@
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use crate::next_hops::NextHops;
 use anyhow::{Context, Result};
 use director_config::{Config, InterfaceAddress};
 use director_engine::fib::{Fib, Prefix, Route};
@@ -333,50 +334,7 @@ pub(crate) async fn set_up(
             .await
             .with_context(|| format!("bringing kernel twin \"{name}\" up"))?;
     }
-    for neighbor in &config.neighbors {
-        let Some(port) = neighbor_port(config, neighbor) else { continue };
-        let Some(index) = interface_of.get(port) else { continue };
-        handle
-            .neighbours()
-            .add(*index, neighbor.address)
-            .state(NeighbourState::Permanent)
-            .link_layer_address(&neighbor.mac.octets())
-            .replace()
-            .execute()
-            .await
-            .with_context(|| format!("setting neighbour {}", neighbor.address))?;
-    }
-    for route in &config.routes {
-        let port = route.port.as_ref().map(|port| port.as_str());
-        let port = port.or_else(|| Some(config.port_of(route.gateway?)?.name.as_str()));
-        let Some(index) = port.and_then(|port| interface_of.get(port)) else { continue };
-        let (destination, length) = (route.destination.address(), route.destination.prefix_len());
-        let message = match destination {
-            IpAddr::V4(destination) => {
-                let message = RouteMessageBuilder::<Ipv4Addr>::new().destination_prefix(destination, length);
-                match route.gateway {
-                    Some(IpAddr::V4(gateway)) => message.gateway(gateway),
-                    _ => message,
-                }
-                .output_interface(*index)
-                .priority(route.metric.unwrap_or(0))
-                .build()
-            }
-            IpAddr::V6(destination) => {
-                let message = RouteMessageBuilder::<Ipv6Addr>::new().destination_prefix(destination, length);
-                match route.gateway {
-                    Some(IpAddr::V6(gateway)) => message.gateway(gateway),
-                    _ => message,
-                }
-                .output_interface(*index)
-                .priority(route.metric.unwrap_or(0))
-                .build()
-            }
-        };
-        let set = handle.route().add(message).replace().execute().await;
-        set.with_context(|| format!("setting the route to {destination}/{length}"))?;
-    }
-    Ok(())
+    NextHops::new(None, config, interface_of).add(handle).await
 }
 
 /// Sets an address on an interface, whether it is there already or not.
@@ -394,17 +352,6 @@ pub(crate) async fn delete_address(
     let message =
         handle.address().add(interface, address.address(), address.prefix_len()).message_mut().clone();
     Ok(handle.address().del(message).execute().await?)
-}
-
-/// The name of the port that a configured neighbour is on.
-pub(crate) fn neighbor_port<'a>(
-    config: &'a Config,
-    neighbor: &'a director_config::Neighbor,
-) -> Option<&'a str> {
-    match &neighbor.port {
-        Some(port) => Some(port.as_str()),
-        None => Some(config.port_of(neighbor.address)?.name.as_str()),
-    }
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
+use director_config::{Config, Neighbor};
 use director_engine::control::Network;
 use director_engine::fib::{Fib, Hop, Prefix, Route};
 use director_engine::snapshot::PortView;
@@ -13,6 +14,7 @@ use director_packet::{Address, Mac};
 use crate::beside::beside;
 use crate::director::Director;
 use crate::mirror::{self, Seen};
+use crate::next_hops;
 use crate::ports::PortRuntime;
 
 impl Director {
@@ -55,22 +57,15 @@ impl Director {
             all.extend(static_addresses(runtime).map(link));
         }
         // Of several routes to one prefix the one of the lowest metric counts, so it is set last.
-        let mut routes: Vec<_> = self.config.routes.iter().collect();
+        let config = self.config.borrow().clone();
+        let mut routes: Vec<_> = config.routes.iter().collect();
         routes.sort_by_key(|route| route.metric.unwrap_or(0));
         for (port, runtime) in self.static_ports() {
             all.extend(
                 static_addresses(runtime).map(|(address, _)| ((address, bits(address)), Route::Local)),
             );
             for route in routes.iter().rev() {
-                let on = match (&route.port, route.gateway) {
-                    (Some(name), _) => name.as_str() == runtime.configuration.name.as_str(),
-                    (None, Some(gateway)) => self
-                        .config
-                        .port_of(gateway)
-                        .is_some_and(|owner| owner.name.as_str() == runtime.configuration.name.as_str()),
-                    (None, None) => false,
-                };
-                if !on {
+                if next_hops::route_port(&config, route) != Some(runtime.configuration.name.as_str()) {
                     continue;
                 }
                 let prefix = (route.destination.address().into(), route.destination.prefix_len());
@@ -140,19 +135,28 @@ impl Director {
         }
     }
 
-    /// Sets the neighbours of ports without a twin, which are the configuration's.
-    pub(crate) fn set_static_neighbours(&self) {
+    /// Sets the neighbours of ports without a twin, which are the configuration's; those that the one `before` had are known
+    /// no more.
+    pub(crate) fn set_static_neighbours(&self, before: Option<&Config>, config: &Config) {
         let state = self.state.borrow();
-        for neighbor in &self.config.neighbors {
-            let Some(name) = mirror::neighbor_port(&self.config, neighbor) else { continue };
-            let at = self.ports.iter().position(|port| port.configuration.name.as_str() == name);
-            let Some(at) = at else { continue };
-            if self.ports[at].configuration.twin {
-                continue;
-            }
-            let adjacencies = &state.control.shared().adjacencies;
-            if let Ok(way) = adjacencies.entry(Hop { port: at as u8, address: neighbor.address.into() }) {
-                adjacencies.set(way, Some(Mac(neighbor.mac.octets())));
+        let adjacencies = &state.control.shared().adjacencies;
+        let hop = |config, neighbor: &Neighbor| {
+            let name = next_hops::neighbor_port(config, neighbor)?;
+            let mut ports = self.static_ports();
+            let (port, _) = ports.find(|(_, port)| port.configuration.name.as_str() == name)?;
+            Some(Hop { port, address: neighbor.address.into() })
+        };
+        let hops = |config| {
+            let of = move |neighbor| Some((hop(config, neighbor)?, Mac(neighbor.mac.octets())));
+            config.neighbors.iter().filter_map(of).collect::<HashMap<_, _>>()
+        };
+        let (before, now) = (before.map(hops).unwrap_or_default(), hops(config));
+        for gone in before.keys().filter(|hop| !now.contains_key(hop)) {
+            adjacencies.find_all(*gone).for_each(|way| adjacencies.set(way, None));
+        }
+        for (hop, mac) in now {
+            if adjacencies.entry(hop).is_ok() {
+                adjacencies.find_all(hop).for_each(|way| adjacencies.set(way, Some(mac)));
             }
         }
     }

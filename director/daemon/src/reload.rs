@@ -11,6 +11,7 @@ use tokio::signal::unix::Signal;
 use crate::addresses::Addresses;
 use crate::beside::beside;
 use crate::director::Director;
+use crate::next_hops::NextHops;
 use crate::plan::Plan;
 use crate::{local_ports, mirror};
 
@@ -31,8 +32,8 @@ pub(crate) enum Refusal {
 impl Director {
     /// Reads the file again and brings the director to it: all of it, or nothing if that cannot be.
     pub(crate) async fn reload(&self) -> Result<Reloaded, Refusal> {
-        let mut last = self.read_last.lock().await;
-        let (before, file) = (last.clone(), self.config.file());
+        let _alone = self.reloading.lock().await;
+        let before = self.config.borrow().clone();
         let running = before.clone();
         // A long file takes long to read, and timers and twins are not to wait.
         let read = beside(move || Config::load_again(running.file(), &running)).await;
@@ -45,23 +46,33 @@ impl Director {
         let interface_of =
             seen.interfaces.iter().map(|(index, interface)| (interface.name.clone(), *index)).collect();
         let addresses = Addresses::new(&before, &config, &interface_of, &seen.addresses)?;
+        let next_hops = NextHops::new(Some(&before), &config, &interface_of);
         addresses.add(&handle).await?;
-        let mut changes = addresses.lines();
+        if let Err(error) = next_hops.add(&handle).await {
+            addresses.undo(&handle).await;
+            return Err(error.into());
+        }
+        let mut changes = [addresses.lines(), next_hops.lines()].concat();
         match self.change(&before, &config) {
             Ok(mut lines) => changes.append(&mut lines),
             Err(refusal) => {
+                next_hops.undo(&handle).await;
                 addresses.undo(&handle).await;
                 return Err(refusal);
             }
         }
+        next_hops.delete(&handle).await;
         addresses.delete(&handle).await;
+        self.set_static_neighbours(Some(&before), &config);
+        self.config.replace(config.clone());
+        self.rerouted.notify_one();
+        let file = config.file();
         tracing::info!("read {} again: {} changes", file.display(), changes.len());
         for line in &changes {
             tracing::debug!("{line}");
         }
         let warnings = config.warnings();
         let warnings = if warnings.is_empty() { String::new() } else { warnings.to_string() };
-        *last = config;
         Ok(Reloaded { file: file.display().to_string(), changes, warnings })
     }
 
