@@ -153,6 +153,10 @@ impl Config {
 
     fn load_for(path: &Path, running: Option<&Self>) -> Result<Self, Errors> {
         let name = path.display().to_string();
+        // At the start it may be a pipe of a shell's; nobody writes into that again, and to wait for it is to wait for ever.
+        if running.is_some() && std::fs::metadata(path).is_ok_and(|file| !file.is_file()) {
+            return Err(Errors::unreadable(&name, format!("{name} is not a regular file"), None));
+        }
         let mut bytes = Vec::new();
         let read =
             std::fs::File::open(path).and_then(|file| file.take(LONGEST_FILE + 1).read_to_end(&mut bytes));

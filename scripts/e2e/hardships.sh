@@ -27,6 +27,37 @@ prlimit --pid "$pid" --nofile=1024:
 answers() { lab ctl status >/dev/null; }
 wait_until 10 answers || fail "it does not answer when it has descriptors again"
 
+# Very many clients that say nothing, at both sockets: it keeps descriptors for itself, and answers when they have gone.
+python3 - "$STATE/director/run/director" "$pid" >"$WORK/many" <<'END'
+import os, socket, sys, time
+directory, pid = sys.argv[1:]
+clients = []
+for name, kind in (("control.sock", socket.SOCK_STREAM), ("ipvs.sock", socket.SOCK_SEQPACKET)):
+    for _ in range(1500):
+        client = socket.socket(socket.AF_UNIX, kind)
+        client.setblocking(False)
+        try:
+            client.connect(f"{directory}/{name}")
+            clients.append(client)
+        except BlockingIOError:
+            time.sleep(0.001)
+time.sleep(0.5)
+print(len(clients), len(os.listdir(f"/proc/{pid}/fd")))
+END
+read -r clients descriptors <"$WORK/many"
+say "$clients clients, $descriptors descriptors"
+[ "$clients" -gt 700 ] || fail "those are not many clients"
+[ "$descriptors" -lt 700 ] || fail "it has $descriptors descriptors of 1024 in use"
+wait_until 5 answers || fail "it does not answer when very many clients have gone"
+goes_on "after very many clients"
+
+# One that says nothing has to go after a while, and takes nobody's place.
+silence=$(director timeout 30 python3 -c 'import socket
+client = socket.socket(socket.AF_UNIX)
+client.connect("/run/director/control.sock")
+print(client.recv(1))')
+same "a client that says nothing" "b''" "$silence"
+
 # All of its directory removed: the sockets are there again, and no second director takes the place.
 rm -r "$STATE/director/run/director"
 wait_until 10 answers || fail "it does not answer where its sockets were removed"

@@ -122,6 +122,9 @@ file 'mbuffs = 7'
 refuses "an unknown key" mbuffs
 rm "$FILE"
 refuses "no file" "No such file"
+mkfifo "$FILE"
+refuses "a pipe that nobody writes into" "$FILE is not a regular file"
+rm "$FILE"
 file "$(services 0 5)" '[ipvs]' 'sloppy_tcp = true'
 sed -i 's/^capacity = .*/capacity = 7/; s/veth-back/veth-rear/; s/^idle = "sleep"/idle = "poll"/' "$FILE"
 refuses "what cannot change" "\`capacity\` of [connections] cannot change while the director runs" \
@@ -169,6 +172,48 @@ file "$(services 0 5)"
 same "without it" "address $second/24 of front deleted
 service tcp $second:8888 deleted" "$(reload)"
 same "the addresses of front" "$VIP/24" "$(director ip -4 -brief address show front | awk '{ print $3 $4 }')"
+
+# A route and a neighbour of the file come, change and go; what ip has set meanwhile stays. What the kernel refuses changes
+# nothing.
+route() { printf '[[route]]\ndestination = "10.9.0.0/16"\ngateway = "%s"\n' "$1"; }
+neighbor() { printf '[[neighbor]]\naddress = "192.168.2.99"\nmac = "02:00:00:00:0d:%s"\n' "$1"; }
+routes() { director ip route show 10.9.0.0/16 | sed 's/ proto.*//; s/ *$//'; }
+neighbors() { director ip neigh show 192.168.2.99 dev back | sed 's/ *$//'; }
+director ip route add 10.8.0.0/16 via 192.168.2.72
+file "$(services 0 5)" "$(route 192.168.2.71)" "$(neighbor 01)"
+same "with a route and a neighbour" "neighbour 192.168.2.99 at 02:00:00:00:0d:01 on back added
+route 10.9.0.0/16 via 192.168.2.71 on back added" "$(reload)"
+same "the route" "10.9.0.0/16 via 192.168.2.71 dev back" "$(routes)"
+same "the neighbour" "192.168.2.99 lladdr 02:00:00:00:0d:01 PERMANENT" "$(neighbors)"
+director ip route del 10.9.0.0/16
+file "$(services 0 5)" "$(route 192.168.2.72)" "$(neighbor 02)"
+reload >"$WORK/out"
+same "the route changed" "10.9.0.0/16 via 192.168.2.72 dev back" "$(routes)"
+same "the neighbour changed" "192.168.2.99 lladdr 02:00:00:00:0d:02 PERMANENT" "$(neighbors)"
+file "$(services 0 7)" "$(neighbor 03)" "$(route 192.168.2.71)" '[[route]]' 'destination = "10.10.0.0/16"' \
+    'gateway = "203.0.113.9"' 'port = "back"'
+if ANSWER=$(reload 2>&1); then fail "a gateway that cannot be reached is taken: $ANSWER"; fi
+contains "a gateway that cannot be reached" "setting route 10.10.0.0/16 via 203.0.113.9 on back" "$ANSWER"
+same "the weights after a refusal" "0 5" "$(ipvsadm -S -n | sed -n 's/.*:9999 -m -w //p' | sort | paste -sd' ')"
+same "the route after a refusal" "10.9.0.0/16 via 192.168.2.72 dev back" "$(routes)"
+same "the neighbour after a refusal" "192.168.2.99 lladdr 02:00:00:00:0d:02 PERMANENT" "$(neighbors)"
+# What went when the twin was set down is back with a reload, and a twin that is down is no reason to refuse one.
+director ip link set back down
+file "$(services 0 7)" "$(route 192.168.2.72)" "$(neighbor 02)"
+contains "a reload while a twin is down" "weight 5 -> 7" "$(reload)"
+director ip link set back up
+same "the route of a twin that was down" " " " $(routes)"
+same "a reload of the same" "the director is as $FILE says" "$(reload)"
+same "the route again" "10.9.0.0/16 via 192.168.2.72 dev back" "$(routes)"
+director ip route add 10.8.0.0/16 via 192.168.2.72
+still "after the twin was down"
+
+file "$(services 0 5)"
+same "without them" "neighbour 192.168.2.99 at 02:00:00:00:0d:02 on back deleted
+route 10.9.0.0/16 via 192.168.2.72 on back deleted
+server 192.168.2.72:9999 of tcp $SERVICE changed: weight 7 -> 5" "$(reload)"
+same "what is left of them" " " "$(routes) $(neighbors)"
+contains "the route that ip set" "via 192.168.2.72" "$(director ip route show 10.8.0.0/16)"
 
 # All that went through it.
 still "after all"

@@ -5,6 +5,7 @@ use std::io;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
@@ -13,7 +14,9 @@ use director_ipvs::Messages;
 use rustix::net::RecvFlags;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::Semaphore;
 use tokio::task::spawn_local;
+use tokio::time::timeout;
 use tokio_seqpacket::{UnixSeqpacket, UnixSeqpacketListener};
 
 use crate::beside::beside;
@@ -29,6 +32,13 @@ const LONGEST_REQUEST: u64 = 64 * 1024;
 
 /// Lines, or places of the table, that are listed before the others get their turn.
 const LISTED_AT_ONCE: u32 = 1000;
+
+/// Clients of a socket that are served at once; others wait until one goes. The director needs descriptors for itself, and
+/// has no more than 1,024 where nobody gives it more.
+const CLIENTS: usize = 256;
+
+/// How long a client of the control socket may take to say what it wants.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// How often it is looked whether the sockets' files are still there.
 const LOOK: Duration = Duration::from_secs(1);
@@ -180,17 +190,26 @@ async fn serve<L: Listen, T: Future<Output = ()> + 'static>(
     client: impl Fn(L::Client) -> T,
 ) {
     let mut look = every(LOOK);
+    let places = Arc::new(Semaphore::new(CLIENTS));
     loop {
+        let accept = async {
+            let place = places.clone().acquire_owned().await;
+            listening.socket.accept().await.map(|client| (client, place))
+        };
         let accepted = tokio::select! {
-            accepted = listening.socket.accept() => accepted,
+            accepted = accept => accepted,
             _ = look.tick() => {
                 listening.restore();
                 continue;
             }
         };
         match accepted {
-            Ok(accepted) => {
-                spawn_local(client(accepted));
+            Ok((accepted, place)) => {
+                let serve = client(accepted);
+                spawn_local(async move {
+                    serve.await;
+                    drop(place);
+                });
             }
             Err(error) => {
                 tracing::warn!("accepting a client of the {kind} socket: {error}");
@@ -282,7 +301,8 @@ async fn serve_ipvs_client(client: UnixSeqpacket, director: Rc<Director>) {
 async fn serve_control_client(mut client: UnixStream, director: &Director) -> io::Result<()> {
     let (reader, mut writer) = client.split();
     let mut line = String::new();
-    BufReader::new(reader.take(LONGEST_REQUEST)).read_line(&mut line).await?;
+    let mut reader = BufReader::new(reader.take(LONGEST_REQUEST));
+    timeout(PATIENCE, reader.read_line(&mut line)).await??;
     let answer = match serde_json::from_str::<Request>(&line) {
         Ok(Request::Status) => Answer::Status(Box::new(director.status().await)),
         Ok(Request::Get { name }) => sysctls::get(&director.state.borrow(), name.as_deref()),
