@@ -257,7 +257,7 @@ def describe(packet):
             kind, _, length = struct.unpack("!BBH", body[at : at + 4])
             names.append(CHUNKS[kind])
             at += max(length + 3 & ~3, 4)
-        what = "+".join(names)
+        what = "+".join(names) or "-"
     if protocol == UDP and body[6:8] == b"\0\0":
         note += " without checksum"
     elif not transport_is_right(packet, protocol, body):

@@ -2,10 +2,11 @@
 //!
 //! Packets of established TCP connections, and of UDP, go the short way of `steady`. This file is the general way, of
 //! every packet of an existing connection. What is rare lies apart: packets without an entry in `unknown`,
-//! ICMP errors that are sent in `refusal`, those that are translated in `related`, fragments in `reassembly`, and
-//! packets that reach their server as they are in `untranslated`.
+//! ICMP errors that are sent in `refusal`, those that are translated in `related`, fragments in `reassembly`, packets
+//! that are cut short in `cut`, and packets that reach their server as they are in `untranslated`.
 
 mod cpu;
+mod cut;
 mod ftp;
 mod hairpin;
 mod kind;
@@ -27,7 +28,7 @@ use arc_swap::cache::Cache;
 use director_flow::{Table, Tick, V4, V6, WorkerLocal};
 use director_packet::ethernet::HEADER;
 use director_packet::nat::{End, set_macs};
-use director_packet::{Address, Endpoint, Segment, UDP, options, parse};
+use director_packet::{Address, Endpoint, Segment, UDP, ipv6, options, parse};
 
 use crate::adjacency::{Adjacencies, Adjacency, Link};
 use crate::entry::{Entry, KeptWay, Load};
@@ -74,6 +75,10 @@ pub trait Frames {
     fn read(&mut self, at: usize, from: usize, bytes: &mut [u8]) -> bool {
         let found = self.head(at).get(from..from + bytes.len());
         found.map(|found| bytes.copy_from_slice(found)).is_some()
+    }
+    /// The length in bytes of the longest packet that one of `length` bytes came in: its own, or that of a fragment.
+    fn longest(&self, _at: usize, length: u16) -> u16 {
+        length
     }
     /// Makes a frame that lies together longer or shorter at its end; what is new may be anything. False: it cannot
     /// be done, and the frame is as it was.
@@ -414,6 +419,10 @@ impl Core {
         let director_packet::Verdict::Segment(segment) = parsed else {
             return self.not_a_segment(moment, at, parsed, frames);
         };
+        let may_have_fragment_header = segment.source.is_v6() && usize::from(segment.header) > ipv6::HEADER;
+        if may_have_fragment_header && self.take_off_fragment_header(moment, at, frames) {
+            return self.general(moment, at, frames);
+        }
         if moment.snapshot.is_off(segment.source.is_v6()) {
             return Verdict::Kernel;
         }

@@ -92,6 +92,22 @@ pub fn upper(packet: &[u8]) -> Option<Upper> {
     Some(Upper { protocol, at: at as u16, fragment: None })
 }
 
+/// Where the fragment header of a packet begins that is whole all the same (RFC 6946), in bytes from the IPv6 header on.
+pub(crate) fn whole_fragment_header_at(packet: &[u8]) -> Option<usize> {
+    let (mut kind, mut at) = (*packet.get(6)?, HEADER);
+    for _ in 0..MOST {
+        let [next, length, high, low, ..] = *packet.get(at..)?.first_chunk::<8>()?;
+        at += match kind {
+            HOP_BY_HOP | DESTINATION_OPTIONS | ROUTING => (usize::from(length) + 1) * 8,
+            AUTHENTICATION => (usize::from(length) + 2) * 4,
+            FRAGMENT if high == 0 && low & !6 == 0 => return Some(at),
+            _ => return None,
+        };
+        kind = next;
+    }
+    None
+}
+
 /// Where the place is that names what comes behind the headers that end at `end`: the "next header" of the last of them.
 pub(crate) fn named_at(packet: &[u8], end: usize) -> Option<usize> {
     let (mut kind, mut named_at, mut at) = (packet.get(6)?, 6, HEADER);

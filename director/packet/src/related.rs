@@ -203,12 +203,11 @@ impl Related {
         if sum.is_right() { Ok(()) } else { Err(NotTranslated::Checksum) }
     }
 
-    /// Replaces the quoted end `from` by `to`, both of the packet's family, and the end of the quoting packet that shows
-    /// it, whatever it is; decrements the time to live.
-    pub fn translate(&self, frame: &mut [u8], shown: Shown, from: Endpoint, to: Endpoint) {
+    /// Replaces the quoted end by `to`, of the packet's family, and the end of the quoting packet that shows it, whatever
+    /// it is; decrements the time to live. As in Linux the quoted checksum of TCP or UDP stays as it was:
+    /// nobody can check it, where the quotation is cut off.
+    pub fn translate(&self, frame: &mut [u8], shown: Shown, to: Endpoint) {
         let quoted = self.quoted;
-        let address = Delta::of_address(from.address(), to.address());
-        let transport = address.and(Delta::of_u16(from.port(), to.port()));
         match (self.destination, to.address()) {
             (Address::V4(_), Address::V4(to)) => {
                 let (outer_at, quoted_at) = if shown == Shown::Source { (12, 16) } else { (16, 12) };
@@ -216,8 +215,9 @@ impl Related {
                 put(frame, HEADER + outer_at, &to.to_be_bytes());
                 decrement(frame, HEADER + 8);
                 adjust(frame, HEADER + 10, Delta::of_u32(old, to).and(Delta::TTL_DECREMENT));
+                let before = u32_at(frame, quoted + quoted_at);
                 put(frame, quoted + quoted_at, &to.to_be_bytes());
-                adjust(frame, quoted + 10, address);
+                adjust(frame, quoted + 10, Delta::of_u32(before, to));
             }
             (Address::V6(_), Address::V6(to)) => {
                 let (outer_at, quoted_at) = if shown == Shown::Source { (8, 24) } else { (24, 8) };
@@ -229,16 +229,6 @@ impl Related {
         }
         let port_at = if shown == Shown::Source { 2 } else { 0 };
         put(frame, self.transport + port_at, &to.port().to_be_bytes());
-        // The quoted checksum of TCP may have been cut off, that of UDP may not be in use. That of SCTP, of a packet
-        // that is not all there, nobody can check.
-        let at = self.transport + if self.protocol == TCP { 16 } else { 6 };
-        let end = HEADER + usize::from(self.length);
-        let field = frame.get_mut(at..end).and_then(|bytes| bytes.first_chunk_mut::<2>());
-        match field {
-            Some(field) if self.protocol == TCP => *field = transport.apply(*field),
-            Some(field) if self.protocol == UDP && *field != [0, 0] => *field = transport.apply_udp(*field),
-            _ => {}
-        }
         put(frame, self.icmp + 2, &[0, 0]);
         if let Some(sum) = self.sum(frame) {
             put(frame, self.icmp + 2, &sum.checksum());
@@ -314,7 +304,7 @@ mod tests {
                 assert_eq!((related.quoted_source, related.quoted_destination), (client, server));
                 assert_eq!((related.destination, related.ttl), (client.address(), 64));
                 assert_eq!(related.verify(&told), Ok(()));
-                related.translate(&mut told, Shown::Source, server, vip);
+                related.translate(&mut told, Shown::Source, vip);
                 assert_eq!(related.verify(&told), Ok(()));
                 let ip = Ipv6Slice::from_slice(&told[HEADER..]).unwrap();
                 let header = ip.header().to_header();
@@ -324,13 +314,12 @@ mod tests {
                 let sum = icmp.icmp_type().calc_checksum(header.source, header.destination, icmp.payload());
                 assert_eq!(icmp.checksum() % 0xffff, sum.unwrap() % 0xffff);
                 assert_eq!(icmp.bytes5to8(), [0, 0, 5, 0]);
-                // What the client finds quoted is what it sent, but for 0 and 0xffff being one sum.
+                // What the client finds quoted is what it sent, but for the checksum.
                 let (found, sent) = (icmp.payload(), packet(client, vip, tcp, &payload));
                 let sum = if tcp { 56..58 } else { 46..48 };
                 assert_eq!(found[..sum.start], sent[..sum.start]);
+                assert_eq!(found[sum.clone()], packet(client, server, tcp, &payload)[sum.clone()]);
                 assert_eq!(found[sum.end..], sent[sum.end..]);
-                let number = |bytes: &[u8]| u16::from_be_bytes([bytes[0], bytes[1]]) % 0xffff;
-                assert_eq!(number(&found[sum.clone()]), number(&sent[sum]));
                 // And one that was damaged on the way.
                 told[HEADER + 41] ^= 1;
                 assert_eq!(related.verify(&told), Err(NotTranslated::Checksum));

@@ -1,9 +1,9 @@
 //! Fragments: kept until their packet is complete, which then goes the way of any packet and leaves in parts again.
 
 use director_packet::ethernet::HEADER;
-use director_packet::fragment::Fragment;
+use director_packet::fragment::{Fragment, v6};
 use director_packet::ipv6::DESTINATION_OPTIONS;
-use director_packet::{Address, Endpoint, ICMP, ICMPV6, SCTP, TCP, UDP, parse};
+use director_packet::{Address, Endpoint, ICMP, ICMPV6, SCTP, TCP, UDP, icmp, ipv6, parse};
 
 use super::{BURST, Core, Frames, Lane, Moment, Verdict, Worker};
 use crate::fragments::{Added, Arrival, Ticket, Whole};
@@ -80,6 +80,10 @@ impl Frames for One<'_> {
         self.0.length()
     }
 
+    fn longest(&self, _: usize, _: u16) -> u16 {
+        self.0.longest()
+    }
+
     fn prepend(&mut self, _: usize, count: usize) -> bool {
         self.0.prepend(count)
     }
@@ -100,23 +104,13 @@ impl Moment<'_> {
 }
 
 impl Core {
-    /// A fragment. Only those are kept that can be of a connection: to a virtual service's address, or from a real
-    /// server's.
+    /// A fragment. Only those are kept that can be of a connection.
     #[cold]
     pub(super) fn fragment(&mut self, moment: &Moment<'_>, at: usize, frames: &mut impl Frames) -> Verdict {
         let head = frames.head(at);
         let Some(fragment) = head.get(HEADER..).and_then(Fragment::read) else { return Verdict::Kernel };
-        let snapshot = moment.snapshot;
         let Fragment { source, destination, protocol, .. } = fragment;
-        let has_service = |protocol| snapshot.has_service_on(destination, protocol);
-        let is_ours = if snapshot.is_local(destination) {
-            has_service(protocol)
-                || ABOVE.contains(&protocol) && [TCP, UDP, SCTP].into_iter().any(has_service)
-                || moment.shared.servers.may_have_hairpins() && moment.shared.servers.may_have(source)
-        } else {
-            moment.shared.servers.may_have(source)
-        };
-        if snapshot.is_off(matches!(destination, Address::V6(_))) || !is_ours {
+        if !Self::is_ours(moment, source, destination, protocol) {
             return Verdict::Kernel;
         }
         if fragment.is_too_short() {
@@ -139,13 +133,57 @@ impl Core {
         }
     }
 
+    /// Whether what of a packet is known without its ports allows that it is of a connection: a packet to a virtual
+    /// service's address, from a real server's, or of ICMP, from anybody to anybody.
+    fn is_ours(moment: &Moment<'_>, source: Address, destination: Address, protocol: u8) -> bool {
+        let (snapshot, servers) = (moment.snapshot, &moment.shared.servers);
+        if snapshot.is_off(matches!(destination, Address::V6(_))) {
+            return false;
+        }
+        let has_service = |protocol| snapshot.has_service_on(destination, protocol);
+        if snapshot.is_local(destination) {
+            has_service(protocol)
+                || ABOVE.contains(&protocol) && [TCP, UDP, SCTP].into_iter().any(has_service)
+                || servers.may_have_hairpins() && servers.may_have(source)
+        } else {
+            [ICMP, ICMPV6].contains(&protocol) || servers.may_have(source)
+        }
+    }
+
+    /// Takes off the fragment header of a whole packet of IPv6 (RFC 6946), as the kernel's reassembly does before IPVS
+    /// sees it. False: there is none, or it is none of ours.
+    #[cold]
+    pub(super) fn take_off_fragment_header(
+        &mut self,
+        moment: &Moment<'_>,
+        at: usize,
+        frames: &mut impl Frames,
+    ) -> bool {
+        let length = frames.length(at);
+        let frame = frames.head(at);
+        if frame.len() != length {
+            return false;
+        }
+        let Some(packet) = frame.get_mut(HEADER..) else { return false };
+        let (Some((source, destination)), Some(upper)) = (icmp::ends(packet), ipv6::upper(packet)) else {
+            return false;
+        };
+        if !Self::is_ours(moment, source, destination, upper.protocol) || !v6::take_off_header(packet) {
+            return false;
+        }
+        // If it cannot be done the rest is padding.
+        frames.resize(at, length - ipv6::FRAGMENT_HEADER);
+        true
+    }
+
     /// Decides about a packet that was put together.
     fn whole(&mut self, moment: &Moment<'_>, whole: &mut Whole) -> Verdict {
-        let (length, longest) = (whole.length(), whole.longest());
+        let length = whole.length();
         let parsed = parse(whole.frame(), length, moment.port.mac);
         let mut frames = One(whole);
         match parsed {
             director_packet::Verdict::Segment(segment) if !moment.snapshot.is_off(segment.source.is_v6()) => {
+                let longest = frames.longest(0, segment.length);
                 let lane = Lane { longest, ..Lane::new(moment.snapshot, 0, segment) };
                 self.segment(moment, &lane, &mut frames)
             }

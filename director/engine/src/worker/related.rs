@@ -10,9 +10,10 @@ use director_packet::Address;
 use director_packet::ethernet::{HEADER, ether_type};
 use director_packet::related::{NotTranslated, Related, Shown};
 
+use super::refusal::decrement_ttl;
 use super::tables::{Made, Whose};
 use super::unknown::may_be_a_client;
-use super::{Core, Frames, Moment, Verdict, Way};
+use super::{Core, DONT_FRAGMENT, Frames, Moment, Verdict, Way};
 use crate::entry::Entry;
 use crate::reason::Reason;
 use crate::snapshot::FTP_DATA;
@@ -43,35 +44,58 @@ impl Core {
         if !is_ours {
             return None;
         }
-        let related = Related::find(frame)?;
+        if header[12..] == ether_type::IPV6 {
+            self.take_off_fragment_header(moment, at, frames);
+        }
+        let frame = frames.head(at);
+        let mut related = Related::find(frame)?;
         if moment.snapshot.is_off(matches!(related.destination, Address::V6(_))) {
             return None;
         }
         if let Some(server) = related.tunnel {
             return self.tunnel_error(moment, &related, server, frame);
         }
-        // A client's error quotes what the virtual service sent it; a server's, what the client sent.
-        let (direction, client, other) = if moment.snapshot.is_local(related.destination) {
-            (Direction::In, related.quoted_destination, related.quoted_source)
-        } else {
-            (Direction::Out, related.quoted_source, related.quoted_destination)
-        };
-        let whose = Whose { client, other, protocol: related.protocol, direction };
-        let entry = match self.local.find(moment, whose) {
-            Some(entry) => entry,
-            None => match self.schedule_related(moment, &related, whose, frame)? {
-                Ok(entry) => entry,
+        // A client's error quotes what the virtual service sent it; a server's, what the client sent. Wherever it is to
+        // go, the former is looked at first; to the director no server's is translated.
+        let is_local = moment.snapshot.is_local(related.destination);
+        let Related { protocol, quoted_source, quoted_destination, .. } = related;
+        let (client, other) = (quoted_destination, quoted_source);
+        let sent = Whose { client, other, protocol, direction: Direction::In };
+        let got = Whose { client: other, other: client, protocol, direction: Direction::Out };
+        let mut found = self.local.find(moment, sent).map(|entry| (entry, Direction::In));
+        if found.is_none() && !is_local {
+            found = self.local.find(moment, got).map(|entry| (entry, Direction::Out));
+        }
+        let (entry, direction) = match found {
+            Some(found) => found,
+            None => match self.schedule_related(moment, &related, sent)? {
+                Ok(entry) => (entry, Direction::In),
                 Err(reason) => return Some(Verdict::Drop(reason)),
             },
         };
         if entry.stand_in().is_some() {
             return None;
         }
-        self.held[at] = None;
-        if entry.forward().is_one_sided() {
-            return Some(self.pass_related(moment, at, &related, entry, frames));
+        if !is_local {
+            moment.snapshot.fib.hop(related.destination)?;
+            if !moment.snapshot.forwards(entry.client()) {
+                return Some(Verdict::Drop(Reason::ForwardingOff));
+            }
+            if direction == Direction::In {
+                // The kernel is about to forward it, and does what that takes, when IPVS finds whose it is.
+                if related.ttl <= 1 {
+                    return Some(Verdict::Drop(Reason::TtlExceeded));
+                }
+                decrement_ttl(frame);
+                related.ttl -= 1;
+            }
         }
-        Some(self.forward_related(moment, &related, direction, entry, frame))
+        self.held[at] = None;
+        let longest = frames.longest(at, related.length);
+        if entry.forward().is_one_sided() {
+            return Some(self.pass_related(moment, at, &related, entry, longest, frames));
+        }
+        Some(self.forward_related(moment, &related, direction, entry, longest, frames.head(at)))
     }
 
     /// Under `schedule_icmp`, a client's error about a connection that is not known makes an entry of it. None: it is
@@ -81,17 +105,13 @@ impl Core {
         moment: &Moment<'a>,
         related: &Related,
         whose: Whose,
-        frame: &mut [u8],
     ) -> Option<Result<Entry<'a>, Reason>> {
         let snapshot = moment.snapshot;
-        if !snapshot.sysctls.schedule_icmp || whose.direction == Direction::Out {
+        if !snapshot.sysctls.schedule_icmp {
             return None;
         }
         let client = whose.client.address();
         let service = snapshot.service(client, whose.other, related.protocol)?;
-        if let Err(why) = related.verify(frame) {
-            return Some(Err(why.into()));
-        }
         if !may_be_a_client(snapshot, client) {
             return Some(Err(Reason::MartianSource));
         }
@@ -112,11 +132,9 @@ impl Core {
         related: &Related,
         direction: Direction,
         entry: Entry<'_>,
+        longest: u16,
         frame: &mut [u8],
     ) -> Verdict {
-        if direction == Direction::Out && !moment.snapshot.forwards(entry.client()) {
-            return Verdict::Drop(Reason::ForwardingOff);
-        }
         if let Err(why) = related.verify(frame) {
             return Verdict::Drop(why.into());
         }
@@ -134,15 +152,23 @@ impl Core {
         if related.ttl <= 1 {
             return Verdict::Drop(Reason::TtlExceeded);
         }
-        if related.length > way.out.mtu {
+        if longest > way.out.mtu && !may_be_cut(frame, direction) {
             return Verdict::Drop(Reason::TooBig);
         }
         moment.shared.servers.count(self.local.id(), entry.slot(), direction, related.length);
-        let (service, server) = (entry.service(), entry.server());
         match direction {
-            Direction::In => related.translate(frame, Shown::Destination, service, server),
-            Direction::Out => related.translate(frame, Shown::Source, server, service),
+            Direction::In => related.translate(frame, Shown::Destination, entry.server()),
+            Direction::Out => related.translate(frame, Shown::Source, entry.service()),
         }
-        way.take(frame)
+        let verdict = way.take(frame);
+        if longest > way.out.mtu { verdict.split(way.out.mtu) } else { verdict }
     }
+}
+
+/// Whether an ICMP error that is too long for its way on is cut: as IPVS does it, one of IPv4 to a server whatever it says.
+pub(super) fn may_be_cut(frame: &[u8], direction: Direction) -> bool {
+    let flags = frame.get(HEADER..).and_then(|packet| Some((packet.first()? >> 4, packet.get(6)?)));
+    flags.is_some_and(|(version, flags)| {
+        version == 4 && (direction == Direction::In || flags & DONT_FRAGMENT == 0)
+    })
 }

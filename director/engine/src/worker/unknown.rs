@@ -1,11 +1,8 @@
 //! Packets without an entry: new connections, and what is not the fast path's.
 
 use director_flow::Clock;
-use director_packet::ethernet::HEADER;
-use director_packet::header::{Ipv4, Ipv6};
 use director_packet::tcp_flag::SYN;
-use director_packet::{Address, Endpoint, Malformed, SCTP, Segment, TCP, UDP, icmp, ipv6};
-use zerocopy::FromBytes;
+use director_packet::{Address, Malformed, SCTP, Segment, TCP, UDP, icmp};
 
 use super::hairpin;
 use super::refusal::decrement_ttl;
@@ -177,65 +174,12 @@ impl Core {
                 Malformed::Ipv4 => Reason::MalformedIpv4,
                 Malformed::Ipv6 => Reason::MalformedIpv6,
                 Malformed::Ipv4Checksum => Reason::Ipv4Checksum,
-                Malformed::Transport if self.is_cut_and_forwarded(moment, frames.head(at)) => {
-                    return Verdict::Kernel;
-                }
-                Malformed::Transport => Reason::MalformedTransport,
+                Malformed::Transport => return self.cut_short(moment, at, frames),
                 Malformed::Scattered => Reason::ScatteredHeaders,
             },
         };
         Verdict::Drop(reason)
     }
-}
-
-impl Core {
-    /// Whether a packet whose transport header is cut short belongs to no connection and goes elsewhere: such ones the
-    /// kernel forwards.
-    fn is_cut_and_forwarded(&mut self, moment: &Moment<'_>, frame: &[u8]) -> bool {
-        let Some(Above { source, destination, protocol, data }) = above(frame) else { return false };
-        if moment.snapshot.is_off(matches!(destination, Address::V6(_))) {
-            return true;
-        }
-        if moment.snapshot.is_local(destination) {
-            return false;
-        }
-        let Some(&[a, b, c, d]) = data.first_chunk() else { return true };
-        let whose = Whose {
-            client: Endpoint::of(destination, u16::from_be_bytes([c, d])),
-            other: Endpoint::of(source, u16::from_be_bytes([a, b])),
-            protocol,
-            direction: Direction::Out,
-        };
-        self.local.find(moment, whose).is_none()
-    }
-}
-
-/// What a packet says below its transport header.
-struct Above<'a> {
-    source: Address,
-    destination: Address,
-    protocol: u8,
-    data: &'a [u8],
-}
-
-/// Of the packet in `frame`, whose headers of IP were found to be in order.
-fn above(frame: &[u8]) -> Option<Above<'_>> {
-    let packet = frame.get(HEADER..)?;
-    if packet.first()? >> 4 == 4 {
-        let (header, _) = Ipv4::ref_from_prefix(packet).ok()?;
-        return Some(Above {
-            source: Address::V4(header.source.get()),
-            destination: Address::V4(header.destination.get()),
-            protocol: header.protocol,
-            data: packet.get(header.header_length()..usize::from(header.length.get())).unwrap_or_default(),
-        });
-    }
-    let (source, destination) = icmp::ends(packet)?;
-    let (header, _) = Ipv6::ref_from_prefix(packet).ok()?;
-    let upper = ipv6::upper(packet)?;
-    let end = ipv6::HEADER + usize::from(header.length.get());
-    let data = packet.get(usize::from(upper.at)..end).unwrap_or_default();
-    Some(Above { source, destination, protocol: upper.protocol, data })
 }
 
 /// Whether a SYN or INIT on this entry begins a new connection: where the old one is over, unless
@@ -275,19 +219,17 @@ fn begins(snapshot: &Snapshot, segment: &Segment) -> bool {
     !segment.resets() && (sloppy || segment.opens())
 }
 
-/// Whether an address can be a client's: a host's, and not the director's own.
+/// Whether an address can be a client's, as Linux has it since 5.3: of IPv4 no address of the director's, neither 0.0.0.0,
+/// loopback, multicast nor the limited broadcast address, but of the reserved networks 0.0.0.0/8 and 240.0.0.0/4 any
+/// other; of IPv6 neither loopback nor multicast, but any other, the director's own too.
 pub(super) fn may_be_a_client(snapshot: &Snapshot, address: Address) -> bool {
-    !snapshot.is_local(address) && may_be_a_host(address)
-}
-
-/// Whether an address can be a host's, as Linux has it since 5.3: of IPv4 neither 0.0.0.0, loopback, multicast nor the
-/// limited broadcast address, but of the reserved networks 0.0.0.0/8 and 240.0.0.0/4 any other; of IPv6 neither `::`,
-/// loopback and what else is in that network, nor multicast, nor an IPv4 address.
-const fn may_be_a_host(address: Address) -> bool {
     match address {
-        Address::V4(address) => {
-            !matches!(address, 0 | u32::MAX) && address >> 24 != 127 && address >> 28 != 0xe
+        Address::V4(host) => {
+            !matches!(host, 0 | u32::MAX)
+                && host >> 24 != 127
+                && host >> 28 != 0xe
+                && !snapshot.is_local(Address::V4(host))
         }
-        Address::V6(address) => address >> 48 != 0 && address >> 120 != 0xff,
+        Address::V6(host) => host != 1 && host >> 120 != 0xff,
     }
 }

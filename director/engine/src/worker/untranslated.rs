@@ -5,8 +5,9 @@ use director_packet::related::Related;
 use director_packet::{Address, icmp, ipip};
 
 use super::refusal::{LEAST_V6, decrement_ttl};
+use super::related::may_be_cut;
 use super::tables::Whose;
-use super::{Core, Frames, Moment, Verdict, Way};
+use super::{Core, DONT_FRAGMENT, Frames, Moment, Verdict, Way};
 use crate::entry::{Entry, Load};
 use crate::reason::Reason;
 use crate::service::Forward;
@@ -17,9 +18,6 @@ use crate::state::Direction;
 const fn least(server: Address) -> u16 {
     if matches!(server, Address::V6(_)) { LEAST_V6 } else { 68 }
 }
-
-/// "Don't fragment", in the byte of the flags of IPv4.
-const DONT_FRAGMENT: u8 = 0x40;
 
 /// How long a packet may be that goes this way by this method, in bytes.
 #[inline]
@@ -88,6 +86,7 @@ impl Core {
         at: usize,
         related: &Related,
         entry: Entry<'_>,
+        longest: u16,
         frames: &mut impl Frames,
     ) -> Verdict {
         // As the kernel's IPVS, which looks at the checksum of IPv6's only where it translates.
@@ -109,13 +108,15 @@ impl Core {
         if related.ttl <= 1 {
             return Verdict::Drop(Reason::TtlExceeded);
         }
-        if related.length > room(forward, server, way.out.mtu) {
+        let is_long = longest > room(forward, server, way.out.mtu);
+        if is_long && !may_be_cut(frames.head(at), Direction::In) {
             return Verdict::Drop(Reason::TooBig);
         }
-        if let Err(reason) = prepare(moment, forward, server, &way, at, false, frames) {
+        if let Err(reason) = prepare(moment, forward, server, &way, at, is_long, frames) {
             return Verdict::Drop(reason);
         }
-        way.take(frames.head(at))
+        let verdict = way.take(frames.head(at));
+        if is_long { verdict.split(way.out.mtu) } else { verdict }
     }
 
     /// An ICMP error about a packet in a tunnel to `server`, from a router on the way or from the server: the client

@@ -318,7 +318,8 @@ fn describe_sctp(data: &[u8]) -> String {
     let mut blank = data.to_vec();
     blank[8..12].fill(0);
     let wrong = if header[8..] == crc32c::of(&blank).to_le_bytes() { "" } else { " wrong checksum" };
-    format!("{}{wrong}", names.join("+"))
+    let names = if names.is_empty() { "-".to_owned() } else { names.join("+") };
+    names + wrong
 }
 
 /// The frame of an ICMP message that quotes `quoted`.

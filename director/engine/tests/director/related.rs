@@ -38,7 +38,7 @@ fn from_the_servers_side() {
             lab.one(BACK, from_server(source, kind, code, rest, &quoted)),
             format!(
                 "front 192.168.18.58 > 192.168.18.10: icmp {shown} about \
-                 192.168.18.10:2001 > 192.168.18.58:80 ttl 62"
+                 192.168.18.10:2001 > 192.168.18.58:80 ttl 62 wrong checksum"
             )
         );
     }
@@ -46,11 +46,15 @@ fn from_the_servers_side() {
     let traffic = lab.traffic(tcp_key(VIP), "192.168.2.71:8080");
     assert_eq!((traffic.out_packets, traffic.out_bytes), (5, 5 * 68));
     // Of UDP, with or without a checksum.
-    for quoted in [udp(CLIENT, UDP_SERVER), udp(CLIENT, UDP_SERVER).without_checksum()] {
+    for (quoted, sum) in
+        [(udp(CLIENT, UDP_SERVER), " wrong checksum"), (udp(CLIENT, UDP_SERVER).without_checksum(), "")]
+    {
         assert_eq!(
             lab.one(BACK, from_server("192.168.2.71", 3, 3, [0; 4], &quoted.bytes())),
-            "front 192.168.18.58 > 192.168.18.10: icmp 3/3 about \
-             192.168.18.10:2001 > 192.168.18.58:53 ttl 64"
+            format!(
+                "front 192.168.18.58 > 192.168.18.10: icmp 3/3 about \
+                 192.168.18.10:2001 > 192.168.18.58:53 ttl 64{sum}"
+            )
         );
     }
 }
@@ -68,7 +72,7 @@ fn from_the_clients_side() {
                 lab.one(FRONT, error),
                 format!(
                     "back {source} > 192.168.2.71: icmp 3/4 mtu 1400 about \
-                     {server} > 192.168.18.10:2001 ttl 60"
+                     {server} > 192.168.18.10:2001 ttl 60 wrong checksum"
                 )
             );
         }
@@ -137,7 +141,9 @@ fn an_error_may_begin_an_entry() {
         let quoted = if vip == VIP { tcp(vip, client, "SA").bytes() } else { udp(vip, client).bytes() };
         assert_eq!(
             lab.one(FRONT, error("192.168.18.58", &quoted)),
-            format!("back 192.168.18.11 > 192.168.2.71: icmp 3/3 about {server} > {client} ttl 64")
+            format!(
+                "back 192.168.18.11 > 192.168.2.71: icmp 3/3 about {server} > {client} ttl 64 wrong checksum"
+            )
         );
         // Of UDP there is but one to be shown.
         let state = if protocol == Protocol::Udp { "UDP" } else { "NONE" };
@@ -155,6 +161,8 @@ fn an_error_may_begin_an_entry() {
     let mut wrong = error("192.168.18.58", &quoted);
     wrong[38] ^= 1;
     assert_eq!(lab.one(FRONT, wrong), "drop icmp_checksum");
+    assert!(lab.entries().iter().any(|entry| entry.contains(client)), "as in Linux, an entry is made");
+    lab.pass(3_700);
     let other = tcp("192.168.18.58:81", client, "SA").bytes();
     assert_eq!(lab.one(FRONT, error("192.168.18.58", &other)), "kernel");
     for own in ["192.168.18.59:7", "127.0.0.1:7", "224.0.0.1:7"] {
@@ -182,7 +190,7 @@ fn what_is_dropped() {
     let error = from_server("192.168.2.71", 3, 3, [0; 4], &quoted);
     lab.network.ports[0].mtu = 60;
     lab.renew_network();
-    assert_eq!(lab.one(BACK, error.clone()), "drop too_big");
+    assert_eq!(lab.one(BACK, error.clone()), "drop too_big", "it says that it must not be cut");
     lab.network.ip_forward = false;
     lab.renew_network();
     assert_eq!(lab.one(BACK, error), "drop forwarding_off");

@@ -448,10 +448,15 @@ fn frame_of(words: &[&str], port: u8) -> Result<Vec<u8>, String> {
             frame[at] = number(protocol)?;
             Ok(with_length(&frame, 24))
         }
-        ["sctp", source, ">", _, _, ..] => {
-            let packet = whole(words)?;
+        ["sctp", source, ">", destination, chunks, cut @ ..] => {
+            let packet = packet::sctp(source, destination, chunks);
             let kind = if packet[0] >> 4 == 4 { [8, 0] } else { [0x86, 0xdd] };
-            Ok([&mac.0[..], &mac_of(packet::end(source).ip()).0, &kind, &packet].concat())
+            let frame = [&mac.0[..], &mac_of(packet::end(source).ip()).0, &kind, &packet].concat();
+            match cut {
+                [] => Ok(frame),
+                ["cut", bytes] => Ok(with_length(&frame, number(bytes)?)),
+                other => Err(format!("no option of an SCTP packet: {}", other.join(" "))),
+            }
         }
         ["icmp", kind, source, ">", destination, rest @ ..] => {
             let (kind, code) = kind.split_once('/').ok_or("an ICMP error is TYPE/CODE")?;

@@ -62,6 +62,22 @@ pub fn make_whole(headers: &mut [u8], next: u8, length: u16, class: u8) {
     ip.version_class_flow.set(others | u32::from(class) << 20);
 }
 
+/// Takes the fragment header off a whole packet (RFC 6946): the packet is shorter by [`FRAGMENT_HEADER`] then, and as many
+/// bytes at its end are left over. False: it has none, and is as it was.
+pub fn take_off_header(packet: &mut [u8]) -> bool {
+    let Some(at) = ipv6::whole_fragment_header_at(packet) else { return false };
+    let Some(named) = ipv6::named_at(packet, at) else { return false };
+    let Some(&next) = packet.get(at) else { return false };
+    let Ok((ip, _)) = Ipv6::mut_from_prefix(packet) else { return false };
+    let Some(length) = ip.length.get().checked_sub(FRAGMENT_HEADER as u16) else { return false };
+    ip.length.set(length);
+    if let Some(named) = packet.get_mut(named) {
+        *named = next;
+    }
+    packet.copy_within(at + FRAGMENT_HEADER.., at);
+    true
+}
+
 /// A fragment header.
 fn header(next: u8, offset: u16, more: bool, identification: u32) -> [u8; FRAGMENT_HEADER] {
     let [high, low] = (offset & !7 | u16::from(more)).to_be_bytes();
