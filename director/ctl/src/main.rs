@@ -8,7 +8,8 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand, ValueHint};
+use clap_complete::Shell;
 use director_api::{DEFAULT_DIRECTORY, DIRECTORY_VARIABLE, Reloaded, Request};
 
 mod control;
@@ -19,7 +20,7 @@ mod table;
 
 /// Asks and drives a running director.
 #[derive(Debug, Parser)]
-#[command(name = "directorctl", version, about)]
+#[command(name = "directorctl", version, after_help = EXIT_STATUS)]
 struct Arguments {
     /// The directory of the director's sockets, `[control] directory` of its configuration.
     #[arg(long, global = true, env = DIRECTORY_VARIABLE, default_value = DEFAULT_DIRECTORY)]
@@ -36,7 +37,7 @@ enum Command {
     /// socket where it asks for the kernel's. Its exit status is that of this command.
     Exec {
         /// The command and its arguments.
-        #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
+        #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true, value_hint = COMMAND)]
         command: Vec<OsString>,
     },
     /// Show ports, workers, connections, drops, services and servers. Fails if the director does not
@@ -70,7 +71,19 @@ enum Command {
     /// deleted; what ipvsadm or keepalived made beside it stays. A file that is wrong, or that changes what cannot
     /// change while the director runs, is refused as a whole. SIGHUP does the same.
     Reload,
+    /// Print what has a shell complete these commands.
+    ///
+    /// For bash: directorctl completion bash >/etc/bash_completion.d/directorctl
+    Completion {
+        /// The shell that is to read it.
+        shell: Shell,
+    },
 }
+
+/// What a shell completes an LVS tool and its arguments with.
+const COMMAND: ValueHint = ValueHint::CommandWithArguments;
+const EXIT_STATUS: &str = "Exit status: 0 as asked; 1 the director runs and does not forward (`status`); 2 it does not \
+    answer or refuses, or the command line is wrong. `exec` ends as the command it runs.";
 
 /// The exit status when the director runs, but not as it should.
 const NOT_FORWARDING: u8 = 1;
@@ -86,6 +99,7 @@ fn main() -> ExitCode {
         Command::Get { name, json } => show_sysctls(&arguments.directory, name.as_deref(), json),
         Command::Set { name, value } => set_sysctl(&arguments.directory, &name, value),
         Command::Reload => reload(&arguments.directory),
+        Command::Completion { shell } => show_completion(shell),
     };
     ended.unwrap_or_else(|error| {
         eprintln!("directorctl: {error:#}");
@@ -107,7 +121,7 @@ fn show_sysctls(directory: &Path, name: Option<&str>, json: bool) -> anyhow::Res
     } else {
         values.iter().map(|(name, value)| format!("{name} = {value}\n")).collect()
     };
-    print(&text)?;
+    print(text.as_bytes())?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -124,7 +138,7 @@ fn reload(directory: &Path) -> anyhow::Result<ExitCode> {
             if changes.is_empty() {
                 text = format!("the director is as {file} says\n");
             }
-            print(&text)?;
+            print(text.as_bytes())?;
             Ok(ExitCode::SUCCESS)
         }
         Err(report) => {
@@ -135,8 +149,15 @@ fn reload(directory: &Path) -> anyhow::Result<ExitCode> {
     }
 }
 
-fn print(text: &str) -> io::Result<()> {
-    match io::stdout().lock().write_all(text.as_bytes()) {
+fn show_completion(shell: Shell) -> anyhow::Result<ExitCode> {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Arguments::command(), "directorctl", &mut script);
+    print(&script)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn print(text: &[u8]) -> io::Result<()> {
+    match io::stdout().lock().write_all(text) {
         // The reader, `head` perhaps, has seen enough.
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         written => written,
@@ -144,7 +165,7 @@ fn print(text: &str) -> io::Result<()> {
 }
 
 fn show_metrics(directory: &Path) -> anyhow::Result<ExitCode> {
-    print(&metrics::render(&control::status(directory)?))?;
+    print(metrics::render(&control::status(directory)?).as_bytes())?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -152,7 +173,7 @@ fn show_status(directory: &Path, json: bool) -> anyhow::Result<ExitCode> {
     let status = control::status(directory)?;
     let text =
         if json { format!("{}\n", serde_json::to_string_pretty(&status)?) } else { status::render(&status) };
-    print(&text)?;
+    print(text.as_bytes())?;
     if status.forwarding {
         return Ok(ExitCode::SUCCESS);
     }
@@ -161,4 +182,26 @@ fn show_status(directory: &Path, json: bool) -> anyhow::Result<ExitCode> {
         eprintln!("directorctl: {problem}");
     }
     Ok(ExitCode::from(NOT_FORWARDING))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_manual_page_has_every_command_and_option() {
+        const PAGE: &str = include_str!("../../../docs/man/directorctl.8");
+        let page = PAGE.replace("\\-", "-");
+        let commands = Arguments::command();
+        for command in commands.get_subcommands() {
+            let name = command.get_name();
+            assert!(page.contains(&format!("\n.B {name}")), "{name}");
+            for option in command.get_arguments().filter_map(|argument| argument.get_long()) {
+                assert!(page.contains(&format!("--{option}")), "{name} --{option}");
+            }
+        }
+        for option in commands.get_arguments().filter_map(|argument| argument.get_long()) {
+            assert!(page.contains(&format!("--{option}")), "--{option}");
+        }
+    }
 }

@@ -55,16 +55,23 @@ mod sysctls;
 mod worker;
 
 /// A layer-4 load balancer: what LVS-NAT does in the kernel, on DPDK.
+///
+/// Stays in the foreground and logs to standard error. SIGHUP has it read the file again, SIGTERM ends it.
 #[derive(Parser)]
-#[command(name = "director", version)]
+#[command(name = "director", version, after_help = NOTES)]
 struct Arguments {
     /// The configuration file.
     #[arg(long, value_name = "FILE")]
     config: PathBuf,
-    /// Only say whether the configuration file is right.
+    /// Only say whether the configuration file is right: without a word if it is.
     #[arg(long)]
     check: bool,
 }
+
+const NOTES: &str = "\
+Environment: DIRECTOR_LOG chooses what is logged (error, warn, info, debug, trace).
+Exit status: 0 ended by a signal, or the file is right; 1 the file is wrong, or an error; 2 the command line is wrong.
+directorctl asks and drives a running director.";
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
@@ -347,7 +354,17 @@ fn port_numbers(ports: &[PortRuntime]) -> Arc<[usize]> {
 
 #[cfg(test)]
 mod tests {
+    use clap::CommandFactory;
+
     use super::*;
+
+    #[test]
+    fn the_manual_page_has_every_option() {
+        let page = include_str!("../../../docs/man/director.8").replace("\\-", "-");
+        for option in Arguments::command().get_arguments().filter_map(|argument| argument.get_long()) {
+            assert!(page.contains(&format!("--{option}")), "--{option}");
+        }
+    }
 
     fn allowed(eal: &str, devices: &[&str]) -> Vec<String> {
         let mut text = format!("[dpdk]\nlcores = \"0-1\"\neal = [{eal}]\n");
