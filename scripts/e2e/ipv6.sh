@@ -118,32 +118,10 @@ director ip link set front mtu 1500
 sleep 1
 ipvsadm -e -u "$SERVICE6" -r "[2001:db8:2::71]:9999" -m -w 0
 ipvsadm -a -u "$SERVICE6" -r "[2001:db8:2::71]:9998" -m
-same "a port nobody listens on" refused "$(client /usr/bin/python3 - <<END
-import socket
-s = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
-s.settimeout(3)
-s.connect(("$VIP6", 8888))
-try:
-    s.send(b"x")
-    s.recv(100)
-except ConnectionRefusedError:
-    print("refused")
-END
-)"
+same "a port nobody listens on" refused "$(datagram $VIP6 8888)"
 # No server at all: the director itself says so.
 ipvsadm -d -u "$SERVICE6" -r "[2001:db8:2::71]:9998"
-contains "no server" "refused" "$(client /usr/bin/python3 - <<END
-import socket
-s = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
-s.settimeout(3)
-s.connect(("$VIP6", 8888))
-try:
-    s.send(b"x")
-    s.recv(100)
-except ConnectionRefusedError:
-    print("refused")
-END
-)"
+same "no server" refused "$(datagram $VIP6 8888)"
 
 # Persistence by a prefix; a mark of IPv6.
 ipvsadm -C

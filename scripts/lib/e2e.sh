@@ -119,6 +119,25 @@ udp_get() {
     client sh -c "for i in \$(seq $1); do echo | nc -u -W 1 -w 3 ${SERVICE/:/ }; done" | server_digits
 }
 
+# datagram ADDRESS PORT: what the client hears when it sends one there: answered, refused (an ICMP error), nothing.
+datagram() {
+    client /usr/bin/python3 - "$@" <<'END'
+import socket, sys
+
+with socket.socket(socket.AF_INET6 if ":" in sys.argv[1] else socket.AF_INET, socket.SOCK_DGRAM) as asking:
+    asking.settimeout(3)
+    asking.connect((sys.argv[1], int(sys.argv[2])))
+    try:
+        asking.send(b"x")
+        asking.recv(100)
+        print("answered")
+    except ConnectionRefusedError:
+        print("refused")
+    except TimeoutError:
+        print("nothing")
+END
+}
+
 server_digits() { sed -n 's/^This is 192\.168\.2\.\([0-9]*\)\.$/\1/p' | paste -sd' '; }
 
 # A connection held open: session, then request for each GET; ANSWER is the server's digits or the failure.
