@@ -1,17 +1,28 @@
 //! `[[service]]`: virtual services and the real servers behind them.
 
+mod endpoint;
+mod persistence;
+mod scheduler;
+mod server;
+
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::str::FromStr;
+use std::net::IpAddr;
 
 use serde::Serialize;
 
-use crate::address::host;
-use crate::invalid::{Invalid, Word, bounded, serialize_as_text};
+pub use endpoint::{ServerAddress, ServiceAddress};
+pub use persistence::{Netmask, PersistenceEngine, PrefixLength};
+pub use scheduler::{Scheduler, SchedulerFlag};
+pub use server::{Forward, Limit, Server, Thresholds, Weight};
+
+use crate::invalid::Word;
 use crate::mark;
 use crate::problem::Span;
 use crate::reader::{Given, Item, Section, Seen};
 use crate::timeouts::Seconds;
+use endpoint::zero_port;
+use persistence::netmask;
+use scheduler::flags;
 
 /// FTP's control connections.
 const FTP: u16 = 21;
@@ -54,270 +65,6 @@ impl Word for Protocol {
         &[("tcp", Ok(Protocol::Tcp)), ("udp", Ok(Protocol::Udp)), ("sctp", Ok(Protocol::Sctp))];
 }
 
-/// How a server is chosen for a new connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Scheduler {
-    /// Round robin.
-    Rr,
-    /// Weighted round robin.
-    Wrr,
-    /// Least connection.
-    Lc,
-    /// Weighted least connection.
-    Wlc,
-    /// Locality-based least connection.
-    Lblc,
-    /// Locality-based least connection with replication.
-    Lblcr,
-    /// Destination hashing.
-    Dh,
-    /// Source hashing.
-    Sh,
-    /// Shortest expected delay.
-    Sed,
-    /// Never queue.
-    Nq,
-    /// Weighted failover.
-    Fo,
-    /// Weighted overflow.
-    Ovf,
-    /// Maglev hashing.
-    Mh,
-}
-
-impl Scheduler {
-    /// The name IPVS has for it.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Rr => "rr",
-            Self::Wrr => "wrr",
-            Self::Lc => "lc",
-            Self::Wlc => "wlc",
-            Self::Lblc => "lblc",
-            Self::Lblcr => "lblcr",
-            Self::Dh => "dh",
-            Self::Sh => "sh",
-            Self::Sed => "sed",
-            Self::Nq => "nq",
-            Self::Fo => "fo",
-            Self::Ovf => "ovf",
-            Self::Mh => "mh",
-        }
-    }
-}
-
-impl fmt::Display for Scheduler {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
-    }
-}
-
-impl Word for Scheduler {
-    const WORDS: &'static [(&'static str, Result<Self, &'static str>)] = &[
-        ("rr", Ok(Self::Rr)),
-        ("wrr", Ok(Self::Wrr)),
-        ("lc", Ok(Self::Lc)),
-        ("wlc", Ok(Self::Wlc)),
-        ("lblc", Ok(Self::Lblc)),
-        ("lblcr", Ok(Self::Lblcr)),
-        ("dh", Ok(Self::Dh)),
-        ("sh", Ok(Self::Sh)),
-        ("sed", Ok(Self::Sed)),
-        ("nq", Ok(Self::Nq)),
-        ("fo", Ok(Self::Fo)),
-        ("ovf", Ok(Self::Ovf)),
-        ("mh", Ok(Self::Mh)),
-        ("twos", Err("Debian's kernel does not have it, and neither does the director")),
-    ];
-}
-
-/// What a scheduler can be told besides (`ipvsadm -b`).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum SchedulerFlag {
-    /// `sh`: another server where the hash's own is not usable.
-    ShFallback,
-    /// `sh`: the source port is hashed too.
-    ShPort,
-    /// `mh`: another server where the hash's own is not usable.
-    MhFallback,
-    /// `mh`: the source port is hashed too.
-    MhPort,
-}
-
-impl SchedulerFlag {
-    /// The name ipvsadm has for it.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::ShFallback => "sh-fallback",
-            Self::ShPort => "sh-port",
-            Self::MhFallback => "mh-fallback",
-            Self::MhPort => "mh-port",
-        }
-    }
-
-    /// The scheduler it belongs to.
-    pub fn scheduler(self) -> Scheduler {
-        match self {
-            Self::ShFallback | Self::ShPort => Scheduler::Sh,
-            Self::MhFallback | Self::MhPort => Scheduler::Mh,
-        }
-    }
-}
-
-impl Word for SchedulerFlag {
-    const WORDS: &'static [(&'static str, Result<Self, &'static str>)] = &[
-        ("sh-fallback", Ok(Self::ShFallback)),
-        ("sh-port", Ok(Self::ShPort)),
-        ("mh-fallback", Ok(Self::MhFallback)),
-        ("mh-port", Ok(Self::MhPort)),
-    ];
-}
-
-/// Each flag once, in an order of their own.
-fn flags(item: &Item<'_>, scheduler: Option<Scheduler>) -> Vec<SchedulerFlag> {
-    let mut flags = Vec::new();
-    for item in item.list("[\"sh-port\"]") {
-        let Some(flag) = item.word::<SchedulerFlag>() else { continue };
-        if let Some(scheduler) = scheduler.filter(|&scheduler| scheduler != flag.scheduler()) {
-            item.error(
-                format!("`{}` is no flag of the scheduler `{scheduler}`", flag.name()),
-                format!("it belongs to `{}`", flag.scheduler()),
-            );
-        }
-        flags.push(flag);
-    }
-    flags.sort_unstable();
-    flags.dedup();
-    flags
-}
-
-/// What else makes a client another for persistence (`ipvsadm --pe`).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum PersistenceEngine {
-    /// The Call-ID of SIP, in UDP datagrams.
-    Sip,
-}
-
-impl PersistenceEngine {
-    /// The name IPVS has for it.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Sip => "sip",
-        }
-    }
-}
-
-impl Word for PersistenceEngine {
-    const WORDS: &'static [(&'static str, Result<Self, &'static str>)] = &[("sip", Ok(Self::Sip))];
-}
-
-/// How packets reach a server.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Forward {
-    /// Their addresses are translated, both ways (`ipvsadm -m`).
-    #[default]
-    Masquerading,
-    /// Frames go to the server's MAC address as they are (`ipvsadm -g`).
-    Direct,
-    /// Packets go to the server inside of others of their family (`ipvsadm -i`).
-    Tunnel,
-}
-
-impl Forward {
-    /// The name in the file.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Masquerading => "masquerading",
-            Self::Direct => "direct",
-            Self::Tunnel => "tunnel",
-        }
-    }
-}
-
-impl Word for Forward {
-    const WORDS: &'static [(&'static str, Result<Self, &'static str>)] = &[
-        ("masquerading", Ok(Forward::Masquerading)),
-        ("direct", Ok(Forward::Direct)),
-        ("tunnel", Ok(Forward::Tunnel)),
-    ];
-}
-
-bounded! {
-    /// The share of new connections a server gets; 0 for none.
-    Weight(u32) in 0..=2_147_483_647, "(0: no new connections)"
-}
-
-impl Default for Weight {
-    fn default() -> Self {
-        const { Self::new(1).unwrap() }
-    }
-}
-
-bounded! {
-    /// A number of connections; 0 for no limit.
-    Limit(u32) in 0..=2_147_483_647, "connections (0: no limit)", default 0
-}
-
-/// The address and port of a virtual service: of one host; port 0 means all ports.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct ServiceAddress(SocketAddr);
-
-/// The address and port of a real server: of one host; port 0 means the port that the client wants.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct ServerAddress(SocketAddr);
-
-serialize_as_text!(ServiceAddress, ServerAddress);
-
-macro_rules! endpoint {
-    ($type:ident, $example:literal) => {
-        impl $type {
-            /// Address and port.
-            pub fn get(self) -> SocketAddr {
-                self.0
-            }
-        }
-
-        impl fmt::Display for $type {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                self.0.fmt(f)
-            }
-        }
-
-        impl FromStr for $type {
-            type Err = Invalid;
-
-            fn from_str(text: &str) -> Result<Self, Invalid> {
-                endpoint(text, $example).map(Self)
-            }
-        }
-    };
-}
-endpoint!(ServiceAddress, "192.168.18.58:8888");
-endpoint!(ServerAddress, "192.168.2.71:9999");
-
-fn endpoint(text: &str, example: &str) -> Result<SocketAddr, Invalid> {
-    let address: SocketAddr = text.parse().map_err(|_| {
-        let shown = text.escape_debug();
-        let help = match text.parse() {
-            Ok(std::net::IpAddr::V4(v4)) => format!("add the port, for example \"{v4}:80\""),
-            Ok(std::net::IpAddr::V6(v6)) => format!("add the port, for example \"[{v6}]:80\""),
-            Err(_) => format!("for example \"{example}\" or \"[2001:db8::58]:80\""),
-        };
-        Invalid::new(format!("`{shown}` is no address with a port"), help)
-    })?;
-    host(address.ip())?;
-    Ok(address)
-}
-
-/// Port 0 where it would mean nothing.
-fn zero_port(reason: &str, example: &str) -> Invalid {
-    Invalid::new(reason, format!("give a port from 1 to 65535, for example \"{example}\""))
-}
-
 /// A family of addresses.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -349,85 +96,6 @@ impl fmt::Display for Family {
 impl Word for Family {
     const WORDS: &'static [(&'static str, Result<Self, &'static str>)] =
         &[("ipv4", Ok(Family::Ipv4)), ("ipv6", Ok(Family::Ipv6))];
-}
-
-bounded! {
-    /// The length of a prefix of IPv6 addresses.
-    PrefixLength(u8) in 1..=128, "bits"
-}
-
-/// What of a client's address makes it the same client.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Netmask {
-    /// A mask of any bits, as IPVS takes them.
-    V4(Ipv4Addr),
-    /// The length of a prefix.
-    V6(PrefixLength),
-}
-
-serialize_as_text!(Netmask);
-
-impl fmt::Display for Netmask {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::V4(mask) => mask.fmt(f),
-            Self::V6(length) => length.fmt(f),
-        }
-    }
-}
-
-impl Netmask {
-    fn parse(text: &str, family: Family) -> Result<Self, Invalid> {
-        let (mask, wanted) = match family {
-            Family::Ipv4 => {
-                (text.parse().ok().map(Self::V4), "an IPv4 netmask, for example \"255.255.255.0\"")
-            }
-            Family::Ipv6 => {
-                let length = text.parse().ok().and_then(PrefixLength::new);
-                (length.map(Self::V6), "the length of an IPv6 prefix, for example \"64\"")
-            }
-        };
-        let shown = text.escape_debug();
-        mask.ok_or_else(|| Invalid::new(format!("`{shown}` is no netmask of an {family} service"), wanted))
-    }
-}
-
-/// Between which numbers of connections a server is taken out and comes back (`ipvsadm -x`, `-y`).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct Thresholds {
-    upper_threshold: Limit,
-    lower_threshold: Limit,
-}
-
-impl Thresholds {
-    /// `None` if the lower is above the upper one, as in the kernel (`ERANGE`).
-    pub fn new(upper: Limit, lower: Limit) -> Option<Self> {
-        (lower <= upper).then_some(Self { upper_threshold: upper, lower_threshold: lower })
-    }
-
-    /// With so many connections the server gets no new ones; 0 for no limit.
-    pub fn upper(self) -> u32 {
-        self.upper_threshold.get()
-    }
-
-    /// With fewer than so many it gets some again; 0 for three quarters of the upper one.
-    pub fn lower(self) -> u32 {
-        self.lower_threshold.get()
-    }
-}
-
-/// A real server.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Server {
-    /// Where it listens.
-    pub address: ServerAddress,
-    /// How packets reach it.
-    pub forward: Forward,
-    /// Its share of new connections.
-    pub weight: Weight,
-    /// How many connections it takes.
-    #[serde(flatten)]
-    pub thresholds: Thresholds,
 }
 
 /// What makes a new connection a virtual service's.
@@ -591,81 +259,6 @@ impl Service {
         };
         Some(Located { service, at, servers_at })
     }
-}
-
-fn netmask(section: &Section<'_>, persistent: &Given<Seconds>, family: Family) -> Option<Netmask> {
-    let item = section.get("netmask")?;
-    if persistent.is_absent() {
-        item.error("`netmask` needs `persistent`", "add, for example: persistent = 360");
-    }
-    let text = item.string()?;
-    item.checked(Netmask::parse(text, family))
-}
-
-impl Server {
-    fn read(
-        section: Section<'_>,
-        (family, service_port): (Option<Family>, Option<u16>),
-        seen: &mut Seen<ServerAddress>,
-    ) -> Option<(Self, Span)> {
-        let address = section.require("address", "\"192.168.2.71:9999\"").and_then(|item| {
-            let address: ServerAddress = item.parse()?;
-            if address.get().port() == 0 && service_port != Some(0) {
-                let reason = "a server needs a port other than 0";
-                item.checked::<()>(Err(zero_port(reason, "192.168.2.71:9999")))?;
-            }
-            let own = Family::of(address.get().ip());
-            if let Some(family) = family.filter(|&family| family != own) {
-                item.error(
-                    format!("the service is of {family}, and this server of {own}"),
-                    "nothing is translated from one to the other: give a server of the same family",
-                );
-            }
-            seen.note(address, &item.span(), section.log, || {
-                format!("the service has two servers {address}")
-            });
-            Some((address, item.span()))
-        });
-        let forward: Forward = section.word_or_default("forward");
-        if let (Some((address, at)), Some(port)) = (&address, service_port)
-            && forward != Forward::Masquerading
-            && address.get().port() != port
-        {
-            section.log.error(
-                at,
-                format!(
-                    "`forward = \"{}\"` does not translate ports, and the service's is {port}",
-                    forward.name()
-                ),
-                format!("give the server the port {port}, or leave `forward` out"),
-            );
-        }
-        let weight = section.number_or_default("weight");
-        let thresholds = thresholds(&section);
-        section.finish();
-        let (address, at) = address?;
-        Some((Self { address, forward, weight, thresholds }, at))
-    }
-}
-
-fn thresholds(section: &Section<'_>) -> Thresholds {
-    let upper = Given::read(section, "upper_threshold", Item::number);
-    let lower = Given::read(section, "lower_threshold", |item| Some((item.number()?, item.span())));
-    let upper = match upper {
-        Given::Right(upper) => upper,
-        Given::Absent => Limit::default(),
-        // Whether the other fits cannot be said.
-        Given::Wrong => return Thresholds::default(),
-    };
-    let (lower, at) = lower.value().unwrap_or_default();
-    Thresholds::new(upper, lower).unwrap_or_else(|| {
-        section.log.error(
-            &at,
-            format!("the `lower_threshold` {lower} is above the `upper_threshold` {upper}"),
-            "give an `upper_threshold` that is not smaller",
-        );
-        Thresholds::default()
-    })
 }
 
 #[cfg(test)]
