@@ -277,7 +277,7 @@ fn checksum(sum: u32) -> u16 {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use std::collections::HashSet;
     use std::net::SocketAddr;
 
@@ -289,7 +289,7 @@ mod tests {
 
     /// The ends, the time to live, the data and TCP's FIN and SYN that etherparse reads in a frame, after it has found
     /// every length and checksum right.
-    fn judge(frame: &[u8]) -> ([SocketAddr; 2], u8, Vec<u8>, (bool, bool)) {
+    pub(crate) fn judge(frame: &[u8]) -> ([SocketAddr; 2], u8, Vec<u8>, (bool, bool)) {
         let packet = SlicedPacket::from_ethernet(frame).unwrap();
         let transport = packet.transport.as_ref();
         let (addresses, ttl, expected): ([IpAddr; 2], _, _) = match &packet.net {

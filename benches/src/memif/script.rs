@@ -180,12 +180,13 @@ impl Script for Established {
 
 #[cfg(test)]
 mod tests {
-    use etherparse::{NetSlice, SlicedPacket, TransportSlice};
+    use std::net::SocketAddr;
 
     use super::super::traffic::LENGTH;
     use super::*;
     use crate::flows::{Random, draw};
     use crate::network::{SERVER_PORT, SERVICE};
+    use crate::template;
 
     const COUNT: u32 = 1001;
 
@@ -204,39 +205,29 @@ mod tests {
         (0..count).map(pair).collect()
     }
 
-    /// The ends of a frame whose checksums are right, its TTL and its sequence number.
-    fn judge(frame: &[u8]) -> ([SocketAddrV4; 2], u8, u32) {
-        let packet = SlicedPacket::from_ethernet(frame).unwrap();
-        let Some(NetSlice::Ipv4(ip)) = &packet.net else { panic!("no IPv4") };
-        let header = ip.header().to_header();
-        assert_eq!(header.header_checksum, header.calc_header_checksum());
-        let Some(TransportSlice::Tcp(tcp)) = &packet.transport else { panic!("no TCP") };
-        let segment = tcp.to_header();
-        assert_eq!(Ok(segment.checksum), segment.calc_checksum_ipv4(&header, tcp.payload()));
-        let ends = [(header.source, segment.source_port), (header.destination, segment.destination_port)];
-        (
-            ends.map(|(address, port)| SocketAddrV4::new(address.into(), port)),
-            header.time_to_live,
-            segment.sequence_number,
-        )
+    /// The ends of a frame whose lengths and checksums are right, its TTL and its sequence number.
+    fn judge(frame: &[u8]) -> ([SocketAddr; 2], u8, u32) {
+        let (ends, ttl, ..) = template::tests::judge(frame);
+        (ends, ttl, u32::from_be_bytes(frame[38..42].try_into().unwrap()))
     }
 
     #[test]
     fn the_director_translates_both_directions() {
         let clients: Vec<_> = draw(COUNT, &mut Random::new(1)).into_iter().map(client_end).collect();
+        let service = SocketAddr::from(SERVICE);
         let mut backwards = 0;
         for (number, (sent, returned)) in pairs(established(true, None), 4004).iter().enumerate() {
-            let client = clients[number % COUNT as usize];
+            let client = SocketAddr::from(clients[number % COUNT as usize]);
             let (server, mac) = servers()[number % COUNT as usize % SERVERS];
-            let server = SocketAddrV4::new(server, SERVER_PORT);
+            let server = SocketAddr::from((server, SERVER_PORT));
             let ((from, ttl, sequence), (to, less, same)) = (judge(sent), judge(returned));
             assert_eq!((ttl, less, sequence, same), (64, 63, number as u32, number as u32));
-            let next_hop = if from == [client, SERVICE] {
+            let next_hop = if from == [client, service] {
                 assert_eq!(to, [client, server]);
                 mac
             } else {
                 backwards += 1;
-                assert_eq!((from, to), ([server, client], [SERVICE, client]));
+                assert_eq!((from, to), ([server, client], [service, client]));
                 GATEWAY.1
             };
             assert_eq!(returned[..12], [next_hop, PORT_MAC].concat());
@@ -272,7 +263,7 @@ mod tests {
             let mac = servers()[number as usize % 3].1;
             opening.expect(number, &mac, &mut slot);
             let ([_, to], _, _) = judge(&slot.0[..LENGTH]);
-            assert_eq!(*to.ip(), servers()[number as usize % 3].0);
+            assert_eq!(to.ip(), servers()[number as usize % 3].0);
         }
         let (flows, left) = opening.end();
         assert_eq!(left, [1, 0]);
