@@ -1,6 +1,9 @@
 //! The virtual services and their real servers, as the control core keeps them.
 
+mod counters;
 mod roster;
+#[cfg(test)]
+mod tests;
 mod trash;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -10,15 +13,17 @@ use std::sync::Arc;
 use director_packet::{Change, Endpoint};
 
 use crate::directory::Directory;
-use crate::estimator::{Estimator, Rates};
 use crate::scheduler::dirty::Retired;
 use crate::scheduler::hashing::{Member, Table};
 use crate::scheduler::scale::Weighing;
 use crate::scheduler::{Scheduler, ServerView, ServiceView, Turns};
-use crate::servers::{Load, MAX_SERVERS, Servers, Traffic};
+use crate::servers::{MAX_SERVERS, Servers, Traffic};
 use crate::service::{ServerSpec, ServiceKey, ServiceSpec};
+use counters::{Meter, Round};
 use roster::Roster;
 use trash::Trash;
+
+pub use counters::ServerRow;
 
 /// Why a change was refused.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
@@ -56,19 +61,6 @@ pub struct Server {
     meter: Meter,
 }
 
-/// Counters as listings show them: since the last `-Z`, with their rates.
-#[derive(Clone, Copy, Default, Debug)]
-struct Meter {
-    zero: Traffic,
-    estimator: Estimator,
-}
-
-impl Meter {
-    fn reset(&mut self, now: Traffic) {
-        *self = Self { zero: now, estimator: Estimator::starting_at(now) };
-    }
-}
-
 /// A virtual service.
 #[derive(Debug)]
 pub struct Service {
@@ -84,21 +76,6 @@ pub struct Service {
     /// What the slots that left the service had counted, less what those that came to it had.
     moved: Traffic,
     meter: Meter,
-}
-
-/// A server as listings show it.
-#[derive(Clone, Copy, Debug)]
-pub struct ServerRow {
-    /// Its address and port.
-    pub address: Endpoint,
-    /// What an operator set.
-    pub spec: ServerSpec,
-    /// Its connections.
-    pub load: Load,
-    /// Its counters.
-    pub traffic: Traffic,
-    /// Its rates.
-    pub rates: Rates,
 }
 
 /// All services.
@@ -128,16 +105,6 @@ pub struct Catalog {
     round: Option<Round>,
     /// Whether a service was given a persistence engine since this was last asked.
     pub(crate) has_new_engine: bool,
-}
-
-/// How far an estimate of all rates has come: over all slots, whose sum is the rate of all services, and then from
-/// service to service.
-#[derive(Default)]
-struct Round {
-    slot: u32,
-    total: Traffic,
-    total_is_done: bool,
-    service: Option<ServiceKey>,
 }
 
 impl Service {
@@ -322,7 +289,7 @@ impl Catalog {
         let (slot, meter) = match self.trash.remove(&(key, address)) {
             Some(trash) if trash.is_orphan => {
                 let before = self.slots.traffic(trash.slot);
-                (trash.slot, Meter { zero: before, estimator: Estimator::starting_at(before) })
+                (trash.slot, Meter::starting_at(before))
             }
             Some(trash) => (trash.slot, trash.meter),
             None => {
@@ -339,7 +306,7 @@ impl Catalog {
                 // A slot that is used again has counted for another server.
                 let before = self.slots.traffic(slot);
                 service.moved = service.moved.since(before);
-                (slot, Meter { zero: before, estimator: Estimator::starting_at(before) })
+                (slot, Meter::starting_at(before))
             }
         };
         self.slots.set(slot, &spec);
@@ -423,365 +390,5 @@ impl Catalog {
     #[must_use]
     pub fn server_count(&self) -> usize {
         self.services.values().map(|service| service.servers.len()).sum()
-    }
-
-    fn traffic_of(&self, service: &Service) -> Traffic {
-        let live = service.servers.iter().map(|server| server.slot);
-        live.chain(self.trash_of(service.key))
-            .fold(service.moved, |sum, slot| sum.plus(self.slots.traffic(slot)))
-    }
-
-    /// What passed through all services since the start or the last `-Z` of all.
-    #[must_use]
-    pub fn total(&self) -> (Traffic, Rates) {
-        (self.total_traffic().since(self.meter.zero), self.meter.estimator.rates())
-    }
-
-    fn total_traffic(&self) -> Traffic {
-        (0..self.next).fold(Traffic::default(), |sum, slot| sum.plus(self.slots.traffic(slot)))
-    }
-
-    /// The counters and rates of a service.
-    #[must_use]
-    pub fn statistics(&self, service: &Service) -> (Traffic, Rates) {
-        (self.traffic_of(service).since(service.meter.zero), service.meter.estimator.rates())
-    }
-
-    /// The servers of a service, newest first.
-    pub fn servers<'a>(&'a self, service: &'a Service) -> impl Iterator<Item = ServerRow> + 'a {
-        service.servers.iter().map(|server| self.row(server))
-    }
-
-    /// The next server of a service behind the one that this has given the number of, newest first: a listing goes on
-    /// here that was interrupted.
-    #[must_use]
-    pub fn server_after(&self, service: &Service, number: Option<u64>) -> Option<(u64, ServerRow)> {
-        let (number, server) = service.servers.older_than(number.unwrap_or(u64::MAX))?;
-        Some((number, self.row(server)))
-    }
-
-    fn row(&self, server: &Server) -> ServerRow {
-        ServerRow {
-            address: server.address,
-            spec: server.spec,
-            load: self.slots.load(server.slot),
-            traffic: self.slots.traffic(server.slot).since(server.meter.zero),
-            rates: server.meter.estimator.rates(),
-        }
-    }
-
-    /// Sets the counters of a service and its servers to 0 (`-Z`).
-    pub fn zero(&mut self, key: ServiceKey) -> Result<(), CatalogError> {
-        let gone =
-            self.trash_of(key).fold(Traffic::default(), |sum, slot| sum.plus(self.slots.traffic(slot)));
-        let service = self.services.get_mut(&key).ok_or(CatalogError::NoService)?;
-        let mut sum = service.moved.plus(gone);
-        for server in service.servers.iter_mut() {
-            let traffic = self.slots.traffic(server.slot);
-            server.meter.reset(traffic);
-            sum = sum.plus(traffic);
-        }
-        service.meter.reset(sum);
-        Ok(())
-    }
-
-    /// Sets all counters to 0.
-    pub fn zero_all(&mut self) {
-        let keys: Vec<_> = self.services.values().map(|service| service.key).collect();
-        for key in keys {
-            let _ = self.zero(key);
-        }
-        let total = self.total_traffic();
-        self.meter.reset(total);
-        // What it has summed up is older than the counters that it would be compared with.
-        if let Some(round) = &mut self.round
-            && !round.total_is_done
-        {
-            *round = Round::default();
-        }
-    }
-
-    /// An interval of [`crate::estimator::INTERVAL`] has passed: the rates are to be estimated anew, by
-    /// [`Self::estimate`].
-    pub fn begin_estimate(&mut self) {
-        self.round.get_or_insert_default();
-    }
-
-    /// Goes on with estimating, for about `most` servers. False: it is done.
-    pub fn estimate(&mut self, most: usize) -> bool {
-        let Some(round) = &mut self.round else { return false };
-        let mut left = most;
-        if !round.total_is_done {
-            let end = self.next.min(round.slot.saturating_add(most.try_into().unwrap_or(u32::MAX)));
-            left = left.saturating_sub((end - round.slot) as usize);
-            for slot in round.slot..end {
-                round.total = round.total.plus(self.slots.traffic(slot));
-            }
-            round.slot = end;
-            if end < self.next {
-                return true;
-            }
-            round.total_is_done = true;
-            self.meter.estimator.tick(round.total);
-        }
-        let mut service = round.service;
-        while left > 0 {
-            let from = service.map_or(Bound::Unbounded, Bound::Excluded);
-            let Some((&key, next)) = self.services.range((from, Bound::Unbounded)).next() else {
-                self.round = None;
-                return false;
-            };
-            let sum = self.traffic_of(next);
-            let Some(next) = self.services.get_mut(&key) else { break };
-            next.meter.estimator.tick(sum);
-            for server in next.servers.iter_mut() {
-                server.meter.estimator.tick(self.slots.traffic(server.slot));
-            }
-            left = left.saturating_sub(1 + next.servers.len());
-            service = Some(key);
-        }
-        if let Some(round) = &mut self.round {
-            round.service = service;
-        }
-        true
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::service::{Forward, Protocol, SchedulerKind};
-    use crate::state::{Direction, State};
-
-    const KEY: ServiceKey = ServiceKey { protocol: Protocol::Tcp, address: Endpoint::v4(1, 80) };
-    const SPEC: ServiceSpec = ServiceSpec::new(SchedulerKind::RoundRobin);
-    const A: Endpoint = Endpoint::v4(10, 8080);
-    const B: Endpoint = Endpoint::v4(11, 8080);
-
-    fn catalog() -> (Catalog, Arc<Servers>) {
-        let slots = Arc::new(Servers::new(1));
-        let mut catalog = Catalog::new(slots.clone());
-        catalog.add_service(KEY, SPEC).unwrap();
-        catalog.add_server(KEY, A, ServerSpec::default()).unwrap();
-        (catalog, slots)
-    }
-
-    fn view(catalog: &mut Catalog) -> Arc<ServiceView> {
-        catalog.renew();
-        catalog.service(KEY).unwrap().view().clone()
-    }
-
-    fn row(catalog: &Catalog, at: usize) -> ServerRow {
-        catalog.servers(catalog.service(KEY).unwrap()).nth(at).unwrap()
-    }
-
-    #[test]
-    fn what_is_refused() {
-        let (mut catalog, _) = catalog();
-        let other = ServiceKey { protocol: Protocol::Udp, ..KEY };
-        let spec = ServerSpec::default();
-        assert_eq!(catalog.add_service(KEY, SPEC), Err(CatalogError::ServiceExists));
-        assert_eq!(catalog.set_service(other, SPEC), Err(CatalogError::NoService));
-        assert_eq!(catalog.delete_service(other), Err(CatalogError::NoService));
-        assert_eq!(catalog.zero(other), Err(CatalogError::NoService));
-        assert_eq!(catalog.add_server(other, A, spec), Err(CatalogError::NoService));
-        assert_eq!(catalog.add_server(KEY, A, spec), Err(CatalogError::ServerExists));
-        assert_eq!(catalog.set_server(KEY, B, spec), Err(CatalogError::NoServer));
-        assert_eq!(catalog.delete_server(KEY, B), Err(CatalogError::NoServer));
-        let wrong = ServerSpec { lower: 2, upper: 1, ..spec };
-        assert_eq!(catalog.add_server(KEY, B, wrong), Err(CatalogError::Thresholds));
-        assert_eq!(catalog.set_server(KEY, A, wrong), Err(CatalogError::Thresholds));
-    }
-
-    #[test]
-    fn a_deleted_server_comes_back_with_its_connections() {
-        let (mut catalog, slots) = catalog();
-        let slot = view(&mut catalog).servers[0].slot;
-        slots.bind(slot, State::Established);
-        slots.count_connection(0, slot);
-        slots.count(0, slot, Direction::In, 100);
-        catalog.delete_server(KEY, A).unwrap();
-        assert!(slots.is_gone(slot));
-        catalog.published();
-        catalog.collect(usize::MAX);
-        catalog.collect(usize::MAX);
-        assert_eq!(catalog.statistics(catalog.service(KEY).unwrap()).0.connections, 1);
-        catalog.add_server(KEY, A, ServerSpec::default()).unwrap();
-        assert!(!slots.is_gone(slot));
-        assert_eq!((row(&catalog, 0).load.active, row(&catalog, 0).traffic.in_bytes), (1, 100));
-        // Without connections the slot is free a grace period after the workers were told, and its next
-        // server starts at 0.
-        slots.unbind(slot, State::Established);
-        catalog.delete_server(KEY, A).unwrap();
-        catalog.collect(usize::MAX);
-        catalog.collect(usize::MAX);
-        catalog.published();
-        catalog.collect(usize::MAX);
-        assert!(catalog.has_trash());
-        // A worker that had not heard binds one more.
-        slots.bind(slot, State::SynRecv);
-        catalog.collect(usize::MAX);
-        slots.unbind(slot, State::SynRecv);
-        catalog.collect(usize::MAX);
-        assert!(catalog.has_trash());
-        catalog.collect(usize::MAX);
-        assert!(!catalog.has_trash());
-        catalog.add_server(KEY, B, ServerSpec::default()).unwrap();
-        assert_eq!(view(&mut catalog).servers[0].slot, slot);
-        assert_eq!(row(&catalog, 0).traffic, Traffic::default());
-        let (sum, _) = catalog.statistics(catalog.service(KEY).unwrap());
-        assert_eq!((sum.connections, sum.in_bytes), (1, 100), "the service keeps what passed through it");
-        assert_eq!(catalog.total().0.in_bytes, 100);
-    }
-
-    #[test]
-    fn a_service_created_anew_starts_at_0() {
-        let (mut catalog, slots) = catalog();
-        let slot = view(&mut catalog).servers[0].slot;
-        slots.bind(slot, State::Established);
-        slots.count_connection(0, slot);
-        catalog.flush();
-        catalog.add_service(KEY, SPEC).unwrap();
-        assert_eq!(catalog.statistics(catalog.service(KEY).unwrap()).0, Traffic::default());
-        catalog.add_server(KEY, A, ServerSpec::default()).unwrap();
-        // And so do its servers.
-        assert_eq!(row(&catalog, 0).traffic, Traffic::default());
-        slots.count_connection(0, slot);
-        assert_eq!(row(&catalog, 0).traffic.connections, 1);
-        assert_eq!(catalog.statistics(catalog.service(KEY).unwrap()).0.connections, 1);
-        catalog.zero_all();
-        assert_eq!(row(&catalog, 0).traffic, Traffic::default());
-        assert_eq!(catalog.total().0, Traffic::default());
-    }
-
-    #[test]
-    fn port_0_keeps_the_port_of_the_service() {
-        let (mut catalog, _) = catalog();
-        let any = B.with_port(0);
-        catalog.add_server(KEY, any, ServerSpec::default()).unwrap();
-        let [server, ..] = view(&mut catalog).servers[..] else { panic!("no server") };
-        assert_eq!((server.address, server.change.to), (any, B.with_port(80)));
-        let service = catalog.service(KEY).unwrap();
-        assert!(service.has_server(any) && !service.has_server(B.with_port(80)));
-        assert_eq!(row(&catalog, 0).address, any);
-    }
-
-    fn numbered(number: u32) -> ServiceKey {
-        ServiceKey {
-            protocol: Protocol::Tcp,
-            address: Endpoint::v4(number / 10 + 1, (number % 10 + 1) as u16),
-        }
-    }
-
-    #[test]
-    fn a_change_copies_little_of_many_services() {
-        let mut catalog = Catalog::new(Arc::new(Servers::new(1)));
-        for number in 0..10_000 {
-            catalog.add_service(numbered(number), SPEC).unwrap();
-            for server in 0..10 {
-                let address = Endpoint::v4(1 << 24 | number, server);
-                catalog.add_server(numbered(number), address, ServerSpec::default()).unwrap();
-            }
-        }
-        catalog.renew();
-        for number in 0..100 {
-            let key = numbered(number * 97);
-            let before = catalog.directory.clone();
-            match number % 3 {
-                0 => catalog.add_server(key, A, ServerSpec::default()).unwrap(),
-                1 => catalog.add_service(numbered(10_000 + number), SPEC).unwrap(),
-                _ => catalog.delete_service(key).unwrap(),
-            }
-            assert_eq!(catalog.stale.len(), 1, "services whose views are made anew");
-            let copied = catalog.renew().own_entries(&before);
-            assert!((1..200).contains(&copied), "{copied} of 10,000 services were copied for one change");
-        }
-    }
-
-    #[test]
-    fn a_weight_needs_no_new_view() {
-        let (mut catalog, slots) = catalog();
-        let before = view(&mut catalog);
-        let heavy = ServerSpec { weight: 7, ..ServerSpec::default() };
-        catalog.set_server(KEY, A, heavy).unwrap();
-        assert!(Arc::ptr_eq(&before, &view(&mut catalog)));
-        assert_eq!(slots.weight(before.servers[0].slot), 7);
-        catalog.set_server(KEY, A, ServerSpec { forward: Forward::DirectRouting, ..heavy }).unwrap();
-        let before = view(&mut catalog);
-        assert_eq!(before.servers[0].forward, Forward::DirectRouting);
-        // But the table of a scheduler that has one is of the weights.
-        catalog.set_service(KEY, ServiceSpec::new(SchedulerKind::SourceHash)).unwrap();
-        let before = view(&mut catalog);
-        catalog.set_server(KEY, A, ServerSpec::default()).unwrap();
-        assert!(!Arc::ptr_eq(&before, &view(&mut catalog)));
-    }
-
-    #[test]
-    fn what_is_no_longer_used_is_freed() {
-        let (mut catalog, _) = catalog();
-        for weight in 0..100 {
-            let spec = ServerSpec { weight, ..ServerSpec::default() };
-            catalog.add_server(KEY, B, spec).unwrap();
-            catalog.renew();
-            catalog.set_server(KEY, A, spec).unwrap();
-            catalog.delete_server(KEY, B).unwrap();
-            catalog.renew();
-            catalog.published();
-            catalog.retired.sweep();
-            assert_eq!(catalog.retired.len(), 0);
-        }
-    }
-
-    #[test]
-    fn a_listing_in_pieces_is_borne_by_changes() {
-        let (mut catalog, _) = catalog();
-        let servers: Vec<_> = (0..10).map(|port| Endpoint::v4(20, port)).collect();
-        for &server in &servers {
-            catalog.add_server(KEY, server, ServerSpec::default()).unwrap();
-        }
-        let mut listed = Vec::new();
-        let mut at = None;
-        while let Some((number, row)) = catalog.server_after(catalog.service(KEY).unwrap(), at) {
-            at = Some(number);
-            listed.push(row.address);
-            if listed.len() == 3 {
-                // What was listed and goes, what comes, what goes before it was listed.
-                for gone in [servers[7], servers[2]] {
-                    catalog.delete_server(KEY, gone).unwrap();
-                }
-                catalog.add_server(KEY, B, ServerSpec::default()).unwrap();
-            }
-        }
-        let rest = [6, 5, 4, 3, 1, 0].map(|at| servers[at]);
-        assert_eq!(listed[..3], [servers[9], servers[8], servers[7]]);
-        assert_eq!((&listed[3..9], &listed[9..]), (&rest[..], &[A][..]));
-
-        let keys = [1, 2, 3].map(numbered);
-        keys.iter().for_each(|&key| catalog.add_service(key, SPEC).unwrap());
-        catalog.delete_service(keys[1]).unwrap();
-        let after: Vec<_> = catalog.services_after(Some(keys[1])).map(|service| service.key).collect();
-        assert_eq!(after[..2], [keys[2], KEY]);
-        assert_eq!(catalog.services_after(None).count(), catalog.services().count());
-    }
-
-    #[test]
-    fn counters_set_to_0_during_an_estimate() {
-        let (mut catalog, slots) = catalog();
-        catalog.add_server(KEY, B, ServerSpec::default()).unwrap();
-        slots.count(0, 0, Direction::In, 1000);
-        catalog.begin_estimate();
-        assert!(catalog.estimate(1));
-        slots.count(0, 0, Direction::In, 1000);
-        catalog.zero_all();
-        while catalog.estimate(1) {}
-        assert_eq!(catalog.total().1, Rates::default());
-    }
-
-    #[test]
-    fn newest_first() {
-        let (mut catalog, _) = catalog();
-        catalog.add_server(KEY, B, ServerSpec { weight: 0, ..ServerSpec::default() }).unwrap();
-        assert_eq!((row(&catalog, 0).address, row(&catalog, 1).address), (B, A));
-        assert_eq!(row(&catalog, 0).spec.weight, 0);
     }
 }
