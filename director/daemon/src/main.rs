@@ -1,4 +1,8 @@
-//! The director: ports, threads, twins, sockets.
+//! The director: it wires the engine to ports, threads, kernel twins and sockets.
+//!
+//! `main` reads the file and brings everything up; from then on each worker runs [`worker::Loop`] on its lcore, and the
+//! control core the tasks of [`director::Director`]: frames of the twins (`pump`), the kernel's network (`mirror`,
+//! `network`), the sockets (`sockets`, `ipvs`), and the file when it is read again (`reload`, `plan`).
 
 use std::io;
 use std::path::PathBuf;

@@ -1,8 +1,8 @@
 //! What happens to a packet: services, schedulers, states, translation.
 //!
-//! Everything here takes bytes, a clock and a snapshot of the configuration; it knows no device and no
-//! socket. A [`worker::Worker`] decides about bursts of frames; the [`control::Control`] owns the
-//! configuration, hands snapshots of it to the workers and ends what is over.
+//! Everything here takes bytes, a clock and a snapshot of the configuration, and knows no device and no
+//! socket. A [`worker::Worker`] decides what happens to bursts of frames. The [`control::Control`] owns the
+//! configuration, hands snapshots of it to the workers, and ends connections whose time is up.
 #![deny(unsafe_code)]
 
 pub mod adjacency;

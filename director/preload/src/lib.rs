@@ -13,19 +13,19 @@
 //! - the older socket options of IPVS answer as a kernel without IPVS does (`sockets`);
 //! - `/proc/net/ip_vs`, `ip_vs_conn` and `ip_vs_stats` open as the director's (`proc`).
 //!
-//! Where no director answers, the tool fails as it does on a kernel without IPVS, and a line on standard
-//! error says which socket is silent. Nothing of IPVS ever reaches the kernel.
+//! If no director answers, the tool fails as it does on a kernel without IPVS, and a line on standard error says
+//! which socket did not answer. No request to IPVS ever reaches the kernel.
 //!
-//! But for ipvsadm's the library keeps no list of descriptors. One that was handed over carries its mark in the kernel: the netlink
-//! socket has a mark (`SO_MARK`), a connection in its place is bound to an abstract address of ours (`netlink::Mark`).
-//! So `close`, `dup`, `fork` and `posix_spawn` need no bookkeeping and cannot make it wrong, and nothing here
-//! allocates, locks, or depends on what a signal handler has interrupted.
+//! The library keeps no list of descriptors, except for ipvsadm's. Whether a descriptor was handed over is marked in the
+//! kernel: the netlink socket has a mark (`SO_MARK`), and a connection in its place is bound to an abstract address of
+//! ours (`netlink::Mark`). So `close`, `dup`, `fork` and `posix_spawn` need no bookkeeping and cannot make it wrong, and
+//! nothing here allocates, locks, or depends on what a signal handler has interrupted.
 //!
-//! A director that is started anew is found again at the tool's next request.
+//! After a restart of the director, the tool's next request finds it again.
 //!
-//! Limits: a descriptor that waits in an epoll set while a connection takes its place leaves that set, since it is
-//! another socket then; a program that inherits such a one over `exec` sees the AF_UNIX socket it is, as recvmmsg(2)
-//! does; `LD_PRELOAD` is ignored for set-user-id programs.
+//! Limits: if a descriptor waits in an epoll set while a connection takes its place, it leaves that set, since it is
+//! another socket then. A program that inherits such a descriptor over `exec` sees that it is an AF_UNIX socket, and so
+//! does recvmmsg(2). `LD_PRELOAD` is ignored for set-user-id programs.
 
 // `open` and `openat` are variadic in C; here they are defined, and called, with a fixed list of arguments.
 // That is the same call where variadic integers travel in the same registers as named ones: in the System V
