@@ -3,18 +3,13 @@
 source "$(dirname "$0")/../lib/e2e.sh"
 
 VIP6=2001:db8:18::58
-# hairpin SERVICE SERVER...: such a service, as the configuration has it.
-hairpin() {
-    printf '\n[[service]]\nprotocol = "tcp"\naddress = "%s"\nscheduler = "rr"\nhairpin_snat = true\n' "$1"
-    shift
-    printf '\n[[service.server]]\naddress = "%s"\n' "$@"
-}
 {
     lab config
-    hairpin "$SERVICE" 192.168.2.71:9999 192.168.2.72:9999
-    hairpin "[$VIP6]:8888" "[2001:db8:2::71]:9999" "[2001:db8:2::72]:9999"
+    service_in_file "$SERVICE" 192.168.2.71:9999 192.168.2.72:9999
+    service_in_file "[$VIP6]:8888" "[2001:db8:2::71]:9999" "[2001:db8:2::72]:9999"
 } >"$WORK/with.toml"
-sed -Ei "s|\"$VIP/24\"|&, \"$VIP6/64\"|; s|\"$BACK/24\"|&, \"2001:db8:2::90/64\"|" "$WORK/with.toml"
+sed -Ei "s|\"$VIP/24\"|&, \"$VIP6/64\"|; s|\"$BACK/24\"|&, \"2001:db8:2::90/64\"|
+    s|^scheduler = .*|&\nhairpin_snat = true|" "$WORK/with.toml"
 up --config "$WORK/with.toml"
 director sysctl -qw net.ipv6.conf.all.forwarding=1
 for number in 1 2; do address6 server$number 2001:db8:2::7$number 2001:db8:2::90; done

@@ -23,19 +23,9 @@ name = "back"
 device = "net_null0,no-rx=1"
 addresses = ["$BACK/24"]
 twin = false
-
-[[neighbor]]
-address = "192.168.2.71"
-mac = "02:00:00:00:0d:01"
-
-[[service]]
-protocol = "tcp"
-address = "$SERVICE"
-scheduler = "rr"
-
-[[service.server]]
-address = "192.168.2.71:9999"
 END
+    neighbor_in_file 192.168.2.71 02:00:00:00:0d:01
+    service_in_file "$SERVICE" 192.168.2.71:9999
 }
 
 # calls THREAD: the system calls that a thread of the director's makes in two seconds.

@@ -27,19 +27,9 @@ name = "sink"
 device = "net_null0,no-rx=1"
 addresses = ["10.78.0.1/24"]
 twin = false
-
-[[neighbor]]
-address = "10.78.0.71"
-mac = "02:00:00:00:0d:01"
-
-[[service]]
-protocol = "tcp"
-address = "$FLOOD:8888"
-scheduler = "rr"
-
-[[service.server]]
-address = "10.78.0.71:9999"
 END
+    neighbor_in_file 10.78.0.71 02:00:00:00:0d:01
+    service_in_file "$FLOOD:8888" 10.78.0.71:9999
 }
 
 all_are_there() { [ "$(status .connections.active)" -ge "$CONNECTIONS" ]; }

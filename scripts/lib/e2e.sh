@@ -83,6 +83,16 @@ up_with() {
     up --config "$WORK/director.toml" "$@"
 }
 
+# service_in_file ADDRESS SERVER…: a service of TCP by rr, as the configuration file has it; what follows is its servers'.
+service_in_file() {
+    printf '\n[[service]]\nprotocol = "tcp"\naddress = "%s"\nscheduler = "rr"\n' "$1"
+    shift
+    printf '\n[[service.server]]\naddress = "%s"\n' "$@"
+}
+
+# neighbor_in_file ADDRESS MAC
+neighbor_in_file() { printf '\n[[neighbor]]\naddress = "%s"\nmac = "%s"\n' "$@"; }
+
 # address6 NODE ADDRESS GATEWAY: IPv6 on a node, which the lab has made without.
 address6() {
     lab exec "$1" -- sysctl -qw net.ipv6.conf.all.disable_ipv6=0 net.ipv6.conf.eth0.disable_ipv6=0
