@@ -8,8 +8,8 @@ use std::io;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, LazyLock};
 
 use anyhow::{Context, Result, bail};
 use clap::Parser;
@@ -62,7 +62,7 @@ mod worker;
 ///
 /// Stays in the foreground and logs to standard error. SIGHUP has it read the file again, SIGTERM ends it.
 #[derive(Parser)]
-#[command(name = "director", version, after_help = NOTES)]
+#[command(name = "director", version = VERSION.as_str(), after_help = NOTES)]
 struct Arguments {
     /// The configuration file.
     #[arg(long, value_name = "FILE")]
@@ -71,6 +71,10 @@ struct Arguments {
     #[arg(long)]
     check: bool,
 }
+
+/// The director's, and that of the DPDK that is linked.
+static VERSION: LazyLock<String> =
+    LazyLock::new(|| format!("{} ({})", env!("CARGO_PKG_VERSION"), dpdk::version()));
 
 const NOTES: &str = "\
 Environment: DIRECTOR_LOG chooses what is logged (error, warn, info, debug, trace).
