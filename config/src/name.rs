@@ -10,7 +10,8 @@ use crate::invalid::{Invalid, serialize_as_text};
 const LONGEST: usize = 15;
 
 /// A name the kernel accepts for an interface (`dev_valid_name` in net/core/dev.c): 1 to 15 bytes, no
-/// slash, colon or white space, not `.` or `..`. Here also no `%`, in which the kernel puts a number, and no
+/// slash, colon or white space, not `.` or `..`; nor `all` or `default` (`sysctl_dev_name_is_allowed` in
+/// include/net/ip.h). Here also no `%`, in which the kernel puts a number, and no
 /// dash at the beginning, which every tool would take for an option.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct InterfaceName(String);
@@ -58,6 +59,9 @@ impl FromStr for InterfaceName {
         if text == "." || text == ".." {
             return refuse(format!("`{text}` is a directory, not a name"));
         }
+        if text == "all" || text == "default" {
+            return refuse(format!("`{text}` is what the kernel's sysctls call all interfaces, or new ones"));
+        }
         if text.starts_with('-') {
             return refuse(format!("`{shown}` begins with a dash"));
         }
@@ -88,6 +92,8 @@ mod tests {
             ("ääääääää", "`ääääääää` is 16 bytes long"),
             (".", "`.` is a directory, not a name"),
             ("..", "`..` is a directory, not a name"),
+            ("all", "`all` is what the kernel's sysctls call all interfaces, or new ones"),
+            ("default", "`default` is what the kernel's sysctls call all interfaces, or new ones"),
             ("-a", "`-a` begins with a dash"),
             ("a/b", "`a/b` holds '/', which no interface's name may"),
             ("a b", "`a b` holds ' ', which no interface's name may"),
