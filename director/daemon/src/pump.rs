@@ -113,6 +113,9 @@ impl Pump {
             if feed.is_empty() {
                 rings.burst(&mut next).for_each(|mbuf| feed.push(mbuf).unwrap_or_default());
             }
+            if feed.is_empty() {
+                break;
+            }
             while !feed.is_empty() {
                 let sent = twin.tx.send(feed);
                 moved += sent;
