@@ -61,7 +61,8 @@ same "a client that says nothing" "b''" "$silence"
 # All of its directory removed: the sockets are there again, and no second director takes the place.
 rm -r "$STATE/director/run/director"
 wait_until 10 answers || fail "it does not answer where its sockets were removed"
-contains "its services" "192.168.2.71:9999" "$(ipvsadm -Ln)"
+lists() { [[ $(ipvsadm -Ln 2>/dev/null) == *192.168.2.71:9999* ]]; }
+wait_until 10 lists || fail "its services are not there: $(ipvsadm -Ln 2>&1)"
 code=0
 answer=$(director director --config "$STATE/director.toml" 2>&1) || code=$?
 same "exit status of a second director" 1 $code
