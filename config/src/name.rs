@@ -11,8 +11,8 @@ const LONGEST: usize = 15;
 
 /// A name the kernel accepts for an interface (`dev_valid_name` in net/core/dev.c): 1 to 15 bytes, no
 /// slash, colon or white space, not `.` or `..`; nor `all` or `default` (`sysctl_dev_name_is_allowed` in
-/// include/net/ip.h). Here also no `%`, in which the kernel puts a number, and no
-/// dash at the beginning, which every tool would take for an option.
+/// include/net/ip.h). Here also no `%`, in which the kernel puts a number, no dash at the beginning, which every
+/// tool would take for an option, and nothing that parts the arguments of DPDK's devices, of which the twin is one.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct InterfaceName(String);
 
@@ -69,6 +69,11 @@ impl FromStr for InterfaceName {
         if let Some(c) = text.chars().find(|c| bad(*c)) {
             return refuse(format!("`{shown}` holds {c:?}, which no interface's name may"));
         }
+        if let Some(c) = text.chars().find(|c| matches!(c, ',' | '=' | '[')) {
+            return refuse(format!(
+                "`{shown}` holds {c:?}, which DPDK takes for its own in a device's arguments"
+            ));
+        }
         Ok(Self(text.to_owned()))
     }
 }
@@ -100,6 +105,9 @@ mod tests {
             ("a\tb", "`a\\tb` holds '\\t', which no interface's name may"),
             ("a:0", "`a:0` holds ':', which no interface's name may"),
             ("eth%d", "`eth%d` holds '%', which no interface's name may"),
+            ("a,b", "`a,b` holds ',', which DPDK takes for its own in a device's arguments"),
+            ("a=b", "`a=b` holds '=', which DPDK takes for its own in a device's arguments"),
+            ("a[b", "`a[b` holds '[', which DPDK takes for its own in a device's arguments"),
             ("a\0", "`a\\0` holds '\\0', which no interface's name may"),
         ] {
             assert_eq!(name.parse::<InterfaceName>().unwrap_err().reason, reason);
