@@ -467,6 +467,15 @@ impl Servers {
         }
     }
 
+    /// Counts a connection of a server that takes the place of another one of its, whose end is counted soon: as far as
+    /// thresholds go there is none more.
+    pub(crate) fn bind_instead(&self, slot: u32, state: State) {
+        if let Some(shared) = self.shared.get(slot) {
+            shared.connections.fetch_add(one(state), SeqCst);
+            shared.mark(Watch::Connections);
+        }
+    }
+
     /// Counts the end of a connection of a server.
     pub(crate) fn unbind(&self, slot: u32, state: State) {
         if let Some(shared) = self.shared.get(slot) {

@@ -15,6 +15,7 @@ use crate::entry::Entry;
 use crate::ftp::control::{Control, Expected, Segment, Sent, Text};
 use crate::reason::Reason;
 use crate::scheduler::ServerView;
+use crate::servers::Servers;
 use crate::service::Forward;
 use crate::state::{Direction, State};
 
@@ -130,7 +131,7 @@ impl Core {
             forward: Forward::Masquerading,
         };
         let adopt = |number| ftp.pass_on(moment.number(unclaimed), number);
-        match listen(&mut self.local, moment, lane.whose(), &server, adopt) {
+        match listen(&mut self.local, moment, lane.whose(), &server, Servers::bind_instead, adopt) {
             Ok(Made::New(entry)) => {
                 if self.local.kill(unclaimed) {
                     return Some(Ok(entry));
@@ -145,17 +146,18 @@ impl Core {
     }
 }
 
-/// Makes the entry of a data connection that is expected, counted as its server's, unless there is one; `made` is
-/// given its number.
+/// Makes the entry of a data connection that is expected, counted as its server's by `bind`, unless there is one;
+/// `made` is given its number.
 fn listen<'a>(
     local: &mut Locals,
     moment: &Moment<'a>,
     whose: Whose,
     server: &ServerView,
+    bind: impl FnOnce(&Servers, u32, State),
     made: impl FnOnce(u32),
 ) -> Result<Made<'a>, Reason> {
     local.insert(moment, whose, |number| {
-        moment.shared.servers.bind(server.slot, State::Listen);
+        bind(&moment.shared.servers, server.slot, State::Listen);
         made(number);
         let timeout = moment.snapshot.timeouts.of(State::Listen);
         let clock = Clock::new(moment.now, State::Listen.kept(), timeout);
@@ -247,10 +249,12 @@ impl<'a> Ends<'a> {
         let (change, forward) = (Change::between(vip, server), Forward::Masquerading);
         let view = ServerView { slot, address: server, change, forward };
         let adopt = |number| moment.shared.ftp.adopt(control, number, client.port() == 0);
-        let Made::Existing(entry) = listen(local, moment, whose, &view, adopt)? else { return Ok(()) };
+        let Made::Existing(entry) = listen(local, moment, whose, &view, Servers::bind, adopt)? else {
+            return Ok(());
+        };
         if entry.server() != server || !self.wait_again(local, entry) {
             local.kill(entry);
-            listen(local, moment, whose, &view, adopt)?;
+            listen(local, moment, whose, &view, Servers::bind, adopt)?;
         }
         Ok(())
     }
