@@ -224,7 +224,7 @@ async fn serve<L: Listen, T: Future<Output = ()> + 'static>(
 const WAIT: Duration = Duration::from_micros(20);
 
 /// How long a client may have the control core for itself.
-const HELD: Duration = Duration::from_micros(100);
+const HELD: Duration = Duration::from_micros(200);
 
 /// Waits a moment for the next datagram of a client, and gives its length, or 0 at its end; none if it does not come so
 /// soon. `since` is when others last had their turn.
@@ -251,14 +251,19 @@ async fn serve_ipvs_client(client: UnixSeqpacket, director: Rc<Director>) {
     let mut since = Instant::now();
     let mut has_more = false;
     loop {
-        let soon = if has_more { receive_soon(&client, &mut buffer, since) } else { None };
+        let mut soon = None;
+        if has_more {
+            soon = receive_soon(&client, &mut buffer, since);
+            if soon.is_none() {
+                // Others have their turn. It is likely to have sent meanwhile, which the event loop would find out later.
+                tokio::task::yield_now().await;
+                since = Instant::now();
+                soon = receive_soon(&client, &mut buffer, since);
+            }
+        }
         let length = match soon {
             Some(length) => length,
             None => {
-                if has_more {
-                    // Others have their turn first, also if it does not pause.
-                    tokio::task::yield_now().await;
-                }
                 let length = client.recv(&mut buffer).await.map_or(0, |message| message.bytes_read());
                 since = Instant::now();
                 length

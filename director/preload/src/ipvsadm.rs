@@ -15,7 +15,7 @@
 use std::cell::UnsafeCell;
 use std::ffi::{CStr, c_char, c_int};
 use std::sync::atomic::{
-    AtomicBool,
+    AtomicBool, AtomicU32,
     Ordering::{Acquire, Relaxed, Release},
 };
 
@@ -32,8 +32,9 @@ const ROOM: usize = 8192;
 /// Answers of which a socket has not received any part yet, at most.
 const ANSWERS: usize = 8;
 
-/// Whether this is the process of ipvsadm. Set before the program begins.
-static IS_IPVSADM: AtomicBool = AtomicBool::new(false);
+/// The id of this process if it is that of ipvsadm, else 0. Set before the program begins, and in the child of a fork(2),
+/// which is not.
+static PROCESS: AtomicU32 = AtomicU32::new(0);
 
 /// Whether a command was sent; then the next may take effect later. Relaxed, as the one below: one thread sends.
 static HAS_SENT: AtomicBool = AtomicBool::new(false);
@@ -122,7 +123,7 @@ static SOCKET: Exclusive = Exclusive {
 
 /// Calls with the socket; not in another program, nor while somebody has it: a signal handler may interrupt anything.
 fn with<T>(call: impl FnOnce(&mut Socket) -> Option<T>) -> Option<T> {
-    if !IS_IPVSADM.load(Relaxed) || SOCKET.is_taken.swap(true, Acquire) {
+    if !is_this() || SOCKET.is_taken.swap(true, Acquire) {
         return None;
     }
     // SAFETY: nobody else has it, by the exchange, until it is given back below.
@@ -147,7 +148,20 @@ pub(crate) fn recognize() {
         let name = program_invocation_short_name;
         !name.is_null() && CStr::from_ptr(name) == NAME
     };
-    IS_IPVSADM.store(is_it, Relaxed);
+    // SAFETY: the function exists for as long as the process, for the library is not unloaded.
+    if is_it && unsafe { libc::pthread_atfork(None, None, Some(forget)) } == 0 {
+        PROCESS.store(switch::pid(), Relaxed);
+    }
+}
+
+/// In a child process.
+unsafe extern "C" fn forget() {
+    PROCESS.store(0, Relaxed);
+}
+
+/// Whether this is the process of ipvsadm.
+pub(crate) fn is_this() -> bool {
+    PROCESS.load(Relaxed) != 0
 }
 
 /// A descriptor for a generic-netlink socket of this kind, if this is ipvsadm and it has none.
@@ -166,7 +180,7 @@ pub(crate) fn open(kind: c_int) -> Option<c_int> {
         }
         (socket.is_open, socket.kind, socket.has_asked) = (true, kind, false);
         // As the kernel numbers the first socket of a process.
-        socket.port = switch::pid();
+        socket.port = PROCESS.load(Relaxed);
         socket.answers.clear();
         Some(socket.fd)
     })

@@ -2,8 +2,8 @@
 //!
 //! `ipvsadm -R` opens a socket for each line; a connection for each of them would take most of the time. Whoever
 //! takes the connection out of [`KEPT`] has it alone, and puts it back when it has nothing more to say.
-//! Before each use it is looked at: a program that closes all its descriptors closes this one too and may have
-//! something else under its number, and a child process must not speak on its parent's.
+//! Before each use, but for ipvsadm's, it is looked at: a program that closes all its descriptors closes this one too
+//! and may have something else under its number, and a child process must not speak on its parent's.
 
 use std::ffi::c_int;
 use std::sync::atomic::{
@@ -12,6 +12,7 @@ use std::sync::atomic::{
 };
 
 use crate::instance::{Socket, limit_reads};
+use crate::ipvsadm;
 use crate::netlink;
 use crate::real;
 use crate::sockets::MAX_REQUEST;
@@ -27,12 +28,12 @@ const LOWEST: c_int = 100;
 /// The longest answer: a refusal, which has the request in it.
 const MAX_ANSWER: usize = MAX_REQUEST + 64;
 
-/// How often an answer is looked for before the process sleeps until it is there: for some 30 µs. To sleep and to be
-/// woken takes longer than the director does, if it is awake.
-const LOOKS: u32 = 50;
+/// How often an answer is looked for before the process sleeps until it is there: for some 200 µs. To sleep and to be
+/// woken takes longer than the director does, if it is awake, and it has its other work between two answers.
+const LOOKS: u32 = 300;
 
 /// After an answer that was not there in time so many are slept for: the director is not awake.
-const SLEPT_FOR: u32 = 16;
+const SLEPT_FOR: u32 = 4;
 
 /// Sends a request and has each datagram of its answer delivered, up to the acknowledgement that it asks for.
 ///
@@ -81,6 +82,10 @@ fn take() -> Option<c_int> {
     let fd = KEPT.swap(-1, Acquire);
     if fd < 0 {
         return None;
+    }
+    // ipvsadm closes what it has opened and nothing else, and a child process of its own is not ipvsadm.
+    if ipvsadm::is_this() {
+        return Some(fd);
     }
     match switch::link_of(fd) {
         // Another process's: this one's descriptor of it is of no use.
