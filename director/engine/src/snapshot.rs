@@ -217,8 +217,9 @@ impl Snapshot {
     }
 
     /// The service that a new connection from a client is for: that of its firewall mark, else that
-    /// of the address and port, else that of all ports. A service of FTP's control port comes before the latter for the
-    /// ports of data connections, which it has if it is persistent, and leaves to the kernel if not.
+    /// of the address and port, else that of all ports, which refuses them if it is not persistent. A service of FTP's
+    /// control port comes before the latter for the ports of data connections, which it has if it is persistent, and
+    /// leaves to the kernel if not.
     #[must_use]
     pub fn service(&self, client: Address, address: Endpoint, protocol: u8) -> Option<&Arc<ServiceView>> {
         let marked = |rule: &&MarkRule| rule.matches(client, address, protocol);
@@ -239,11 +240,7 @@ impl Snapshot {
         if may_be_ftp && let Some(view) = of_port(FTP) {
             return view.persistence.is_some().then_some(view);
         }
-        if self.directory.has_any_port() {
-            of_port(0).filter(|view| view.persistence.is_some())
-        } else {
-            None
-        }
+        if self.directory.has_any_port() { of_port(0) } else { None }
     }
 
     /// The service that datagrams without an entry of a server at this address and port are of, and its slot there: if

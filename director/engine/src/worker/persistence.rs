@@ -29,6 +29,10 @@ impl ServiceView {
     ) -> Result<ServerView, Reason> {
         let servers = &moment.shared.servers;
         let Some(persistence) = self.persistence else {
+            // Only persistence has a service of port 0 be that of every port.
+            if self.key.address.port() == 0 && vip.port() != 0 && self.key.mark().is_none() {
+                return Err(Reason::NoServer);
+            }
             let server = self.schedule(servers, request, state).ok_or(Reason::NoServer)?;
             return Ok(self.chosen(servers, server, vip));
         };

@@ -315,3 +315,23 @@ fn a_call_of_a_server_without_room_for_it() {
     assert_eq!(say("192.168.18.10:2", "b@h"), ("drop templates_full".into(), 1));
     assert_eq!(lab.control.active(), 1);
 }
+
+#[test]
+fn without_persistence_a_service_of_all_ports_has_port_0() {
+    let mut lab = Lab::empty(1000, 1);
+    for protocol in [Protocol::Tcp, Protocol::Udp] {
+        let spec = ServiceSpec { one_packet: protocol == Protocol::Udp, ..RR };
+        lab.serve_as(key(protocol, ALL_PORTS), spec, &["192.168.2.71:0"]);
+    }
+    let refused = |packet: &str| {
+        format!("drop no_server; front 192.168.18.58 > 192.168.18.10: icmp 3/3 about {packet}")
+    };
+    let refusals = [lab.front(&tcp(CLIENT, VIP, "S")), lab.front(&udp(CLIENT, VIP))];
+    for refusal in refusals {
+        assert!(refusal.starts_with(&refused("192.168.18.10:")), "{refusal}");
+    }
+    // As without: what begins no connection is the kernel's.
+    assert_eq!(lab.front(&tcp(CLIENT, VIP, "A")), "kernel");
+    assert_eq!(served(&lab.front(&tcp(CLIENT, ALL_PORTS, "S"))), 71);
+    assert_eq!(lab.entries().len(), 1);
+}
