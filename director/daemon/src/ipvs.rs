@@ -2,6 +2,8 @@
 
 #[cfg(test)]
 mod fuzz;
+#[cfg(test)]
+mod tests;
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::rc::Rc;
@@ -101,6 +103,10 @@ fn carry_out(control: &mut Control, request: Request) -> Result<(), Errno> {
             let before = control.catalog.service(key).ok_or(Errno::ESRCH)?.spec;
             // LVS tools know nothing of the last: it stays.
             let new = Spec { hairpin_snat: before.hairpin_snat, ..service_spec(&spec, flags(&before))? };
+            if new.one_packet && new.hairpin_snat {
+                tracing::warn!("refused: one-packet scheduling of {key}, which has `hairpin_snat`");
+                return Err(Errno::EINVAL);
+            }
             control.catalog.set_service(key, new).map_err(errno)?;
             control.change(false);
         }
@@ -212,12 +218,15 @@ fn service_spec(spec: &ServiceSpec, before: ServiceFlags) -> Result<Spec, Errno>
         Netmask::Inet6(length @ 1..=u128::BITS) => length,
         Netmask::Inet6(_) => return Err(Errno::EINVAL),
     };
-    let persistence = Persistence { timeout: spec.timeout.min(StateTimeouts::MAX), netmask };
+    let persistence = Persistence { timeout: spec.timeout, netmask };
     let persistence = flags.contains(ServiceFlags::PERSISTENT).then_some(persistence);
     let one_packet = flags.contains(ServiceFlags::ONE_PACKET);
     let hairpin_snat = false;
     Ok(Spec { scheduler, flags: flags.0 & SCHEDULER_FLAGS, persistence, engine, one_packet, hairpin_snat })
 }
+
+// No timeout is cut.
+const _: () = assert!(director_ipvs::MAX_TIMEOUT == StateTimeouts::MAX);
 
 /// The flags of a service, as clients set and see them.
 fn flags(spec: &Spec) -> ServiceFlags {

@@ -5,8 +5,9 @@ use crate::uapi::*;
 use crate::writer::Writer;
 use crate::{Errno, Malformed};
 
-/// The longest timeout the kernel takes, in seconds: it counts in ticks of 1/250 s in an `i32`.
-pub const MAX_TIMEOUT: u32 = i32::MAX.cast_unsigned() / 250;
+/// The longest timeout, in seconds, also of persistence: the 31 days up to which ipvsadm and keepalived take any. The
+/// kernel takes 8,589,934 from others, and any of persistence.
+pub const MAX_TIMEOUT: u32 = 31 * 24 * 60 * 60;
 
 /// The timeouts `ipvsadm --set` sets, in seconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,10 +74,11 @@ impl TimeoutChange {
     }
 }
 
-fn timeout(attribute: &Attribute) -> Result<u32, Malformed> {
+/// Reads a timeout; a longer one is refused with EINVAL.
+pub(crate) fn timeout(attribute: &Attribute) -> Result<u32, Malformed> {
     let seconds = attribute.u32();
     if seconds > MAX_TIMEOUT {
-        return Err(attribute.wrong(&seconds, "it is 8589934 seconds at most", Errno::EINVAL));
+        return Err(attribute.wrong(&seconds, "it is 2678400 seconds at most", Errno::EINVAL));
     }
     Ok(seconds)
 }

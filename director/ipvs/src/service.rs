@@ -8,7 +8,7 @@ use std::ops::BitOr;
 use crate::attribute::{Attribute, Attributes, Kind, Policy};
 use crate::uapi::*;
 use crate::writer::Writer;
-use crate::{Errno, Malformed, Name, Stats};
+use crate::{Errno, Malformed, Name, Stats, config};
 
 /// An address family IPVS knows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -250,7 +250,7 @@ impl ServiceSpec {
             // An empty name is none, to the kernel too.
             persistence_engine: engine.filter(|name| !name.as_str().is_empty()),
             flags: FlagChange { flags: ServiceFlags(flags), mask: ServiceFlags(mask) },
-            timeout: timeout.u32(),
+            timeout: config::timeout(&timeout)?,
             netmask: match family {
                 Family::Inet => Netmask::Inet(netmask.ipv4()),
                 Family::Inet6 => Netmask::Inet6(netmask.u32()),

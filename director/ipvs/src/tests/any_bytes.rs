@@ -207,7 +207,7 @@ impl Spec {
             scheduler: self.scheduler.name(),
             persistence_engine: self.engine.as_ref().map(Text::name),
             flags: FlagChange { flags: ServiceFlags(self.flags), mask: ServiceFlags(self.mask) },
-            timeout: self.timeout,
+            timeout: self.timeout % (MAX_TIMEOUT + 1),
             netmask: match family {
                 Family::Inet => Netmask::Inet(self.netmask.into()),
                 Family::Inet6 => Netmask::Inet6(u32::from_ne_bytes(self.netmask)),
