@@ -50,10 +50,12 @@ fn parse(line: &[u8]) -> Option<Command> {
     let line = line.trim_ascii_end();
     let (verb, rest) = line.split_at_checked(4)?;
     let (is_alone, value) = (rest.is_empty(), rest.trim_ascii_start());
-    if !is_alone && value.len() == rest.len() {
+    let verb = verb.to_ascii_uppercase_array();
+    // As the kernel's, which asks for no blank behind this one.
+    if !is_alone && value.len() == rest.len() && verb != *b"PORT" {
         return None;
     }
-    match &verb.to_ascii_uppercase_array() {
+    match &verb {
         b"PORT" => address_and_port(value).map(|(address, port)| Command::Active(address.into(), port)),
         b"EPRT" => extended(value),
         b"PASV" if is_alone => Some(Command::Passive),
@@ -79,26 +81,26 @@ fn decimal<T: std::str::FromStr>(digits: &[u8]) -> Option<T> {
     if is_number { std::str::from_utf8(digits).ok()?.parse().ok() } else { None }
 }
 
-/// `h1,h2,h3,h4,p1,p2` of RFC 959; port 0 is none.
+/// `h1,h2,h3,h4,p1,p2` of RFC 959, whatever comes behind it; port 0 is none.
 pub(super) fn address_and_port(text: &[u8]) -> Option<(Ipv4Addr, u16)> {
     let mut numbers = [0; 6];
     let mut parts = text.split(|byte| *byte == b',');
-    for number in &mut numbers {
-        *number = parts.next().filter(|digits| digits.len() <= 3).and_then(decimal)?;
+    for (at, number) in numbers.iter_mut().enumerate() {
+        let part = parts.next()?;
+        let end = part.iter().position(|byte| !byte.is_ascii_digit()).filter(|_| at == 5);
+        *number = decimal(part.get(..end.unwrap_or(part.len()))?)?;
     }
     let [a, b, c, d, high, low] = numbers;
     let port = u16::from_be_bytes([high, low]);
-    (parts.next().is_none() && port != 0).then(|| (Ipv4Addr::new(a, b, c, d), port))
+    (port != 0).then(|| (Ipv4Addr::new(a, b, c, d), port))
 }
 
-/// `|1|address|port|` of RFC 2428, with any delimiter.
+/// `|1|address|port|` of RFC 2428, with any delimiter, whatever comes behind it.
 fn extended(text: &[u8]) -> Option<Command> {
     let delimiter = *text.first()?;
     let mut parts = text.split(|byte| *byte == delimiter);
-    let [nothing, family, address, port, end] = std::array::from_fn(|_| parts.next());
-    if !(nothing?.is_empty() && end?.is_empty() && parts.next().is_none()) {
-        return None;
-    }
+    let [nothing, family, address, port, behind] = std::array::from_fn(|_| parts.next());
+    behind.filter(|_| nothing.is_some_and(<[u8]>::is_empty))?;
     let address: IpAddr = std::str::from_utf8(address?).ok()?.parse().ok()?;
     let is_its = matches!((family?, address), (b"1", IpAddr::V4(_)) | (b"2", IpAddr::V6(_)));
     let port = decimal(port?).filter(|port| *port != 0)?;
@@ -132,6 +134,11 @@ mod tests {
         assert_eq!(commands(b"port   192,168,018,10,7,209\n"), active("192.168.18.10", 2001));
         assert_eq!(commands(b"EPRT |1|192.168.18.10|2001|\r\n"), active("192.168.18.10", 2001));
         assert_eq!(commands(b"eprt !2!2001:db8::1!2001!\r\n"), active("2001:db8::1", 2001));
+        // Not as they are to be, but as the kernel takes them.
+        for line in ["PORT192,168,18,10,7,209", "PORT 192,168,18,10,7,209,1", "PORT 0192,168,18,10,7,209 x"] {
+            assert_eq!(commands(format!("{line}\r\n").as_bytes()), active("192.168.18.10", 2001), "{line}");
+        }
+        assert_eq!(commands(b"EPRT |1|192.168.18.10|2001|x|\r\n"), active("192.168.18.10", 2001));
         assert_eq!(commands(b"USER x\r\nPASV\r\nPasv\n"), [Command::Passive; 2]);
         assert_eq!(commands(b"EPSV\r\nEPSV 1\r\nepsv 2\r\n"), [Command::ExtendedPassive; 3]);
     }
@@ -143,11 +150,11 @@ mod tests {
             "\r",
             "PORT",
             "PORT 192,168,18,10,7",
-            "PORT 192,168,18,10,7,209,1",
             "PORT 192,168,18,256,7,209",
             "PORT 192,168,18,10,7,-9",
             "PORT 192,168,18,10,0,0",
-            "PORT192,168,18,10,7,209",
+            "PORTAL",
+            "EPRT|1|192.168.18.10|2001|",
             "EPRT |1|192.168.18.10|0|",
             "EPRT |2|192.168.18.10|2001|",
             "EPRT |1|192.168.18.10|2001",

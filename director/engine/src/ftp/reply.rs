@@ -127,7 +127,9 @@ impl Reply {
 
     /// The address has ended, if it is one.
     pub(crate) fn end_address(&mut self) -> Found {
-        let found = address_and_port(self.collected());
+        // What is rewritten is all that was collected.
+        let is_whole = self.collected().iter().filter(|byte| **byte == b',').count() == 5;
+        let found = address_and_port(self.collected()).filter(|_| is_whole);
         self.enter(if found.is_some() { Phase::Rest } else { Phase::Before227 });
         found.map_or(Found::NoAddress, |(address, port)| Found::Address(address, port))
     }
