@@ -18,7 +18,7 @@ use clap::{Args, ValueEnum};
 use director_engine::{BURST, Options as TableOptions, Pages};
 use director_packet::nat::End;
 use director_packet::plain::{self, Rewrite, Wanted};
-use director_packet::{Change, Endpoint4, Mac, Verdict, parse};
+use director_packet::{Change, Endpoint4, Mac, TCP, Verdict, parse};
 use serde::{Deserialize, Serialize};
 
 use crate::common::{Clock, rendered};
@@ -134,7 +134,7 @@ pub fn count(Count { case }: &Count) -> Result<u64> {
             _ => false,
         }),
         Case::PlainRead => {
-            let wanted = Wanted::new(Mac(PORT_MAC));
+            let wanted = Wanted::v4(Mac(PORT_MAC), TCP);
             frames(|frame| {
                 frame
                     .first_chunk()

@@ -54,6 +54,7 @@ pub(crate) const fn next_epoch(epoch: u32) -> u32 {
 
 /// Where the words of a family are, and how they hold an end.
 pub(crate) trait Layout: Family {
+    const IS_V6: bool;
     const SERVICE: usize;
     const SERVER: usize;
     const TO_SERVER: usize;
@@ -61,8 +62,16 @@ pub(crate) trait Layout: Family {
 
     /// An endpoint of this family.
     type Endpoint: Copy + Into<Endpoint>;
-    /// A client that there is not, and an endpoint.
-    const NOBODY: (Self::End, Self::Endpoint);
+    /// A client that there is not.
+    const NOBODY: Self::End;
+    /// What the short way notes of both ends: the client and the end that is not the client's, if they are little.
+    /// Of many words it notes none, which are in the frame.
+    type Noted: Copy;
+    /// Of a client that there is not.
+    const NOBODYS: Self::Noted;
+
+    /// See [`Self::Noted`].
+    fn note(client: Self::Endpoint, other: Self::Endpoint, protocol: u8) -> Self::Noted;
 
     /// Of both tables that of this family.
     fn table<'a>(v4: &'a Table<V4>, v6: &'a Table<V6>) -> &'a Table<Self>;
@@ -73,7 +82,7 @@ pub(crate) trait Layout: Family {
     /// Whether what was stored is this endpoint.
     fn is_end_at(record: &Record<Self>, at: usize, end: Self::Endpoint) -> bool;
     /// What was stored, the endpoint in its family's shape.
-    fn endpoint_at(record: &Record<Self>, at: usize) -> Self::Endpoint;
+    fn parts_at(record: &Record<Self>, at: usize) -> (Self::Endpoint, u16);
     /// The 16 bits more that were stored.
     fn rest_at(record: &Record<Self>, at: usize) -> u16;
 
@@ -88,13 +97,21 @@ pub(crate) trait Layout: Family {
 }
 
 impl Layout for V4 {
+    const IS_V6: bool = false;
     const SERVICE: usize = 1;
     const SERVER: usize = 2;
     const TO_SERVER: usize = 3;
     const TO_CLIENT: usize = 4;
 
     type Endpoint = Endpoint4;
-    const NOBODY: (V4End, Endpoint4) = (V4End::from_bits(u64::MAX), Endpoint4::new(0, 0));
+    const NOBODY: V4End = V4End::from_bits(u64::MAX);
+    type Noted = (V4End, Endpoint4);
+    const NOBODYS: (V4End, Endpoint4) = (Self::NOBODY, Endpoint4::new(0, 0));
+
+    #[inline(always)]
+    fn note(client: Endpoint4, other: Endpoint4, protocol: u8) -> (V4End, Endpoint4) {
+        (Self::client_end(client, protocol), other)
+    }
 
     #[inline(always)]
     fn table<'a>(v4: &'a Table<V4>, _: &'a Table<V6>) -> &'a Table<V4> {
@@ -117,8 +134,9 @@ impl Layout for V4 {
     }
 
     #[inline(always)]
-    fn endpoint_at(record: &Record<V4>, at: usize) -> Endpoint4 {
-        Endpoint4::from_word(record.word(at))
+    fn parts_at(record: &Record<V4>, at: usize) -> (Endpoint4, u16) {
+        let word = record.word(at);
+        (Endpoint4::from_word(word), word as u16)
     }
 
     #[inline(always)]
@@ -130,7 +148,7 @@ impl Layout for V4 {
     fn key(client: Endpoint, protocol: u8) -> V4End {
         match client {
             Endpoint::V4(client) => Self::client_end(client, protocol),
-            Endpoint::V6(_) => Self::NOBODY.0,
+            Endpoint::V6(_) => Self::NOBODY,
         }
     }
 
@@ -148,27 +166,34 @@ impl Layout for V4 {
 
     #[inline]
     fn end_at(record: &Record<V4>, at: usize) -> (Endpoint, u16) {
-        (Endpoint::V4(Self::endpoint_at(record, at)), Self::rest_at(record, at))
+        let (end, rest) = Self::parts_at(record, at);
+        (Endpoint::V4(end), rest)
     }
 }
 
 impl Layout for V6 {
+    const IS_V6: bool = true;
     const SERVICE: usize = 3;
     const SERVER: usize = 6;
     const TO_SERVER: usize = 9;
     const TO_CLIENT: usize = 10;
 
     type Endpoint = Endpoint6;
-    const NOBODY: (V6End, Endpoint6) = (V6End::new(0, 0, u8::MAX), Endpoint6::new(0, 0));
+    const NOBODY: V6End = V6End::new(0, 0, u8::MAX);
+    type Noted = ();
+    const NOBODYS: () = ();
+
+    #[inline(always)]
+    fn note(_: Endpoint6, _: Endpoint6, _: u8) {}
 
     #[inline(always)]
     fn table<'a>(_: &'a Table<V4>, v6: &'a Table<V6>) -> &'a Table<V6> {
         v6
     }
 
-    #[inline]
+    #[inline(always)]
     fn is_own(own: &Own, end: Endpoint6) -> bool {
-        own.v6.contains(&end.address())
+        own.v6.contains(end.address())
     }
 
     #[inline(always)]
@@ -178,13 +203,16 @@ impl Layout for V6 {
 
     #[inline(always)]
     fn is_end_at(record: &Record<V6>, at: usize, end: Endpoint6) -> bool {
-        Self::endpoint_at(record, at) == end
+        let address = end.address();
+        let differs = |word: usize, value: u64| record.word(at + word) ^ value;
+        let port = record.word(at + 2) >> 16 ^ u64::from(end.port());
+        differs(0, (address >> 64) as u64) | differs(1, address as u64) | port == 0
     }
 
     #[inline(always)]
-    fn endpoint_at(record: &Record<V6>, at: usize) -> Endpoint6 {
-        let [high, low, rest] = [0, 1, 2].map(|word| record.word(at + word));
-        Endpoint6::new(u128::from(high) << 64 | u128::from(low), (rest >> 16) as u16)
+    fn parts_at(record: &Record<V6>, at: usize) -> (Endpoint6, u16) {
+        let (high, low, rest) = (record.word(at), record.word(at + 1), record.word(at + 2));
+        (Endpoint6::new(u128::from(high) << 64 | u128::from(low), (rest >> 16) as u16), rest as u16)
     }
 
     #[inline(always)]
@@ -195,7 +223,7 @@ impl Layout for V6 {
     fn key(client: Endpoint, protocol: u8) -> V6End {
         match client {
             Endpoint::V6(client) => Self::client_end(client, protocol),
-            Endpoint::V4(_) => Self::NOBODY.0,
+            Endpoint::V4(_) => Self::NOBODY,
         }
     }
 
@@ -212,7 +240,8 @@ impl Layout for V6 {
     }
 
     fn end_at(record: &Record<V6>, at: usize) -> (Endpoint, u16) {
-        (Endpoint::V6(Self::endpoint_at(record, at)), Self::rest_at(record, at))
+        let (end, rest) = Self::parts_at(record, at);
+        (Endpoint::V6(end), rest)
     }
 }
 
@@ -532,13 +561,16 @@ impl<F: Layout, const OUT: bool> Words<'_, F, OUT> {
     /// What is put in, and what it does to the checksums of IPv4 and of the transport.
     #[inline(always)]
     pub(crate) fn change(self) -> (F::Endpoint, Delta, Delta) {
-        let network = Delta::from_bits(F::rest_at(self.0, F::SERVER));
-        let transport = Delta::from_bits(F::rest_at(self.0, F::SERVICE));
-        if OUT {
-            (F::endpoint_at(self.0, F::SERVICE), network.opposite(), transport.opposite())
+        let ((to, beside), at) = if OUT {
+            (F::parts_at(self.0, F::SERVICE), F::SERVER)
         } else {
-            (F::endpoint_at(self.0, F::SERVER), network, transport)
-        }
+            (F::parts_at(self.0, F::SERVER), F::SERVICE)
+        };
+        // There is no checksum of IPv6.
+        let elsewhere = if OUT && F::IS_V6 { 0 } else { F::rest_at(self.0, at) };
+        let (network, transport) = if OUT { (elsewhere, beside) } else { (beside, elsewhere) };
+        let (network, transport) = (Delta::from_bits(network), Delta::from_bits(transport));
+        if OUT { (to, network.opposite(), transport.opposite()) } else { (to, network, transport) }
     }
 }
 

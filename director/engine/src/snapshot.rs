@@ -1,6 +1,7 @@
 //! What workers know of the configuration: immutable, swapped as a whole.
 
 use std::collections::HashSet;
+use std::hash::Hash;
 use std::sync::Arc;
 
 use director_packet::sctp::Event;
@@ -285,7 +286,7 @@ impl Snapshot {
     pub fn is_local(&self, address: Address) -> bool {
         match address {
             Address::V4(address) => self.own.v4.contains(address),
-            Address::V6(address) => self.own.v6.contains(&address),
+            Address::V6(address) => self.own.v6.contains(address),
         }
     }
 }
@@ -293,8 +294,8 @@ impl Snapshot {
 /// The director's own addresses.
 #[derive(Debug, Default)]
 pub(crate) struct Own {
-    pub(crate) v4: Local,
-    pub(crate) v6: HashSet<u128, ahash::RandomState>,
+    pub(crate) v4: Local<u32>,
+    pub(crate) v6: Local<u128>,
 }
 
 impl Own {
@@ -307,63 +308,93 @@ impl Own {
             Address::V6(address) => Some(*address),
             Address::V4(_) => None,
         });
-        Self { v4: Local::new(v4), v6: v6.collect() }
+        Self { v4: Local::new(v4), v6: Local::new(v6) }
     }
 }
 
-/// The director's own addresses of IPv4, asked about every packet.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Local {
-    all: HashSet<u32, ahash::RandomState>,
-    /// By [`Local::place`]: the address of this place, [`Local::SEVERAL`] where `all` knows, and where there is none
-    /// an address of another place.
-    first: First,
+/// An address in host order: a `u32` or a `u128`.
+pub(crate) trait Bits: Copy + Eq + Hash {
+    /// No host's.
+    const UNSPECIFIED: Self;
+    /// One of another [place](Self::place).
+    const ANOTHER: Self;
+
+    /// One of `1 << PLACE_BITS` numbers, for which a few addresses are spread well enough.
+    fn place(self) -> usize;
+}
+
+impl Bits for u32 {
+    const UNSPECIFIED: Self = 0;
+    const ANOTHER: Self = 1;
+
+    #[inline(always)]
+    fn place(self) -> usize {
+        (self.wrapping_mul(0x9e37_79b1) >> (Self::BITS - PLACE_BITS)) as usize
+    }
+}
+
+impl Bits for u128 {
+    const UNSPECIFIED: Self = 0;
+    const ANOTHER: Self = 1;
+
+    #[inline(always)]
+    fn place(self) -> usize {
+        let halves = self as u64 ^ (self >> 64) as u64;
+        (halves.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> (u64::BITS - PLACE_BITS)) as usize
+    }
+}
+
+/// The director's own addresses of a family, asked about every packet.
+#[derive(Clone, Debug)]
+pub(crate) struct Local<A> {
+    all: HashSet<A, ahash::RandomState>,
+    /// By place: the only address that has it. Where there is none, or are several, one of another place.
+    only: Only<A>,
+    /// The places of several, of which `all` knows.
+    several: u64,
 }
 
 /// A small array, so that no index into it need be checked.
 #[derive(Clone, Debug)]
-struct First([u32; 1 << Local::BITS]);
+struct Only<A>([A; 1 << PLACE_BITS]);
 
-impl Default for First {
+const PLACE_BITS: u32 = u64::BITS.ilog2();
+
+impl<A: Bits> Default for Local<A> {
     fn default() -> Self {
-        let mut first = [0; 1 << Local::BITS];
-        // 0 is of this place itself; any other will do.
-        first[Local::place(0)] = 1;
-        Self(first)
+        let only = std::array::from_fn(Self::none_of);
+        Self { all: HashSet::default(), only: Only(only), several: 0 }
     }
 }
 
-impl Local {
-    const BITS: u32 = 6;
-
-    /// More than one address has this place. (It is the limited broadcast address, which is no host's.)
-    const SEVERAL: u32 = u32::MAX;
-
-    fn new(addresses: impl Iterator<Item = u32>) -> Self {
-        let mut local = Self { all: addresses.filter(|&address| address != 0).collect(), ..Self::default() };
+impl<A: Bits> Local<A> {
+    fn new(addresses: impl Iterator<Item = A>) -> Self {
+        let all = addresses.filter(|&address| address != A::UNSPECIFIED).collect();
+        let mut local = Self { all, ..Self::default() };
         for &address in &local.all {
-            let place = Self::place(address);
-            let first = &mut local.first.0[place];
-            let is_free = Self::place(*first) != place && *first != Self::SEVERAL;
-            *first = if is_free { address } else { Self::SEVERAL };
+            let place = address.place();
+            let only = &mut local.only.0[place];
+            if only.place() == place {
+                local.several |= 1 << place;
+            }
+            *only = if local.several & 1 << place == 0 { address } else { Self::none_of(place) };
         }
         local
     }
 
-    #[inline(always)]
-    const fn place(address: u32) -> usize {
-        (address.wrapping_mul(0x9e37_79b1) >> (u32::BITS - Self::BITS)) as usize
+    fn none_of(place: usize) -> A {
+        if A::UNSPECIFIED.place() == place { A::ANOTHER } else { A::UNSPECIFIED }
     }
 
     /// Whether an address (host order) is one of them.
     #[inline(always)]
-    pub(crate) fn contains(&self, address: u32) -> bool {
-        let first = self.first.0[Self::place(address)];
-        first == address && address != Self::SEVERAL || first == Self::SEVERAL && self.is_in_all(address)
+    pub(crate) fn contains(&self, address: A) -> bool {
+        let place = address.place();
+        self.only.0[place] == address || self.several & 1 << place != 0 && self.is_in_all(address)
     }
 
     #[inline(never)]
-    fn is_in_all(&self, address: u32) -> bool {
+    fn is_in_all(&self, address: A) -> bool {
         self.all.contains(&address)
     }
 }
@@ -372,19 +403,26 @@ impl Local {
 mod tests {
     use super::*;
 
-    #[test]
-    fn local_addresses() {
-        bolero::check!().with_type::<(Vec<u32>, Vec<u32>)>().for_each(|(own, others)| {
-            let set = Local::new(own.iter().copied());
-            assert!(own.iter().all(|&address| set.contains(address) == (address != 0)));
-            assert!(
-                others
-                    .iter()
-                    .all(|address| set.contains(*address) == (own.contains(address) && *address != 0))
-            );
-        });
-        for address in [0, 1, u32::MAX] {
+    fn agrees_with_a_list<A: Bits>(own: &[A], others: &[A]) {
+        let set = Local::new(own.iter().copied());
+        let is_one = |address| own.contains(&address) && address != A::UNSPECIFIED;
+        assert!(own.iter().chain(others).all(|&address| set.contains(address) == is_one(address)));
+        for address in [A::UNSPECIFIED, A::ANOTHER] {
+            assert_eq!(set.contains(address), is_one(address));
             assert!(!Local::default().contains(address));
         }
+    }
+
+    #[test]
+    fn local_addresses() {
+        bolero::check!()
+            .with_type::<(Vec<u32>, Vec<u32>)>()
+            .for_each(|(own, others)| agrees_with_a_list(own, others));
+        bolero::check!()
+            .with_type::<(Vec<u128>, Vec<u128>)>()
+            .for_each(|(own, others)| agrees_with_a_list(own, others));
+        // All in few places.
+        let near: Vec<u128> = (0..200).map(|low| 0x2001_0db8 << 96 | low).collect();
+        agrees_with_a_list(&near[..100], &near);
     }
 }

@@ -40,6 +40,9 @@ pub trait Family: sealed::Sealed + Copy + Send + Sync + 'static {
     /// Reads an end from the first words of a slice.
     #[doc(hidden)]
     fn load(words: &[AtomicU64]) -> Self::End;
+    /// Whether the first words of a slice are an end's.
+    #[doc(hidden)]
+    fn is(words: &[AtomicU64], end: Self::End) -> bool;
 }
 
 /// IPv4: a record is one cache line.
@@ -127,6 +130,11 @@ impl Family for V4 {
     fn load(words: &[AtomicU64]) -> V4End {
         V4End(words[0].load(Relaxed))
     }
+
+    #[inline(always)]
+    fn is(words: &[AtomicU64], end: V4End) -> bool {
+        words[0].load(Relaxed) == end.0
+    }
 }
 
 /// Address, port and protocol of an IPv6 client, in host byte order.
@@ -148,6 +156,7 @@ impl V6End {
         V6End { addr, port, protocol }
     }
 
+    #[inline(always)]
     const fn words(self) -> [u64; 3] {
         [(self.addr >> 64) as u64, self.addr as u64, (self.port as u64) << 16 | (self.protocol as u64) << 8]
     }
@@ -168,9 +177,9 @@ impl Family for V6 {
     #[inline]
     fn digest(end: V6End, seed: &RandomState) -> u64 {
         let mut hasher = seed.build_hasher();
-        for word in end.words() {
-            hasher.write_u64(word);
-        }
+        // An address at once: one multiplication less than for its halves.
+        hasher.write_u128(end.addr);
+        hasher.write_u64(end.words()[2]);
         hasher.finish()
     }
 
@@ -190,6 +199,13 @@ impl Family for V6 {
             protocol: (rest >> 8) as u8,
         }
     }
+
+    #[inline(always)]
+    fn is(words: &[AtomicU64], end: V6End) -> bool {
+        let [high, low, rest] = end.words();
+        let differs = |at: usize, word: u64| words[at].load(Relaxed) ^ word;
+        differs(0, high) | differs(1, low) | differs(2, rest) == 0
+    }
 }
 
 #[cfg(test)]
@@ -199,6 +215,12 @@ mod tests {
     fn through_words<F: Family>(end: F::End) -> F::End {
         let words = F::Words::blank();
         F::store(end, words.as_ref());
+        assert!(F::is(words.as_ref(), end));
+        for word in &words.as_ref()[..F::END_WORDS] {
+            word.fetch_xor(1 << 16, Relaxed);
+            assert!(!F::is(words.as_ref(), end), "another's");
+            word.fetch_xor(1 << 16, Relaxed);
+        }
         F::load(words.as_ref())
     }
 

@@ -79,6 +79,13 @@ impl<F: Family> Record<F> {
         F::load(self.all())
     }
 
+    /// Whether this is the client end.
+    #[inline(always)]
+    #[must_use]
+    pub fn is_of(&self, end: F::End) -> bool {
+        F::is(self.all(), end)
+    }
+
     /// The caller's word `i`, which must be below [`Family::USER_WORDS`].
     ///
     /// A relaxed load: words stored while the entry was made are seen by everyone who found the entry; a later store is

@@ -16,7 +16,7 @@ use crate::nat::End;
 use crate::{Endpoint4, Mac, TCP, UDP};
 
 #[cfg(target_arch = "x86_64")]
-pub use vector::read as read_vector;
+pub use vector::{read as read_vector, read_datagram as read_datagram_vector};
 
 /// Bytes of the headers of such a frame: Ethernet, IPv4 and TCP, each without options. A shorter datagram, which
 /// Ethernet would have padded, is left to [`crate::parse()`].
@@ -38,36 +38,42 @@ pub struct Plain<E = Endpoint4> {
     pub flags: u8,
 }
 
-/// What a plain frame that comes in on a port looks like.
+/// What a plain frame of a kind that comes in on a port begins with.
 #[derive(Clone, Copy, Debug)]
 pub struct Wanted {
-    /// The first 16 bytes, of which some count: the port's address, the type, version and header length.
-    start: [u8; 16],
+    /// The first bytes, of which some count: the port's address, the type, version and header length, that it is no
+    /// fragment, the protocol. Of a time to live, which is 2 here, there may be more.
+    start: Start,
 }
 
+type Start = [u8; 32];
+
 impl Wanted {
-    /// Of a port with this address.
+    /// Of IPv4 with this protocol, to a port with this address.
     #[inline]
     #[must_use]
-    pub fn new(mac: Mac) -> Self {
-        let mut start = [0; 16];
-        start[..6].copy_from_slice(&mac.0);
-        start[12..15].copy_from_slice(&[0x08, 0x00, 0x45]);
+    pub const fn v4(mac: Mac, protocol: u8) -> Self {
+        let [a, b, c, d, e, f] = mac.0;
+        let mut start = [0; 32];
+        [start[0], start[1], start[2], start[3], start[4], start[5]] = [a, b, c, d, e, f];
+        [start[12], start[13], start[14], start[22], start[23]] = [0x08, 0x00, 0x45, 2, protocol];
+        Self { start }
+    }
+
+    /// The same of IPv6.
+    #[inline]
+    #[must_use]
+    pub const fn v6(mac: Mac, protocol: u8) -> Self {
+        let [a, b, c, d, e, f] = mac.0;
+        let mut start = [0; 32];
+        [start[0], start[1], start[2], start[3], start[4], start[5]] = [a, b, c, d, e, f];
+        [start[12], start[13], start[14], start[20], start[21]] = [0x86, 0xdd, 0x60, protocol, 2];
         Self { start }
     }
 
     #[inline(always)]
     fn mac(&self) -> u64 {
-        u64::from_le_bytes([
-            self.start[0],
-            self.start[1],
-            self.start[2],
-            self.start[3],
-            self.start[4],
-            self.start[5],
-            0,
-            0,
-        ])
+        u64_at::<0>(&self.start) << 16 >> 16
     }
 }
 
@@ -254,11 +260,23 @@ mod tests {
     }
 
     fn plain(frame: &[u8]) -> Option<Plain> {
-        let read = read(frame.first_chunk()?, frame.len(), &Wanted::new(MAC));
+        let read = read(frame.first_chunk()?, frame.len(), &Wanted::v4(MAC, TCP));
         #[cfg(target_arch = "x86_64")]
-        if is_x86_feature_detected!("sse4.1") {
+        if is_x86_feature_detected!("avx2") {
             // SAFETY: the CPU has what the function is compiled for.
-            let vector = unsafe { read_vector(frame.first_chunk()?, frame.len(), &Wanted::new(MAC)) };
+            let vector = unsafe { read_vector(frame.first_chunk()?, frame.len(), &Wanted::v4(MAC, TCP)) };
+            assert_eq!(vector, read, "{frame:02x?}");
+        }
+        read
+    }
+
+    fn plain_datagram(frame: &[u8]) -> Option<Plain> {
+        let wanted = Wanted::v4(MAC, UDP);
+        let read = read_datagram(frame.first_chunk()?, frame.len(), &wanted);
+        #[cfg(target_arch = "x86_64")]
+        if is_x86_feature_detected!("avx2") {
+            // SAFETY: the CPU has what the function is compiled for.
+            let vector = unsafe { read_datagram_vector(frame.first_chunk()?, frame.len(), &wanted) };
             assert_eq!(vector, read, "{frame:02x?}");
         }
         read
@@ -313,9 +331,7 @@ mod tests {
                     frame[40..42].fill(0);
                 }
                 frame.truncate(frame.len() - usize::from(*cut % 8));
-                let read = frame
-                    .first_chunk()
-                    .and_then(|headers| read_datagram(headers, frame.len(), &Wanted::new(MAC)));
+                let read = plain_datagram(&frame);
                 let expected =
                     expected(&frame, UDP).filter(|_| frame.len() >= HEADERS && frame[40..42] != [0, 0]);
                 assert_eq!(read, expected, "{frame:02x?}");

@@ -6,8 +6,8 @@
 //! that changes, a way not found yet — is left to [`Core::general`], which
 //! begins anew and knows every case; so this file decides nothing that is not decided there.
 //!
-//! Each frame is taken for a TCP segment over IPv4 first. What is none is looked at again, as one of the other
-//! [kinds](super::kind): segments over IPv4 pay nothing for these.
+//! A burst is taken for one of the [kind](super::kind) of its first frame, in loops that know nothing else. Frames that
+//! are not of it are looked at again, each as what it is.
 
 use director_flow::{Clock, Hash, Lookup, Probe, Record, SEEN_LAG, Table, V4, V6};
 use director_packet::nat::End;
@@ -15,21 +15,20 @@ use director_packet::plain::{Rewrite, Wanted};
 use director_packet::tcp_flag::{ACK, FIN, RST, SYN};
 
 use super::cpu::Cpu;
-use super::kind::{Datagrams, DatagramsV6, EndpointOf, Kind, Segments, SegmentsV6};
+use super::kind::{Datagrams, DatagramsV6, EndpointOf, Kind, Segments, SegmentsV6, Which};
 use super::{BURST, Core, Frames, Moment, Verdict};
 use crate::adjacency;
 use crate::entry::{self, Layout, Words};
 use crate::servers::Counters;
-use crate::snapshot::Own;
+use crate::snapshot::{Own, Snapshot};
 use crate::state::Direction;
 
 /// What the first passes know of a frame. Each field is put in where it lies: a struct that is made elsewhere
 /// and copied has its fields stored one by one and read at once, for which a CPU waits.
 #[derive(Clone, Copy)]
 struct Glance<F: Layout> {
-    client: F::End,
-    /// The end that is not the client's: the virtual service, or the real server.
-    other: F::Endpoint,
+    /// The client, and the virtual service or the real server.
+    ends: F::Noted,
     hash: Hash,
     probe: Probe,
     /// The length of the IP packet in bytes; more than any where TCP's control bits say more than that. And
@@ -38,26 +37,20 @@ struct Glance<F: Layout> {
 }
 
 // So that a frame's place in the burst is all there is to reckon.
-const _: () = assert!(size_of::<Glance<V4>>() == 32);
+const _: () = assert!(size_of::<Glance<V4>>() == 32 && size_of::<Glance<V6>>() == 16);
 
 impl<F: Layout> Glance<F> {
-    /// Of a frame that is not plain.
-    const NOTHING: Self = Self {
-        client: F::NOBODY.0,
-        other: F::NOBODY.1,
-        hash: Hash::NONE,
-        probe: Probe::NONE,
-        size: !Self::OUT,
-    };
+    /// Of a frame that is not plain. Whatever entry is found for it, its size is that of none which goes on.
+    const NOTHING: Self = Self { ends: F::NOBODYS, hash: Hash::NONE, probe: Probe::NONE, size: !Self::OUT };
 
     /// Set in a size where the packet goes from the server to the client.
     const OUT: u32 = 1 << 31;
 }
 
 /// What is known of the frames of a burst that are of one kind, each in its place.
-struct Notes<F: Layout> {
+pub(super) struct Notes<F: Layout> {
     glances: [Glance<F>; BURST],
-    /// The places, unless the kind is what all frames are taken for.
+    /// The places, unless the burst is taken for one of this kind: then none.
     places: u32,
     /// The places of the frames whose entry is to be searched for, if there is one.
     searched: u32,
@@ -82,7 +75,9 @@ impl<F: Layout> Notes<F> {
 
     #[inline]
     fn seek_places(&mut self, lookup: Lookup<'_, F>) {
-        self.seek(lookup, bits(self.places));
+        if self.places != 0 {
+            self.seek(lookup, bits(self.places));
+        }
     }
 
     /// Where a tag is not the only one of its kind: has all fetched that a search will look at.
@@ -153,11 +148,13 @@ impl Common {
 /// What is known of a frame is a hint: the last pass makes sure of all of it, so that time may pass and the
 /// table may change in between.
 pub struct Batch {
-    segments: Notes<V4>,
-    datagrams: Notes<V4>,
-    segments_v6: Notes<V6>,
-    datagrams_v6: Notes<V6>,
-    /// The places of the frames that are not of the first kind.
+    pub(super) segments: Notes<V4>,
+    pub(super) datagrams: Notes<V4>,
+    pub(super) segments_v6: Notes<V6>,
+    pub(super) datagrams_v6: Notes<V6>,
+    /// What all frames are taken for, since the first looks like it.
+    main: Which,
+    /// The places of the frames that are not of that kind.
     others: u32,
     /// How many frames there are.
     count: usize,
@@ -175,6 +172,7 @@ impl Batch {
             datagrams: Notes::NONE,
             segments_v6: Notes::NONE,
             datagrams_v6: Notes::NONE,
+            main: Which::Segments,
             others: 0,
             count: 0,
             serial: 0,
@@ -202,12 +200,6 @@ impl Batch {
         self.count.min(BURST)
     }
 
-    /// Whether frames are of the first kind, or were taken for such.
-    #[inline(always)]
-    fn has_segments(&self) -> bool {
-        self.others != self.all()
-    }
-
     /// The places of all frames.
     #[inline(always)]
     fn all(&self) -> u32 {
@@ -216,9 +208,9 @@ impl Batch {
 
     /// Forgets what was seen under another configuration.
     #[inline]
-    fn keep_if(&mut self, serial: u32) {
+    fn keep_if<K: Kind>(&mut self, serial: u32) {
         if self.serial != serial {
-            self.segments.glances.fill(Glance::NOTHING);
+            K::notes(self).glances.fill(Glance::NOTHING);
             self.others = 0;
         }
     }
@@ -244,58 +236,110 @@ impl Default for Batch {
 
 impl Core {
     /// The first pass.
-    #[inline(always)]
-    pub(super) fn look<C: Cpu>(&mut self, moment: &Moment<'_>, frames: &mut impl Frames, batch: &mut Batch) {
+    #[inline]
+    pub(super) fn look<C: Cpu>(&self, moment: &Moment<'_>, frames: &mut impl Frames, batch: &mut Batch) {
         batch.serial = moment.snapshot.serial;
+        batch.main = if batch.count() == 0 { Which::Segments } else { Which::guess(frames, 0) };
+        match batch.main {
+            Which::Segments => C::look_as::<Segments<C>>(self, moment, frames, batch),
+            Which::Datagrams => C::look_as::<Datagrams<C>>(self, moment, frames, batch),
+            Which::SegmentsV6 => C::look_as::<SegmentsV6<C>>(self, moment, frames, batch),
+            Which::DatagramsV6 => C::look_as::<DatagramsV6<C>>(self, moment, frames, batch),
+        }
+        if batch.others != 0 {
+            C::look_again(self, moment, frames, batch);
+        }
+    }
+
+    /// The first pass over a burst that is taken for one of a kind.
+    #[inline(always)]
+    pub(super) fn look_as<K: Kind>(&self, moment: &Moment<'_>, frames: &mut impl Frames, batch: &mut Batch) {
         let mut others = 0;
-        if moment.snapshot.is_off(false) || !moment.snapshot.ip_forward {
-            batch.segments.glances.fill(Glance::NOTHING);
-            others = batch.all();
-        } else {
-            let steady = Steady::<Segments<C>>::new(moment, self.local.id());
+        if is_on::<K>(moment) {
+            let steady = Steady::<K>::new(moment, self.local.id());
             for at in 0..batch.count() {
-                if steady.look(at, frames, &mut batch.segments.glances[at]).is_none() {
-                    batch.segments.glances[at] = Glance::NOTHING;
+                let glance = &mut K::notes(batch).glances[at];
+                if steady.look(at, frames, glance).is_none() {
+                    *glance = Glance::NOTHING;
                     others |= 1 << at;
                 }
             }
+        } else {
+            K::notes(batch).glances.fill(Glance::NOTHING);
+            others = batch.all();
         }
         batch.others = others;
-        if others != 0 {
-            self.look_again(moment, frames, batch);
-        }
     }
 
-    /// The first pass over frames that are no plain TCP segments of IPv4.
-    #[inline(never)]
-    fn look_again(&self, moment: &Moment<'_>, frames: &mut impl Frames, batch: &mut Batch) {
-        let (id, snapshot, others) = (self.local.id(), moment.snapshot, batch.others);
-        let is_v4 = !snapshot.is_off(false) && snapshot.ip_forward;
-        let is_v6 = !snapshot.is_off(true) && snapshot.ip_forward_v6;
-        let all = if is_v4 { others } else { 0 };
-        Steady::<Datagrams>::new(moment, id).look_at(all, frames, &mut batch.datagrams);
-        let all = if is_v6 { others & !batch.datagrams.places } else { 0 };
-        Steady::<SegmentsV6>::new(moment, id).look_at(all, frames, &mut batch.segments_v6);
-        let all = all & !batch.segments_v6.places;
-        Steady::<DatagramsV6>::new(moment, id).look_at(all, frames, &mut batch.datagrams_v6);
+    /// The first pass over frames that are not of the kind that the burst was taken for.
+    #[inline(always)]
+    pub(super) fn look_again<C: Cpu>(
+        &self,
+        moment: &Moment<'_>,
+        frames: &mut impl Frames,
+        batch: &mut Batch,
+    ) {
+        let mut places = [0; Which::COUNT];
+        for at in bits(batch.others) {
+            places[Which::guess(frames, at) as usize] |= 1 << at;
+        }
+        let [segments, datagrams, segments_v6, datagrams_v6] = places;
+        self.look_at::<Segments<C>>(segments, moment, frames, batch);
+        self.look_at::<Datagrams<C>>(datagrams, moment, frames, batch);
+        self.look_at::<SegmentsV6<C>>(segments_v6, moment, frames, batch);
+        self.look_at::<DatagramsV6<C>>(datagrams_v6, moment, frames, batch);
+    }
+
+    /// The first pass over some frames, which notes those that are of this kind.
+    #[inline(always)]
+    fn look_at<K: Kind>(
+        &self,
+        places: u32,
+        moment: &Moment<'_>,
+        frames: &mut impl Frames,
+        batch: &mut Batch,
+    ) {
+        let notes = K::notes(batch);
+        notes.places = 0;
+        notes.searched = 0;
+        if places == 0 || !is_on::<K>(moment) {
+            return;
+        }
+        let steady = Steady::<K>::new(moment, self.local.id());
+        for at in bits(places) {
+            if steady.look(at, frames, &mut notes.glances[at]).is_some() {
+                notes.places |= 1 << at;
+            }
+        }
     }
 
     /// The second pass.
-    #[inline(always)]
-    pub(super) fn seek((v4, v6): (&Table<V4>, &Table<V6>), batch: &mut Batch) {
-        if batch.has_segments() {
-            let count = batch.count();
-            batch.segments.seek(v4.lookup(), 0..count);
+    #[inline]
+    pub(super) fn seek<C: Cpu>(tables: (&Table<V4>, &Table<V6>), batch: &mut Batch) {
+        match batch.main {
+            Which::Segments => C::seek_as::<Segments<C>>(tables, batch),
+            Which::Datagrams => C::seek_as::<Datagrams<C>>(tables, batch),
+            Which::SegmentsV6 => C::seek_as::<SegmentsV6<C>>(tables, batch),
+            Which::DatagramsV6 => C::seek_as::<DatagramsV6<C>>(tables, batch),
         }
         if batch.others != 0 {
-            batch.datagrams.seek_places(v4.lookup());
-            batch.segments_v6.seek_places(v6.lookup());
-            batch.datagrams_v6.seek_places(v6.lookup());
+            let (v4, v6) = (tables.0.lookup(), tables.1.lookup());
+            batch.segments.seek_places(v4);
+            batch.datagrams.seek_places(v4);
+            batch.segments_v6.seek_places(v6);
+            batch.datagrams_v6.seek_places(v6);
         }
     }
 
-    /// The last pass. Returns the port by which every frame leaves, where there is one.
+    /// The second pass over a burst that is taken for one of a kind.
     #[inline(always)]
+    pub(super) fn seek_as<K: Kind>((v4, v6): (&Table<V4>, &Table<V6>), batch: &mut Batch) {
+        let count = batch.count();
+        K::notes(batch).seek(K::Family::table(v4, v6).lookup(), 0..count);
+    }
+
+    /// The last pass. Returns the port by which every frame leaves, where there is one.
+    #[inline]
     pub(super) fn decide<C: Cpu>(
         &mut self,
         moment: &Moment<'_>,
@@ -303,34 +347,51 @@ impl Core {
         batch: &mut Batch,
         verdicts: &mut [Verdict; BURST],
     ) -> Option<u8> {
-        batch.keep_if(moment.snapshot.serial);
-        if !batch.has_segments() {
-            return self.decide_others(moment, frames, batch, verdicts);
+        match batch.main {
+            Which::Segments => C::decide_as::<Segments<C>>(self, moment, frames, batch, verdicts),
+            Which::Datagrams => C::decide_as::<Datagrams<C>>(self, moment, frames, batch, verdicts),
+            Which::SegmentsV6 => C::decide_as::<SegmentsV6<C>>(self, moment, frames, batch, verdicts),
+            Which::DatagramsV6 => C::decide_as::<DatagramsV6<C>>(self, moment, frames, batch, verdicts),
         }
-        let steady = Steady::<Segments<C>>::new(moment, self.local.id());
-        batch.segments.end_search(steady.lookup);
+    }
+
+    /// The last pass over a burst that is taken for one of a kind.
+    #[inline(always)]
+    pub(super) fn decide_as<C: Cpu, K: Kind>(
+        &mut self,
+        moment: &Moment<'_>,
+        frames: &mut impl Frames,
+        batch: &mut Batch,
+        verdicts: &mut [Verdict; BURST],
+    ) -> Option<u8> {
+        batch.keep_if::<K>(moment.snapshot.serial);
+        if K::Family::IS_V6 {
+            self.local.begin_v6();
+        }
+        let steady = Steady::<K>::new(moment, self.local.id());
+        K::notes(batch).end_search(steady.lookup);
         let mut common = Common::NONE_YET;
         let mut others = None;
         #[expect(clippy::needless_range_loop, reason = "two iterators in step take more instructions")]
         for at in 0..batch.count() {
-            if let Some(port) = steady.forward(at, &batch.segments.glances[at], frames) {
+            if let Some(port) = steady.forward(at, &K::notes(batch).glances[at], frames) {
                 verdicts[at] = Verdict::Send(port);
                 common.add(port.into());
             } else {
-                verdicts[at] = self.decide_one(moment, &mut others, at, frames, batch);
+                verdicts[at] = self.decide_one::<C>(moment, &mut others, at, frames, batch);
                 common.add_verdict(verdicts[at]);
             }
         }
         common.port()
     }
 
-    /// The last pass over one frame among plain TCP segments of IPv4 that is none, or of which something is to be
-    /// decided.
+    /// The last pass over one frame that is not of the kind that the burst was taken for, or of which something is
+    /// to be decided.
     #[inline(never)]
-    fn decide_one<'a>(
+    fn decide_one<'a, C: Cpu>(
         &mut self,
         moment: &'a Moment<'a>,
-        others: &mut Option<Others<'a>>,
+        others: &mut Option<Others<'a, C>>,
         at: usize,
         frames: &mut impl Frames,
         batch: &Batch,
@@ -340,32 +401,23 @@ impl Core {
         }
         let id = self.local.id();
         let others = others.get_or_insert_with(|| Others::new(moment, id, batch));
-        self.other(others, at, frames, batch)
+        let port = C::other(self, others, at, frames, batch);
+        port.map_or_else(|| self.general(moment, at, frames), Verdict::Send)
     }
 
-    /// The last pass over a burst without a plain TCP segment of IPv4.
-    #[inline(never)]
-    fn decide_others(
+    /// The last pass over a frame that is not of the kind that the burst was taken for.
+    #[inline(always)]
+    pub(super) fn other<C: Cpu>(
         &mut self,
-        moment: &Moment<'_>,
+        others: &Others<'_, C>,
+        at: usize,
         frames: &mut impl Frames,
         batch: &Batch,
-        verdicts: &mut [Verdict; BURST],
     ) -> Option<u8> {
-        let others = Others::new(moment, self.local.id(), batch);
-        let mut common = Common::NONE_YET;
-        for (at, verdict) in verdicts.iter_mut().enumerate().take(batch.count()) {
-            *verdict = self.other(&others, at, frames, batch);
-            common.add_verdict(*verdict);
-        }
-        common.port()
-    }
-
-    /// The last pass over a frame that is no plain TCP segment of IPv4.
-    #[inline]
-    fn other(&mut self, others: &Others<'_>, at: usize, frames: &mut impl Frames, batch: &Batch) -> Verdict {
-        let is_in = |places: u32| batch.others & places & 1 << at != 0;
-        let port = if is_in(batch.datagrams.places) {
+        let is_in = |places: u32| places & 1 << at != 0;
+        if is_in(batch.segments.places) {
+            others.segments.forward(at, &batch.segments.glances[at], frames)
+        } else if is_in(batch.datagrams.places) {
             others.datagrams.forward(at, &batch.datagrams.glances[at], frames)
         } else if is_in(batch.segments_v6.places) {
             self.local.begin_v6();
@@ -375,25 +427,34 @@ impl Core {
             others.datagrams_v6.forward(at, &batch.datagrams_v6.glances[at], frames)
         } else {
             None
-        };
-        port.map_or_else(|| self.general(others.datagrams.moment, at, frames), Verdict::Send)
+        }
     }
 }
 
-/// What is the same for every packet of the other kinds in a burst.
-struct Others<'a> {
-    datagrams: Steady<'a, Datagrams>,
-    segments_v6: Steady<'a, SegmentsV6>,
-    datagrams_v6: Steady<'a, DatagramsV6>,
+/// Whether packets of a kind are translated at all.
+#[inline(always)]
+fn is_on<K: Kind>(moment: &Moment<'_>) -> bool {
+    let Snapshot { ip_forward, ip_forward_v6, .. } = *moment.snapshot;
+    !moment.snapshot.is_off(K::Family::IS_V6) && if K::Family::IS_V6 { ip_forward_v6 } else { ip_forward }
 }
 
-impl<'a> Others<'a> {
+/// What is the same for every packet of all kinds in a burst.
+pub(super) struct Others<'a, C: Cpu> {
+    segments: Steady<'a, Segments<C>>,
+    datagrams: Steady<'a, Datagrams<C>>,
+    segments_v6: Steady<'a, SegmentsV6<C>>,
+    datagrams_v6: Steady<'a, DatagramsV6<C>>,
+}
+
+impl<'a, C: Cpu> Others<'a, C> {
     fn new(moment: &'a Moment<'a>, worker: usize, batch: &Batch) -> Self {
         let others = Self {
+            segments: Steady::new(moment, worker),
             datagrams: Steady::new(moment, worker),
             segments_v6: Steady::new(moment, worker),
             datagrams_v6: Steady::new(moment, worker),
         };
+        batch.segments.end_search(others.segments.lookup);
         batch.datagrams.end_search(others.datagrams.lookup);
         batch.segments_v6.end_search(others.segments_v6.lookup);
         batch.datagrams_v6.end_search(others.datagrams_v6.lookup);
@@ -412,36 +473,27 @@ impl<'a, K: Kind> Steady<'a, K> {
             own: moment.snapshot.own(),
             next_hops: moment.shared.adjacencies.view(),
             epoch: moment.snapshot.fib_epoch,
-            wanted: Wanted::new(moment.port.mac),
+            wanted: K::wanted(moment.port.mac),
             clock: Clock::new(moment.now, K::STATE.kept(), moment.snapshot.timeouts.of(K::STATE)),
             counters: moment.shared.servers.counters(worker),
-        }
-    }
-
-    /// The first pass over some frames, which notes those that are of this kind.
-    #[inline]
-    fn look_at(&self, places: u32, frames: &mut impl Frames, notes: &mut Notes<K::Family>) {
-        notes.places = 0;
-        for at in bits(places) {
-            if self.look(at, frames, &mut notes.glances[at]).is_some() {
-                notes.places |= 1 << at;
-            }
         }
     }
 
     /// The first pass. None: the frame is not plain, or none of this kind.
     #[inline(always)]
     fn look(&self, at: usize, frames: &mut impl Frames, glance: &mut Glance<K::Family>) -> Option<()> {
-        let frame = K::read(frames, at, &self.wanted)?;
+        let (headers, total) = K::headers(frames, at)?;
+        let frame = K::read(headers, total, &self.wanted)?;
         // As in `Lane::new`.
         let is_in = K::Family::is_own(self.own, frame.destination);
         let (end, other) =
             if is_in { (frame.source, frame.destination) } else { (frame.destination, frame.source) };
-        let client = K::Family::client_end(end, K::PROTOCOL);
+        let ends = K::Family::note(end, other, K::PROTOCOL);
+        let (client, _) =
+            if is_in { K::ends::<false>(ends, headers) } else { K::ends::<true>(ends, headers) };
         let hash = self.lookup.hash(client);
         self.lookup.prefetch(hash);
-        glance.client = client;
-        glance.other = other;
+        glance.ends = ends;
         glance.hash = hash;
         let odd = (frame.flags & (SYN | FIN | RST | ACK)) ^ K::FLAGS;
         let direction = if is_in { 0 } else { Glance::<K::Family>::OUT };
@@ -471,12 +523,14 @@ impl<'a, K: Kind> Steady<'a, K> {
         let direction = if OUT { Direction::Out } else { Direction::In };
         let record = match self.lookup.candidate(glance.probe) {
             Some(record) => record,
-            None => search(self.table, glance, direction)?,
+            None => search::<K, OUT>(self.table, at, glance, frames)?,
         };
         let words = Words::<K::Family, OUT>(record);
         // First, since what is read behind it is of the entry that lives by this clock.
         let clock = record.clock();
-        if record.end() != glance.client || !words.other_is(glance.other) {
+        let (headers, _) = K::headers(frames, at)?;
+        let (client, other) = K::ends::<OUT>(glance.ends, headers);
+        if !record.is_of(client) || !words.other_is(other) {
             return None;
         }
         let way = words.way().number_under(self.epoch);
@@ -493,7 +547,7 @@ impl<'a, K: Kind> Steady<'a, K> {
         let counters = self.counters.get(words.slot() as usize)?;
         let (to, network, transport): (EndpointOf<K>, _, _) = words.change();
         let end = if OUT { End::Source } else { End::Destination };
-        K::rewrite(frames, at, &Rewrite { to, network, transport, macs: (hop.first(), hop.last()) }, end)?;
+        K::rewrite(headers, &Rewrite { to, network, transport, macs: (hop.first(), hop.last()) }, end);
         counters.count(direction, size);
         Some(hop.port())
     }
@@ -503,16 +557,19 @@ impl<'a, K: Kind> Steady<'a, K> {
 
 /// The entry of a plain frame, where its tag is not the only one of its kind.
 #[inline(never)]
-fn search<'a, F: Layout>(
-    table: &'a Table<F>,
-    glance: &Glance<F>,
-    direction: Direction,
-) -> Option<&'a Record<F>> {
-    if glance.size & !Glance::<F>::OUT > u32::from(u16::MAX) {
+fn search<'a, K: Kind, const OUT: bool>(
+    table: &'a Table<K::Family>,
+    at: usize,
+    glance: &Glance<K::Family>,
+    frames: &mut impl Frames,
+) -> Option<&'a Record<K::Family>> {
+    if glance.size & !Glance::<K::Family>::OUT > u32::from(u16::MAX) {
         return None;
     }
-    let other = glance.other.into();
-    let found = table.find(glance.hash, |record| entry::matches(record, glance.client, direction, other));
+    let (headers, _) = K::headers(frames, at)?;
+    let (client, other) = K::ends::<OUT>(glance.ends, headers);
+    let direction = if OUT { Direction::Out } else { Direction::In };
+    let found = table.find(glance.hash, |record| entry::matches(record, client, direction, other.into()));
     table.lookup().record(found?)
 }
 

@@ -1,5 +1,7 @@
 //! The common frame of IPv6: no extension header lies between the IPv6 header and that of TCP or UDP.
 
+#[cfg(target_arch = "x86_64")]
+use super::vector;
 use super::{Plain, Rewrite, Wanted, datagram_sum_after, is_whole, put, sum_after, u64_at};
 use crate::ethernet;
 use crate::nat::End;
@@ -23,44 +25,86 @@ const DATAGRAM_SUM: usize = PORTS + 6;
 #[inline(always)]
 #[must_use]
 pub fn read(headers: &[u8; SEGMENT], total: usize, wanted: &Wanted) -> Option<Plain<Endpoint6>> {
-    let plain = read_any::<SEGMENT>(headers, TCP, total, wanted)?;
-    Some(Plain { flags: headers[FLAGS], ..plain })
+    if begins::<TCP>(headers, wanted) { read_segment(headers, total) } else { None }
 }
 
 /// As [`read`], of a UDP datagram. One without a checksum is none (RFC 8200, section 8.1).
 #[inline(always)]
 #[must_use]
 pub fn read_datagram(headers: &[u8; DATAGRAM], total: usize, wanted: &Wanted) -> Option<Plain<Endpoint6>> {
-    let plain = read_any::<DATAGRAM>(headers, UDP, total, wanted)?;
+    if begins::<UDP>(headers, wanted) { read_any_datagram(headers, total) } else { None }
+}
+
+/// As [`read`], by vectors.
+///
+/// # Safety
+/// The CPU has AVX2. (A caller that is itself compiled for it need not promise that.)
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2")]
+#[inline]
+#[must_use]
+pub fn read_vector(headers: &[u8; SEGMENT], total: usize, wanted: &Wanted) -> Option<Plain<Endpoint6>> {
+    if vector::begins_v6(headers, wanted) { read_segment(headers, total) } else { None }
+}
+
+/// As [`read_datagram`], by vectors.
+///
+/// # Safety
+/// As [`read_vector`].
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2")]
+#[inline]
+#[must_use]
+pub fn read_datagram_vector(
+    headers: &[u8; DATAGRAM],
+    total: usize,
+    wanted: &Wanted,
+) -> Option<Plain<Endpoint6>> {
+    if vector::begins_v6(headers, wanted) { read_any_datagram(headers, total) } else { None }
+}
+
+/// Whether a frame has the destination's address, the type and version, the protocol, and a hop limit of which
+/// something is left.
+#[inline(always)]
+fn begins<const PROTOCOL: u8>(headers: &[u8], wanted: &Wanted) -> bool {
+    (u64_at::<0>(headers) ^ wanted.mac()) << 16 == 0
+        && headers[12..14] == [0x86, 0xdd]
+        && headers[IP] >> 4 == 6
+        && headers[IP + 6] == PROTOCOL
+        && headers[IP + 7] > 1
+}
+
+#[inline(always)]
+fn read_segment(headers: &[u8; SEGMENT], total: usize) -> Option<Plain<Endpoint6>> {
+    let plain = read_any::<SEGMENT>(headers, total)?;
+    Some(Plain { flags: headers[FLAGS], ..plain })
+}
+
+#[inline(always)]
+fn read_any_datagram(headers: &[u8; DATAGRAM], total: usize) -> Option<Plain<Endpoint6>> {
+    let plain = read_any::<DATAGRAM>(headers, total)?;
     (headers[DATAGRAM_SUM..DATAGRAM_SUM + 2] != [0, 0]).then_some(plain)
 }
 
 #[inline(always)]
-fn read_any<const LEAST: usize>(
-    headers: &[u8; LEAST],
-    protocol: u8,
-    total: usize,
-    wanted: &Wanted,
-) -> Option<Plain<Endpoint6>> {
-    // The destination's address; the type and version; the protocol, and a hop limit of which something is left.
-    if (u64_at::<0>(headers) ^ wanted.mac()) << 16 != 0
-        || headers[12..14] != [0x86, 0xdd]
-        || headers[IP] >> 4 != 6
-        || headers[IP + 6] != protocol
-        || headers[IP + 7] <= 1
-    {
-        return None;
-    }
+fn read_any<const LEAST: usize>(headers: &[u8; LEAST], total: usize) -> Option<Plain<Endpoint6>> {
     let length = u16::from_be_bytes([headers[IP + 4], headers[IP + 5]]).checked_add(ipv6::HEADER as u16)?;
     if !is_whole::<LEAST>(length, total) {
         return None;
     }
+    let (source, destination) = ends(headers);
+    Some(Plain { source, destination, length, flags: 0 })
+}
+
+/// Source and destination of a frame that was found plain.
+#[inline(always)]
+#[must_use]
+pub fn ends(headers: &[u8]) -> (Endpoint6, Endpoint6) {
     let end = |address: usize, port: usize| {
         let address = headers[address..].first_chunk().map_or(0, |bytes| u128::from_be_bytes(*bytes));
         Endpoint6::new(address, u16::from_be_bytes([headers[port], headers[port + 1]]))
     };
-    let (source, destination) = (end(SOURCE, PORTS), end(DESTINATION, PORTS + 2));
-    Some(Plain { source, destination, length, flags: 0 })
+    (end(SOURCE, PORTS), end(DESTINATION, PORTS + 2))
 }
 
 impl Rewrite<Endpoint6> {
@@ -96,6 +140,7 @@ impl Rewrite<Endpoint6> {
 }
 
 #[cfg(test)]
+#[allow(unsafe_code)]
 mod tests {
     use super::*;
     use crate::checksum::Delta;
@@ -118,12 +163,25 @@ mod tests {
     }
 
     fn plain(frame: &[u8], protocol: u8) -> Option<Plain<Endpoint6>> {
-        let wanted = Wanted::new(MAC);
-        if protocol == TCP {
+        let wanted = Wanted::v6(MAC, protocol);
+        let read = if protocol == TCP {
             read(frame.first_chunk()?, frame.len(), &wanted)
         } else {
             read_datagram(frame.first_chunk()?, frame.len(), &wanted)
+        };
+        #[cfg(target_arch = "x86_64")]
+        if is_x86_feature_detected!("avx2") {
+            // SAFETY: the CPU has what the functions are compiled for.
+            let vector = unsafe {
+                if protocol == TCP {
+                    read_vector(frame.first_chunk()?, frame.len(), &wanted)
+                } else {
+                    read_datagram_vector(frame.first_chunk()?, frame.len(), &wanted)
+                }
+            };
+            assert_eq!(vector, read, "{frame:02x?}");
         }
+        read
     }
 
     #[test]

@@ -1,53 +1,110 @@
-//! The same by vectors: each part of a header is compared at once, and both ends are put in order at once.
+//! The same by vectors: all of a frame's start is compared at once, and both ends of IPv4 are put in order at once.
 
 use std::arch::x86_64::{
-    __m128i, _mm_and_si128, _mm_cvtsi128_si64, _mm_extract_epi64, _mm_min_epu8, _mm_or_si128, _mm_setr_epi8,
-    _mm_shuffle_epi8, _mm_testz_si128, _mm_xor_si128,
+    __m128i, __m256i, _mm_cvtsi128_si64, _mm_extract_epi64, _mm_setr_epi8, _mm_shuffle_epi8, _mm256_min_epu8,
+    _mm256_testz_si256, _mm256_xor_si256,
 };
 
-use super::{FLAGS, HEADERS, Headers, Plain, Wanted, is_right, is_whole, u32_at, u64_at};
-use crate::{Endpoint4, TCP};
+use super::{
+    DATAGRAM_HEADERS, DATAGRAM_SUM, FLAGS, HEADERS, Headers, Plain, Start, Wanted, is_right, is_whole,
+    u32_at, u64_at,
+};
+use crate::Endpoint4;
 
-#[inline(always)]
-fn vector_at<const AT: usize>(headers: &Headers) -> __m128i {
-    let bytes: [u8; 16] = headers[AT..].first_chunk().copied().unwrap_or_default();
-    zerocopy::transmute!(bytes)
+/// What is compared of a frame's start, and what of it is taken for no more than 2: the time to live.
+struct Mask {
+    bits: Start,
+    most: Start,
+}
+
+impl Mask {
+    /// The destination's address and the type, which all have; then these bytes of the IP header, and the place of its
+    /// time to live.
+    const fn new<const N: usize>(bytes: [(usize, u8); N], time_to_live: usize) -> Self {
+        let mut bits = [0; 32];
+        let mut at = 0;
+        while at < 14 {
+            bits[at] = if at < 6 || at >= 12 { 0xff } else { 0 };
+            at += 1;
+        }
+        let mut next = 0;
+        while next < N {
+            bits[bytes[next].0] = bytes[next].1;
+            next += 1;
+        }
+        let mut most = [0xff; 32];
+        most[time_to_live] = 2;
+        Self { bits, most }
+    }
+}
+
+/// Version and header length; "more fragments" and the fragment's offset; time to live and protocol.
+static V4: Mask = Mask::new([(14, 0xff), (20, 0x3f), (21, 0xff), (22, 0xff), (23, 0xff)], 22);
+/// Version; protocol and hop limit.
+static V6: Mask = Mask::new([(14, 0xf0), (20, 0xff), (21, 0xff)], 21);
+
+#[target_feature(enable = "avx2")]
+#[inline]
+fn begins(headers: &[u8], wanted: &Wanted, mask: &Mask) -> bool {
+    let start: Start = headers.first_chunk().copied().unwrap_or_default();
+    let start: __m256i = zerocopy::transmute!(start);
+    let capped = _mm256_min_epu8(start, zerocopy::transmute!(mask.most));
+    let differences = _mm256_xor_si256(capped, zerocopy::transmute!(wanted.start));
+    _mm256_testz_si256(differences, zerocopy::transmute!(mask.bits)) != 0
+}
+
+/// Whether a frame begins like a plain one of IPv6.
+#[target_feature(enable = "avx2")]
+#[inline]
+pub(super) fn begins_v6(headers: &[u8], wanted: &Wanted) -> bool {
+    begins(headers, wanted, &V6)
 }
 
 /// As [`super::read`].
 ///
 /// # Safety
-/// The CPU has SSE4.1. (A caller that is itself compiled for it need not promise that.)
-#[target_feature(enable = "sse4.1")]
+/// The CPU has AVX2. (A caller that is itself compiled for it need not promise that.)
+#[target_feature(enable = "avx2")]
 #[inline]
 #[must_use]
 pub fn read(headers: &Headers, total: usize, wanted: &Wanted) -> Option<Plain> {
-    let start = _mm_xor_si128(vector_at::<0>(headers), zerocopy::transmute!(wanted.start));
-    let start = _mm_and_si128(start, _mm_setr_epi8(-1, -1, -1, -1, -1, -1, 0, 0, 0, 0, 0, 0, -1, -1, -1, 0));
-    // Of the IPv4 header "more fragments", the fragment's offset, time to live and protocol; of the third as much
-    // as has to be left.
-    let network = vector_at::<14>(headers);
-    let network = _mm_and_si128(network, _mm_setr_epi8(0, 0, 0, 0, 0, 0, 0x3f, -1, -1, -1, 0, 0, 0, 0, 0, 0));
-    let network =
-        _mm_min_epu8(network, _mm_setr_epi8(-1, -1, -1, -1, -1, -1, -1, -1, 2, -1, -1, -1, -1, -1, -1, -1));
-    let network =
-        _mm_xor_si128(network, _mm_setr_epi8(0, 0, 0, 0, 0, 0, 0, 0, 2, TCP as i8, 0, 0, 0, 0, 0, 0));
-    let differences = _mm_or_si128(start, network);
-    if _mm_testz_si128(differences, differences) == 0 {
+    let plain = read_any::<HEADERS>(headers, total, wanted)?;
+    Some(Plain { flags: headers[FLAGS], ..plain })
+}
+
+/// As [`super::read_datagram`].
+///
+/// # Safety
+/// As [`read`].
+#[target_feature(enable = "avx2")]
+#[inline]
+#[must_use]
+pub fn read_datagram(headers: &Headers, total: usize, wanted: &Wanted) -> Option<Plain> {
+    let plain = read_any::<DATAGRAM_HEADERS>(headers, total, wanted)?;
+    (headers[DATAGRAM_SUM..DATAGRAM_SUM + 2] != [0, 0]).then_some(plain)
+}
+
+#[target_feature(enable = "avx2")]
+#[inline]
+fn read_any<const LEAST: usize>(headers: &Headers, total: usize, wanted: &Wanted) -> Option<Plain> {
+    // Read before the vector: what is read after it is taken out of it, which takes more instructions.
+    let (first, second, last) = (u64_at::<14>(headers), u64_at::<22>(headers), u32_at::<30>(headers));
+    if !begins(headers, wanted, &V4) {
         return None;
     }
-    let first = u64_at::<14>(headers);
     let length = ((first >> 16) as u16).swap_bytes();
-    if !is_right(first, u64_at::<22>(headers), u32_at::<30>(headers)) || !is_whole::<HEADERS>(length, total) {
+    if !is_right(first, second, last) || !is_whole::<LEAST>(length, total) {
         return None;
     }
+    let ends: [u8; 16] = headers[26..].first_chunk().copied().unwrap_or_default();
+    let ends: __m128i = zerocopy::transmute!(ends);
     // From both addresses and both ports, in network order, to an endpoint's word for each end.
     let order = _mm_setr_epi8(-1, -1, 9, 8, 3, 2, 1, 0, -1, -1, 11, 10, 7, 6, 5, 4);
-    let ends = _mm_shuffle_epi8(vector_at::<26>(headers), order);
+    let ends = _mm_shuffle_epi8(ends, order);
     Some(Plain {
         source: Endpoint4(_mm_cvtsi128_si64(ends) as u64),
         destination: Endpoint4(_mm_extract_epi64::<1>(ends) as u64),
         length,
-        flags: headers[FLAGS],
+        flags: 0,
     })
 }
