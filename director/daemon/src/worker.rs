@@ -105,12 +105,7 @@ impl director_engine::Frames for Frames {
 
     #[inline(always)]
     fn start<const N: usize>(&mut self, at: usize) -> Option<(&mut [u8; N], usize)> {
-        if N <= plain::HEADERS {
-            let (start, total) = self.received.start(at)?;
-            return Some((start.first_chunk_mut()?, total));
-        }
-        let total = self.received.length(at);
-        Some((self.received.segment(at).first_chunk_mut()?, total))
+        self.received.start(at)
     }
 
     fn read(&mut self, at: usize, from: usize, bytes: &mut [u8]) -> bool {

@@ -62,14 +62,18 @@ impl<const N: usize> Received<N> {
         if at < self.known { self.lengths[at] as usize } else { 0 }
     }
 
-    /// The first `N` bytes of a packet and its whole length. None where the first segment is shorter, or its data
-    /// is another's as well.
+    /// The first `M` bytes of a packet and its whole length. None where the first segment is shorter, or than `N`, or
+    /// its data is another's as well. Beyond `N` its mbuf is asked.
     #[inline(always)]
-    pub fn start(&mut self, at: usize) -> Option<(&mut [u8; N], usize)> {
-        // SAFETY: the pointer is null, or what `receive` found: the first bytes of an mbuf's data, not shared. The
-        // mbuf is still in the burst, as it was: `open` alone gives the burst away, and forgets the pointers; what
-        // `segment` gives is the same bytes, borrowed from `self` as these are.
-        let data = unsafe { self.data.get(at)?.as_mut() }?;
+    pub fn start<const M: usize>(&mut self, at: usize) -> Option<(&mut [u8; M], usize)> {
+        if M > N && self.burst.get(at)?.data().len() < M {
+            return None;
+        }
+        // SAFETY: the pointer is null, or what `receive` found: the first bytes of an mbuf's data, not shared, of which
+        // there are `N`, and if `M` is more `M`, as was just seen. The mbuf is still in the burst, as it was: `open`
+        // alone gives the burst away, and forgets the pointers; what `segment` gives is the same bytes, borrowed from
+        // `self` as these are.
+        let data = unsafe { self.data.get(at)?.cast::<[u8; M]>().as_mut() }?;
         Some((data, *self.lengths.get(at)? as usize))
     }
 
