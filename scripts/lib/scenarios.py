@@ -240,6 +240,7 @@ def describe(packet):
         is_right = checksum(body if is_v4 else pseudo(saddr, daddr, ICMPV6, len(body)) + body) == 0
         note += "" if is_right else " wrong ICMP checksum"
         about = f"{' > '.join(quoted_ends)} ttl {inner[8 if is_v4 else 7]}"
+        about += "" if quoted_is_right(inner) else " wrong checksum"
         return f"{source} > {destination}: icmp {kind}/{code}{mtu} about {about}{note}"
     if protocol in INSIDE:
         df = " DF" if is_v4 and packet[6] & 0x40 else ""
@@ -264,6 +265,19 @@ def describe(packet):
         note += " wrong checksum"
     note += stream(body) if protocol == TCP else ""
     return f"{name_end(saddr, sport)} > {name_end(daddr, dport)} {what}{note}"
+
+
+def quoted_is_right(packet):
+    """Whether nothing is wrong with the checksum of what an ICMP error quotes, as far as that can be told."""
+    is_v4 = packet[0] >> 4 == 4
+    protocol, at, _ = upper(packet)
+    total = struct.unpack("!H", packet[2:4])[0] if is_v4 else 40 + struct.unpack("!H", packet[4:6])[0]
+    body = packet[at:total]
+    is_part = is_v4 and struct.unpack("!H", packet[6:8])[0] & 0x3FFF != 0
+    is_whole = len(packet) >= total and not is_part and len(body) >= {TCP: 20, UDP: 8}.get(protocol, 1 << 16)
+    if not is_whole or protocol == UDP and body[6:8] == b"\0\0":
+        return True
+    return transport_is_right(packet, protocol, body)
 
 
 def stream(body):
