@@ -302,6 +302,7 @@ impl Loop {
             let Part { port, verdict, service, is_received, frame } = part;
             let made = match verdict {
                 Verdict::Drop(reason) => Err(reason),
+                _ if frame.is_empty() => Err(Reason::FragmentMalformed),
                 _ => self.pool.copy_from_slice(frame).map_err(|_| Reason::NoBuffer),
             };
             let own = !is_received;

@@ -1,5 +1,5 @@
-//! Packets whose transport header is cut short, or, of SCTP, says nothing: as IPVS does, those of a connection count and
-//! restart its timer, and go on where nothing in what is missing is to be translated.
+//! Packets whose transport header is cut short, or, of SCTP, says nothing: as IPVS does, those of a connection count,
+//! but for a server's that are dropped, and restart its timer, and go on where nothing in what is missing is to be translated.
 
 use director_packet::ethernet::HEADER;
 use director_packet::header::{Ipv4, Ipv6};
@@ -31,7 +31,11 @@ impl Core {
         let entry = if has_ports { self.local.find(moment, lane.whose()) } else { None };
         let Some(entry) = entry else {
             // To somewhere else it is the kernel's to forward.
-            return if lane.direction == Direction::In { cut } else { Verdict::Kernel };
+            return match lane.direction {
+                Direction::In => cut,
+                Direction::Out if has_ports => self.nobodys(moment, &lane, frames),
+                Direction::Out => Verdict::Kernel,
+            };
         };
         if lane.direction == Direction::In && moment.shared.servers.is_gone(entry.slot()) {
             if moment.snapshot.sysctls.expire_nodest_conn {

@@ -160,10 +160,11 @@ impl Core {
         frames: &mut impl Frames,
     ) -> bool {
         let length = frames.length(at);
-        let frame = frames.head(at);
-        if frame.len() != length {
+        // What was put together is cut again behind the headers it had: they stay.
+        if frames.head(at).len() != length || !frames.resize(at, length) {
             return false;
         }
+        let frame = frames.head(at);
         let Some(packet) = frame.get_mut(HEADER..) else { return false };
         let (Some((source, destination)), Some(upper)) = (icmp::ends(packet), ipv6::upper(packet)) else {
             return false;

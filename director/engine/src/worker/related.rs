@@ -68,6 +68,14 @@ impl Core {
         }
         let (entry, direction) = match found {
             Some(found) => found,
+            // What the kernel does not forward its IPVS does not see.
+            None if !is_local
+                && (related.ttl <= 1
+                    || !moment.snapshot.forwards(client)
+                    || moment.snapshot.fib.hop(related.destination).is_none()) =>
+            {
+                return None;
+            }
             None => match self.schedule_related(moment, &related, sent)? {
                 Ok(entry) => (entry, Direction::In),
                 Err(reason) => return Some(Verdict::Drop(reason)),

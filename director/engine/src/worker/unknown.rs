@@ -59,6 +59,11 @@ impl Core {
         if let Some(verdict) = self.one_packet_reply(moment, lane, frames) {
             return verdict;
         }
+        self.nobodys(moment, lane, frames)
+    }
+
+    /// Likewise, of no one-packet service either.
+    pub(super) fn nobodys(&mut self, moment: &Moment<'_>, lane: &Lane, frames: &mut impl Frames) -> Verdict {
         let Segment { source, protocol, .. } = lane.segment;
         let snapshot = moment.snapshot;
         // What is not forwarded the kernel's IPVS does not see.

@@ -112,7 +112,8 @@ impl Core {
         if is_long && !may_be_cut(frames.head(at), Direction::In) {
             return Verdict::Drop(Reason::TooBig);
         }
-        if let Err(reason) = prepare(moment, forward, server, &way, at, is_long, frames) {
+        let is_split = is_long || longest != related.length;
+        if let Err(reason) = prepare(moment, forward, server, &way, at, is_split, frames) {
             return Verdict::Drop(reason);
         }
         let verdict = way.take(frames.head(at));

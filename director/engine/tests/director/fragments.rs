@@ -8,7 +8,7 @@ use etherparse::defrag::IpDefragPool;
 use etherparse::{NetSlice, SlicedPacket};
 
 use crate::lab::{BACK, Burst, CLIENT, FRONT, Lab, PORT_MACS, SERVERS, VIP, key, tcp_key};
-use crate::packet::{Packet, tcp, udp};
+use crate::packet::{Packet, icmp, tcp, udp};
 
 const DNS: &str = "192.168.18.58:53";
 const DNS_SERVERS: [&str; 2] = ["192.168.2.71:53", "192.168.2.72:5353"];
@@ -270,7 +270,37 @@ fn who_waited_in_vain_is_told() {
     assert_eq!(lab.told().len(), 6);
 }
 
-/// What only a service's, or a server's, fragments are: others' are the kernel's at once.
+/// A header of fragments on what is whole, and behind it that of the fragments: no part is empty, or other than it was.
+#[test]
+fn a_whole_fragment_header_before_that_of_fragments() {
+    const CLIENT_V6: &str = "[2001:db8:18::10]:1";
+    const VIP_V6: &str = "[2001:db8:18::58]:80";
+    for code in 0..=6 {
+        let mut lab = Lab::empty(100, 1);
+        lab.serve(tcp_key(VIP_V6), &["[2001:db8:2::71]:8080"]);
+        lab.front(&tcp(CLIENT_V6, VIP_V6, "S"));
+        let quoted = tcp(VIP_V6, CLIENT_V6, "SA").bytes();
+        let error = icmp("2001:db8:18::10", "2001:db8:18::58", 1, code, [0; 4], &quoted, PORT_MACS[0]);
+        let (ip, data) = error.split_at(HEADER + 40);
+        let part = |from: usize, to: usize| {
+            let mut frame = ip.to_vec();
+            frame[HEADER + 4..HEADER + 6].copy_from_slice(&(16 + (to - from) as u16).to_be_bytes());
+            frame[HEADER + 6] = 44;
+            let [high, low] = (from as u16 | u16::from(to < data.len())).to_be_bytes();
+            frame.extend([44, 0, 0, 0, 0, 0, 0, 1, 58, 0, high, low, 0, 0, 0, 2]);
+            frame.extend(&data[from..to]);
+            frame
+        };
+        let outcome = send(&mut lab, FRONT, vec![part(0, 40), part(40, data.len())]);
+        assert_eq!(outcome.parts.len(), 2, "code {code}");
+        for (made, (from, to)) in outcome.parts.iter().zip([(0, 40), (40, data.len())]) {
+            assert_eq!(made.frame.len(), HEADER + 56 + to - from, "code {code}");
+            SlicedPacket::from_ethernet(&made.frame).unwrap();
+        }
+    }
+}
+
+/// What only a service's, a server's, or ICMP's fragments are: others' are the kernel's at once.
 #[test]
 fn whose_fragments_are_kept() {
     let mut lab = lab(1);
