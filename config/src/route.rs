@@ -90,7 +90,7 @@ impl Route {
         sections.into_iter().filter_map(|section| Self::read(section, ports, &mut seen)).collect()
     }
 
-    fn read(section: Section<'_>, ports: &Ports, seen: &mut Seen<(Network, Option<u32>)>) -> Option<Self> {
+    fn read(section: Section<'_>, ports: &Ports, seen: &mut Seen<(Network, u32)>) -> Option<Self> {
         let log = section.log;
         let port = Given::read(&section, "port", |item| port(item, ports));
         let gateway = Given::read(&section, "gateway", |item| {
@@ -109,8 +109,8 @@ impl Route {
             let destination = destination(&item, gateway.as_ref().map(|(gateway, _)| *gateway))?;
             same_family(&item, destination, gateway.as_ref())?;
             let metric = match metric {
-                Given::Right(metric) => Some(metric),
-                Given::Absent => None,
+                Given::Right(metric) => metric,
+                Given::Absent => 0,
                 Given::Wrong => return None,
             };
             seen.note((destination, metric), &item.span(), log, || {

@@ -29,7 +29,8 @@ wait_until 10 answers || fail "it does not answer when it has descriptors again"
 
 # Very many clients that say nothing, at both sockets: it keeps descriptors for itself, and answers when they have gone.
 python3 - "$STATE/director/run/director" "$pid" >"$WORK/many" <<'END'
-import os, socket, sys, time
+import os, resource, socket, sys, time
+resource.setrlimit(resource.RLIMIT_NOFILE, (4096, 4096))
 directory, pid = sys.argv[1:]
 clients = []
 for name, kind in (("control.sock", socket.SOCK_STREAM), ("ipvs.sock", socket.SOCK_SEQPACKET)):

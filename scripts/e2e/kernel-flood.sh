@@ -83,6 +83,7 @@ counts=$(for kind in "${KINDS[@]}"; do heard "$kind"; done | paste -sd' ')
 say "$rounds rounds of the flood; of ${KINDS[*]} the kernel heard $counts"
 same "pings on another port that were answered" $PINGS "$pings"
 [ "$rounds" -ge 10 ] || fail "that is no flood"
+same "kinds that were counted" ${#KINDS[@]} "$(wc -w <<<"$counts")"
 for count in $counts; do
     [ "$count" -ge "$rounds" ] || fail "it did not hear all"
 done

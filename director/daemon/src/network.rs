@@ -12,7 +12,7 @@ use director_engine::sources::Source;
 use director_packet::{Address, Mac};
 
 use crate::beside::beside;
-use crate::director::Director;
+use crate::director::{Director, State};
 use crate::mirror::{self, Seen};
 use crate::next_hops;
 use crate::ports::PortRuntime;
@@ -60,11 +60,13 @@ impl Director {
         let config = self.config.borrow().clone();
         let mut routes: Vec<_> = config.routes.iter().collect();
         routes.sort_by_key(|route| route.metric.unwrap_or(0));
-        for (port, runtime) in self.static_ports() {
+        for (_, runtime) in self.static_ports() {
             all.extend(
                 static_addresses(runtime).map(|(address, _)| ((address, bits(address)), Route::Local)),
             );
-            for route in routes.iter().rev() {
+        }
+        for route in routes.iter().rev() {
+            for (port, runtime) in self.static_ports() {
                 if next_hops::route_port(&config, route) != Some(runtime.configuration.name.as_str()) {
                     continue;
                 }
@@ -138,8 +140,8 @@ impl Director {
     /// Sets the neighbours of ports without a twin, which are the configuration's; those that the one `before` had are known
     /// no more.
     pub(crate) fn set_static_neighbours(&self, before: Option<&Config>, config: &Config) {
-        let state = self.state.borrow();
-        let adjacencies = &state.control.shared().adjacencies;
+        let State { control, pump, .. } = &mut *self.state.borrow_mut();
+        let adjacencies = &control.shared().adjacencies;
         let hop = |config, neighbor: &Neighbor| {
             let name = next_hops::neighbor_port(config, neighbor)?;
             let mut ports = self.static_ports();
@@ -155,8 +157,12 @@ impl Director {
             adjacencies.find_all(*gone).for_each(|way| adjacencies.set(way, None));
         }
         for (hop, mac) in now {
-            if adjacencies.entry(hop).is_ok() {
-                adjacencies.find_all(hop).for_each(|way| adjacencies.set(way, Some(mac)));
+            if adjacencies.entry(hop).is_err() {
+                tracing::warn!("no room for neighbour {}", std::net::IpAddr::from(hop.address));
+            }
+            for way in adjacencies.find_all(hop) {
+                adjacencies.set(way, Some(mac));
+                pump.resolved(way, hop.port, mac);
             }
         }
     }

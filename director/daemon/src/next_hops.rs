@@ -61,7 +61,7 @@ impl<'a> NextHop<'a> {
     fn key(self) -> Key<'a> {
         match self {
             Self::Neighbor(neighbor, port) => Key::Neighbor(neighbor.address, port),
-            Self::Route(route, _) => Key::Route(route.destination, route.metric.unwrap_or(0)),
+            Self::Route(route, _) => Key::Route(route.destination, metric(route)),
         }
     }
 
@@ -109,8 +109,17 @@ impl fmt::Display for NextHop<'_> {
     }
 }
 
+/// A route's metric as the kernel has it: of IPv6 it makes 1,024 of 0 (`IP6_RT_PRIO_USER`), and takes a 0 that is to be
+/// deleted for any.
+fn metric(route: &Route) -> u32 {
+    match route.metric.unwrap_or(0) {
+        0 if route.destination.address().is_ipv6() => 1024,
+        metric => metric,
+    }
+}
+
 fn message(route: &Route, interface: u32) -> RouteMessage {
-    let (length, metric) = (route.destination.prefix_len(), route.metric.unwrap_or(0));
+    let (length, metric) = (route.destination.prefix_len(), metric(route));
     match route.destination.address() {
         IpAddr::V4(destination) => {
             let message = RouteMessageBuilder::<Ipv4Addr>::new().destination_prefix(destination, length);
@@ -207,9 +216,11 @@ impl<'a> NextHops<'a> {
         }
     }
 
-    /// Deletes from the kernel what goes.
+    /// Deletes from the kernel what goes; so does what came to a port without a twin, where the kernel has nothing in its
+    /// place.
     pub(crate) async fn delete(&self, handle: &Handle) {
-        for hop in &self.going {
+        let left = self.coming.iter().filter(|(hop, _)| self.interface(*hop).is_none());
+        for hop in self.going.iter().chain(left.filter_map(|(_, was)| was.as_ref())) {
             let Some(interface) = self.interface(*hop) else { continue };
             // It is no matter if somebody else was faster.
             hop.delete(handle, interface).await.unwrap_or_else(|error| tracing::debug!("{error:#}"));
@@ -268,5 +279,20 @@ mod tests {
         // What is on a port without a twin the kernel does not know.
         let interfaces: Vec<_> = changes.coming.iter().map(|(hop, _)| changes.interface(*hop)).collect();
         assert_eq!(interfaces, [Some(7), None, None]);
+    }
+
+    #[test]
+    fn a_route_of_ipv6_has_the_kernels_metric_where_it_has_none() {
+        let twins = [("front".to_owned(), 7)].into();
+        let route = |metric: &str| {
+            read(&format!("[[route]]\ndestination = '2001:db8::/32'\nport = 'front'\n{metric}"))
+        };
+        let (before, after) = (route(""), route("metric = 1024\n"));
+        assert!(NextHops::new(Some(&before), &after, &twins).going.is_empty());
+        let after = route("metric = 50\n");
+        let changes = NextHops::new(Some(&before), &after, &twins);
+        assert_eq!(changes.going.len(), 1);
+        let NextHop::Route(gone, _) = changes.going[0] else { panic!("no route") };
+        assert_eq!(metric(gone), 1024);
     }
 }

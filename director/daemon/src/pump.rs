@@ -38,6 +38,8 @@ struct PumpPort {
     tx: Option<TxQueue>,
     /// What is to go to the twin next.
     feed: Burst,
+    /// The ring of the twin's that is looked at next. It is kept, or of a twin that is often full only the first had a turn.
+    next: usize,
     /// How often in a row the twin has taken nothing of it.
     refused: u32,
     /// What the kernel sent and the port has no room for. Until it has, the rest waits in the twin.
@@ -79,6 +81,7 @@ impl Pump {
                 twin,
                 tx,
                 feed: Burst::new(),
+                next: 0,
                 refused: 0,
                 backlog: Burst::new(),
                 stuck: 0,
@@ -106,12 +109,12 @@ impl Pump {
     /// Gives the twin what came in for the kernel: of each class in turn, so that none starves another.
     fn feed_twin(&mut self, at: usize) -> usize {
         let rings = &self.paths.ports[at].to_twin;
-        let PumpPort { twin: Some(twin), feed, refused, .. } = &mut self.ports[at] else { return 0 };
+        let PumpPort { twin: Some(twin), feed, next, refused, .. } = &mut self.ports[at] else { return 0 };
         let counters = self.counters.port(at);
-        let (mut moved, mut next) = (0, 0);
+        let mut moved = 0;
         for _ in 0..BURSTS {
             if feed.is_empty() {
-                rings.burst(&mut next).for_each(|mbuf| feed.push(mbuf).unwrap_or_default());
+                rings.burst(next).for_each(|mbuf| feed.push(mbuf).unwrap_or_default());
             }
             if feed.is_empty() {
                 break;
@@ -130,6 +133,7 @@ impl Pump {
                 }
                 feed.take(0);
                 counters.drop_one(Reason::TwinFull);
+                *refused = 0;
             }
         }
         moved
