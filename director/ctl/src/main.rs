@@ -195,9 +195,10 @@ mod tests {
         let commands = Arguments::command();
         for command in commands.get_subcommands() {
             let name = command.get_name();
-            assert!(page.contains(&format!("\n.B {name}")), "{name}");
+            let (_, about) = page.split_once(&format!("\n.B {name}")).unwrap_or_else(|| panic!("{name}"));
+            let about = about.split("\n.TP").next().unwrap_or_default();
             for option in command.get_arguments().filter_map(|argument| argument.get_long()) {
-                assert!(page.contains(&format!("--{option}")), "{name} --{option}");
+                assert!(about.contains(&format!("--{option}")), "{name} --{option}");
             }
         }
         for option in commands.get_arguments().filter_map(|argument| argument.get_long()) {

@@ -81,7 +81,7 @@ pub(crate) trait Layout: Family {
     fn client_end(client: Self::Endpoint, protocol: u8) -> Self::End;
     /// Whether what was stored is this endpoint.
     fn is_end_at(record: &Record<Self>, at: usize, end: Self::Endpoint) -> bool;
-    /// What was stored, the endpoint in its family's shape.
+    /// What was stored, the endpoint in its family's shape, and the 16 bits more.
     fn parts_at(record: &Record<Self>, at: usize) -> (Self::Endpoint, u16);
     /// The 16 bits more that were stored.
     fn rest_at(record: &Record<Self>, at: usize) -> u16;

@@ -421,7 +421,7 @@ mod tests {
         bolero::check!()
             .with_type::<(Vec<u128>, Vec<u128>)>()
             .for_each(|(own, others)| agrees_with_a_list(own, others));
-        // All in few places.
+        // More than there are places, so that several share one.
         let near: Vec<u128> = (0..200).map(|low| 0x2001_0db8 << 96 | low).collect();
         agrees_with_a_list(&near[..100], &near);
     }

@@ -70,9 +70,10 @@ impl<const N: usize> Received<N> {
             return None;
         }
         // SAFETY: the pointer is null, or what `receive` found: the first bytes of an mbuf's data, not shared, of which
-        // there are `N`, and if `M` is more `M`, as was just seen. The mbuf is still in the burst, as it was: `open`
-        // alone gives the burst away, and forgets the pointers; what `segment` gives is the same bytes, borrowed from
-        // `self` as these are.
+        // there are `N`, and if `M` is more `M`, as was just seen of the same mbuf, since there are no holes yet. It is
+        // still in the burst: `open` alone gives the burst away, and forgets the pointers; `prepend` forgets the one that
+        // it moves, and `resize` one of which less than `N` bytes are left; what `segment` gives is the same bytes,
+        // borrowed from `self` as these are.
         let data = unsafe { self.data.get(at)?.cast::<[u8; M]>().as_mut() }?;
         Some((data, *self.lengths.get(at)? as usize))
     }

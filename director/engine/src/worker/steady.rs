@@ -2,9 +2,9 @@
 //! datagrams. Three passes over a burst, between which the caller may do something else while memory is fetched.
 //!
 //! The first reads each frame, hashes its client end and has the bucket fetched; the second compares tags and
-//! has the record fetched; the third makes sure of the record, translates and counts. Whatever is not as simple as that — another protocol, a state
-//! that changes, a way not found yet — is left to [`Core::general`], which
-//! begins anew and knows every case; so this file decides nothing that is not decided there.
+//! has the record fetched; the third makes sure of the record, translates and counts. Whatever is not as simple as that
+//! — another protocol, a state that changes, a way not found yet — is left to [`Core::general`], which begins anew and
+//! knows every case; so this file decides nothing that is not decided there.
 //!
 //! A burst is taken for one of the [kind](super::kind) of its first frame, in loops that know nothing else. Frames that
 //! are not of it are looked at again, each as what it is.

@@ -100,6 +100,38 @@ fn the_port_goes_down() {
     assert_eq!(verdict, Verdict::Drop(Reason::PortDown));
 }
 
+#[test]
+fn the_addresses_are_no_longer_the_directors_whatever_the_burst_is_taken_for() {
+    for (first, are_taken_away) in (0..4).flat_map(|first| [(first, false), (first, true)]) {
+        let mut lab = of_all_kinds();
+        let mut packets = Vec::new();
+        for (client, vip) in [(CLIENT, VIP), ("[2001:db8:18::10]:2001", VIP_V6)] {
+            for packet in [tcp(client, vip, "S"), tcp(client, vip, "A"), udp(client, vip)] {
+                lab.front(&packet);
+            }
+            packets.extend([tcp(client, vip, "A"), udp(client, vip)]);
+        }
+        packets.rotate_left(first);
+        let frames = packets.iter().map(|packet| packet.frame(packet.from(), PORT_MACS[0])).collect();
+        let mut frames = Burst { frames, head: usize::MAX };
+        let mut batch = Batch::new();
+        lab.workers[0].quiescent();
+        lab.workers[0].look(FRONT, &mut frames, &mut batch);
+        lab.workers[0].seek(&mut batch);
+        if are_taken_away {
+            lab.network.local.clear();
+            lab.renew_network();
+        }
+        let (now, milliseconds) = (lab.now(), lab.milliseconds as u32);
+        lab.workers[0].quiescent();
+        let mut verdicts = [Verdict::Drop(Reason::HandoffFull); BURST];
+        let common = lab.workers[0].decide(now, milliseconds, &mut frames, &mut batch, &mut verdicts);
+        let expected = if are_taken_away { Verdict::Kernel } else { Verdict::Send(BACK) };
+        assert_eq!(verdicts[..4], [expected; 4], "the first is {first}");
+        assert_eq!(common, (!are_taken_away).then_some(BACK));
+    }
+}
+
 /// The same frames without their headers at once, so that each goes the general way.
 struct General(Burst);
 
@@ -202,13 +234,23 @@ fn the_short_way_ends_where_the_general_one_does() {
                     let (now, milliseconds) = (lab.now(), lab.milliseconds as u32);
                     let worker = &mut lab.workers[0];
                     worker.quiescent();
-                    if general == 1 {
+                    let common = if general == 1 {
                         let mut slow = General(burst);
-                        worker.process(now, milliseconds, port, &mut slow, &mut verdicts);
+                        let common = worker.process(now, milliseconds, port, &mut slow, &mut verdicts);
                         burst = slow.0;
+                        common
                     } else {
-                        worker.process(now, milliseconds, port, &mut burst, &mut verdicts);
-                    }
+                        worker.process(now, milliseconds, port, &mut burst, &mut verdicts)
+                    };
+                    let expected = match &verdicts[..frames.len()] {
+                        [first @ Verdict::Send(port), rest @ ..]
+                            if rest.iter().all(|other| other == first) =>
+                        {
+                            Some(*port)
+                        }
+                        _ => None,
+                    };
+                    assert_eq!(common, expected);
                     lab.pass(u64::from(ticks) * 10);
                     (verdicts, burst.frames, lab.entries())
                 })

@@ -35,7 +35,7 @@ pub fn read_datagram(headers: &[u8; DATAGRAM], total: usize, wanted: &Wanted) ->
     if begins::<UDP>(headers, wanted) { read_any_datagram(headers, total) } else { None }
 }
 
-/// As [`read`], by vectors.
+/// As [`read`], by vectors, if `wanted` is of IPv6 and TCP: here it alone says what a frame is to be.
 ///
 /// # Safety
 /// The CPU has AVX2. (A caller that is itself compiled for it need not promise that.)
@@ -47,7 +47,7 @@ pub fn read_vector(headers: &[u8; SEGMENT], total: usize, wanted: &Wanted) -> Op
     if vector::begins_v6(headers, wanted) { read_segment(headers, total) } else { None }
 }
 
-/// As [`read_datagram`], by vectors.
+/// As [`read_datagram`], by vectors, if `wanted` is of IPv6 and UDP.
 ///
 /// # Safety
 /// As [`read_vector`].
@@ -182,6 +182,27 @@ mod tests {
             assert_eq!(vector, read, "{frame:02x?}");
         }
         read
+    }
+
+    #[test]
+    fn each_field_counts() {
+        for protocol in [TCP, UDP] {
+            let original = frame(protocol);
+            // The MAC address, the type, the version, the length, the protocol, the hop limit.
+            for at in [0, 5, 12, 13, IP, IP + 4, IP + 5, IP + 6, IP + 7] {
+                for bits in 0..=u8::MAX {
+                    let mut frame = original.clone();
+                    frame[at] ^= bits;
+                    let is_plain = match parse(&frame, frame.len(), MAC) {
+                        Verdict::Segment(Segment { protocol: found, header, ttl, source, .. }) => {
+                            found == protocol && header == 40 && ttl > 1 && source.is_v6()
+                        }
+                        _ => false,
+                    };
+                    assert_eq!(plain(&frame, protocol).is_some(), is_plain, "bits {bits:#x} of byte {at}");
+                }
+            }
+        }
     }
 
     #[test]

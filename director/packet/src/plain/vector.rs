@@ -60,7 +60,7 @@ pub(super) fn begins_v6(headers: &[u8], wanted: &Wanted) -> bool {
     begins(headers, wanted, &V6)
 }
 
-/// As [`super::read`].
+/// As [`super::read`], if `wanted` is of TCP: here it alone says of which protocol a frame is to be.
 ///
 /// # Safety
 /// The CPU has AVX2. (A caller that is itself compiled for it need not promise that.)
@@ -72,7 +72,7 @@ pub fn read(headers: &Headers, total: usize, wanted: &Wanted) -> Option<Plain> {
     Some(Plain { flags: headers[FLAGS], ..plain })
 }
 
-/// As [`super::read_datagram`].
+/// As [`super::read_datagram`], if `wanted` is of UDP.
 ///
 /// # Safety
 /// As [`read`].
