@@ -7,6 +7,8 @@
 //! length, no MTU, and no state; nobody is counted, no clock is written, and nothing that a neighbour, a route or the
 //! configuration may change is looked at. It is of TCP over IPv4 without options, and right of no other packet.
 
+pub mod replay;
+
 use std::convert::Infallible;
 use std::sync::Arc;
 
@@ -41,13 +43,36 @@ struct Seen {
     probe: Probe,
 }
 
+/// Where the frames of a burst are.
+trait Frames {
+    fn count(&self) -> usize;
+    fn headers(&mut self, at: usize) -> Option<&mut Headers>;
+}
+
+impl Frames for [Slot; BURST] {
+    #[inline(always)]
+    fn count(&self) -> usize {
+        BURST
+    }
+
+    #[inline(always)]
+    fn headers(&mut self, at: usize) -> Option<&mut Headers> {
+        self.get_mut(at)?.0.first_chunk_mut()
+    }
+}
+
+/// A burst between its passes.
+pub(crate) struct Batch {
+    seen: [Seen; BURST],
+    count: usize,
+}
+
 /// The loop and its table.
 pub(crate) struct Bare {
     table: Arc<Table<V4>>,
     service: Endpoint4,
     /// Of the frames that leave, by next hop: both MAC addresses as they lie there.
     macs: [(u64, u32); CLIENTS + 1],
-    seen: [Seen; BURST],
     // The table is theirs.
     _worker: WorkerLocal<V4>,
     _keeper: Keeper<V4>,
@@ -88,21 +113,32 @@ impl Bare {
         }
         worker.offline();
         let macs = std::array::from_fn(|at| macs(servers.get(at).map_or(GATEWAY.1, |server| server.1)));
-        let none = Seen {
-            client: V4End::from_bits(0),
-            other: service,
-            hash: table.hash(V4End::from_bits(0)),
-            probe: Probe::NONE,
-        };
-        Ok(Self { table, service, macs, seen: [none; BURST], _worker: worker, _keeper: keeper })
+        Ok(Self { table, service, macs, _worker: worker, _keeper: keeper })
+    }
+
+    /// For a burst.
+    pub(crate) fn batch(&self) -> Batch {
+        let client = V4End::from_bits(0);
+        let none = Seen { client, other: self.service, hash: self.table.hash(client), probe: Probe::NONE };
+        Batch { seen: [none; BURST], count: 0 }
     }
 
     /// Translates a burst. How many frames it left as they were.
     #[inline(never)]
-    pub(crate) fn process(&mut self, slots: &mut [Slot; BURST]) -> u64 {
+    pub(crate) fn process(&self, slots: &mut [Slot; BURST], batch: &mut Batch) -> u64 {
+        self.look(slots, batch);
+        self.seek(batch);
+        self.finish(slots, batch)
+    }
+
+    /// The first pass.
+    #[inline(always)]
+    fn look(&self, frames: &mut impl Frames, batch: &mut Batch) {
         let lookup = self.table.lookup();
-        for (Slot(frame), seen) in slots.iter().zip(&mut self.seen) {
-            let [source, destination] = ends(frame);
+        batch.count = frames.count().min(BURST);
+        for (at, seen) in batch.seen.iter_mut().enumerate().take(batch.count) {
+            let Some(headers) = frames.headers(at) else { continue };
+            let [source, destination] = ends(headers);
             let (client, other) =
                 if destination == self.service { (source, destination) } else { (destination, source) };
             seen.client = V4End::from_bits(client.word() | u64::from(TCP) << 8);
@@ -110,25 +146,36 @@ impl Bare {
             seen.hash = lookup.hash(seen.client);
             lookup.prefetch(seen.hash);
         }
+    }
+
+    /// The second pass.
+    #[inline(always)]
+    fn seek(&self, batch: &mut Batch) {
+        let lookup = self.table.lookup();
         let mut least = Probe::MOST;
-        for seen in &mut self.seen {
+        for seen in batch.seen.iter_mut().take(batch.count) {
             seen.probe = lookup.probe(seen.hash);
             least = seen.probe.least(least);
         }
         if least.only().is_none() {
-            self.prefetch_candidates();
+            self.prefetch_candidates(batch);
         }
+    }
+
+    /// The last pass. How many frames it left as they were.
+    #[inline(always)]
+    fn finish(&self, frames: &mut impl Frames, batch: &Batch) -> u64 {
         let mut left = 0;
-        for (Slot(frame), seen) in slots.iter_mut().zip(&self.seen) {
-            left += u64::from(self.forward(frame, seen).is_none());
+        for (at, seen) in batch.seen.iter().enumerate().take(batch.count) {
+            left += u64::from(self.forward(frames, at, seen).is_none());
         }
         left
     }
 
     /// Where tags are not the only ones of their kind.
     #[cold]
-    fn prefetch_candidates(&self) {
-        let ambiguous = || self.seen.iter().filter(|seen| seen.probe.only().is_none());
+    fn prefetch_candidates(&self, batch: &Batch) {
+        let ambiguous = || batch.seen.iter().take(batch.count).filter(|seen| seen.probe.only().is_none());
         for seen in ambiguous() {
             self.table.lookup().prefetch_candidates(seen.hash);
         }
@@ -137,16 +184,15 @@ impl Bare {
         }
     }
 
-    /// The last pass.
     #[inline(always)]
-    fn forward(&self, frame: &mut [u8], seen: &Seen) -> Option<()> {
+    fn forward(&self, frames: &mut impl Frames, at: usize, seen: &Seen) -> Option<()> {
         let record = match self.table.lookup().candidate(seen.probe) {
             Some(record) => record,
             None => self.search(seen)?,
         };
         let (service, server) = (record.word(OF_SERVICE), record.word(OF_SERVER));
         let (network, transport) = (Delta::from_bits(server as u16), Delta::from_bits(service as u16));
-        let headers: &mut Headers = frame.first_chunk_mut()?;
+        let headers = frames.headers(at)?;
         if record.end() != seen.client {
             return None;
         }
@@ -173,7 +219,7 @@ impl Bare {
 
 /// The source and the destination of a frame of TCP over IPv4.
 #[inline(always)]
-fn ends(frame: &[u8; size_of::<Slot>()]) -> [Endpoint4; 2] {
+fn ends(frame: &Headers) -> [Endpoint4; 2] {
     let address = |at: usize| u32::from_be_bytes([frame[at], frame[at + 1], frame[at + 2], frame[at + 3]]);
     let port = |at: usize| u16::from_be_bytes([frame[at], frame[at + 1]]);
     [Endpoint4::new(address(26), port(34)), Endpoint4::new(address(30), port(36))]
@@ -201,15 +247,16 @@ mod tests {
         for (at, flow) in flows.iter_mut().enumerate() {
             flow.server = (at % 4) as u8;
         }
-        let mut bare = Bare::new(&Options::new(3200, 1), &flows).unwrap();
+        let bare = Bare::new(&Options::new(3200, 1), &flows).unwrap();
         let forth: [_; 4] =
             std::array::from_fn(|server| Template::to_server(Kind::TCP, Segment::ACK, server));
         let back = Template::from_service(Kind::TCP, Segment::ACK);
         let (mut slots, mut slot) = ([Slot::EMPTY; BURST], Slot::EMPTY);
+        let mut batch = bare.batch();
         let mut generator = Generator::new(&flows, Kind::TCP, Mix::Both);
         for flows in flows.chunks_exact(BURST) {
             generator.fill(&mut slots);
-            assert_eq!(bare.process(&mut slots), 0);
+            assert_eq!(bare.process(&mut slots, &mut batch), 0);
             for (at, (Slot(frame), flow)) in slots.iter().zip(flows).enumerate() {
                 let template = if at % 2 == 1 { &back } else { &forth[usize::from(flow.server)] };
                 template.write(&mut slot, flow.address, flow.port);
@@ -218,6 +265,6 @@ mod tests {
         }
         // A client without a connection.
         Generator::new(&[Flow::of(1); BURST], Kind::TCP, Mix::Clients).fill(&mut slots);
-        assert_eq!(bare.process(&mut slots), BURST as u64);
+        assert_eq!(bare.process(&mut slots, &mut batch), BURST as u64);
     }
 }

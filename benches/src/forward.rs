@@ -23,7 +23,9 @@ use anyhow::{Context, Result, bail};
 use clap::Args;
 use serde_json::Map;
 
+use crate::bare::replay::Replay;
 use crate::contest::{self, Contest, DESCRIPTORS, Report, SEED, Sample, Seen, Subject};
+use crate::cpus::Cpus;
 use crate::director::{self, Director};
 use crate::flows::{self, Random};
 use crate::interrupt::Interrupt;
@@ -43,12 +45,15 @@ const OPENING: Duration = Duration::from_secs(180);
 /// The modes of testpmd that the director is measured against, the one that does least last.
 const RIVALS: [&str; 3] = ["5tswap", "macswap", "csum"];
 
+/// The rival that is no mode of testpmd's: the least that any NAT must do. It knows TCP over IPv4 alone.
+const BARE: &str = "bare";
+
 /// What is asked for.
 #[derive(Args, Clone, Debug)]
 pub struct Options {
     #[command(flatten)]
     contest: contest::Options,
-    /// Testpmd's forwarding modes to compare with
+    /// Testpmd's forwarding modes to compare with, and `bare`: the least that any NAT must do to TCP over IPv4
     #[arg(long, value_delimiter = ',', value_name = "MODE", default_values = RIVALS)]
     rivals: Vec<String>,
     #[command(flatten)]
@@ -70,6 +75,9 @@ struct Bench<'a> {
 /// A program does not run, the director does not forward, or the CPUs were used by others and that was not
 /// to be overlooked.
 pub fn run(options: &Options, interrupt: &Interrupt) -> Result<Report> {
+    if options.kind != Kind::TCP && options.rivals.iter().any(|rival| rival == BARE) {
+        bail!("--rivals bare: it knows TCP over IPv4 alone");
+    }
     let contest = Contest::new(&options.contest, interrupt)?;
     let mbufs = options.contest.flows + LOOSE_MBUFS;
     let memory = Memory::get(mbufs, contest.tables(options.kind), options.contest.common.no_huge)?;
@@ -80,6 +88,7 @@ pub fn run(options: &Options, interrupt: &Interrupt) -> Result<Report> {
     let mut seen = Seen::default();
     let samples = bench.contest.in_turn(&options.rivals, |rival| match rival {
         None => bench.director(&mut seen),
+        Some(BARE) => bench.bare(),
         Some(mode) => bench.rival(mode),
     })?;
     let subject = Subject {
@@ -148,6 +157,26 @@ impl Bench<'_> {
             Ok((stats.sent, at))
         })?;
         testpmd.quit()?;
+        Ok(sample)
+    }
+
+    fn bare(&self) -> Result<Sample> {
+        let Cpus { control, worker } = self.contest.cpus;
+        let mut eal =
+            vec!["--lcores".to_owned(), format!("0@{control},1@{worker}"), "--no-telemetry".to_owned()];
+        eal.push(format!("--file-prefix=bench-bare-{}", std::process::id()));
+        eal.extend(self.memory.eal_arguments());
+        let replay = Replay {
+            device: self.device(),
+            flows: self.contest.options.flows,
+            capacity: self.contest.capacity,
+            mbufs: self.mbufs,
+            eal,
+        };
+        let mut running = replay.start(self.contest.interrupt, self.directory.path())?;
+        let own = [running.id()];
+        let sample = self.contest.sample(&own, 1.0, || running.sent(self.contest.interrupt))?;
+        running.quit()?;
         Ok(sample)
     }
 

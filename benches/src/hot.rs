@@ -307,7 +307,7 @@ fn measure(options: &Options, judge: &mut Judge<'_>, clock: Clock, core: &mut Co
     // It knows no other packets.
     let has_bare = options.kind == Kind::TCP;
     let table = director_engine::Options::new(capacity(options), 1);
-    let mut bare = has_bare.then(|| Bare::new(&table, &flows)).transpose()?;
+    let bare = has_bare.then(|| Bare::new(&table, &flows)).transpose()?;
     let long = Duration::from_secs(options.seconds);
     let mut results = Vec::new();
     for mix in [Mix::Clients, Mix::Both] {
@@ -321,9 +321,10 @@ fn measure(options: &Options, judge: &mut Judge<'_>, clock: Clock, core: &mut Co
             }
             for who in order {
                 let mut generator = Generator::new(&flows, options.kind, mix);
-                let sample = judge.hear(|| match (who, &mut bare) {
+                let sample = judge.hear(|| match (who, &bare) {
                     (Who::Bare, Some(bare)) => {
-                        time(&mut generator, clock, long, |burst| bare.process(&mut burst.slots))
+                        let mut batch = bare.batch();
+                        time(&mut generator, clock, long, |burst| bare.process(&mut burst.slots, &mut batch))
                     }
                     (Who::Swap | Who::Bare, _) => {
                         time(&mut generator, clock, long, |burst| swapped(&mut burst.slots))

@@ -11,7 +11,7 @@
 
 #![forbid(unsafe_code)]
 
-mod bare;
+pub mod bare;
 pub mod common;
 pub mod connect;
 pub mod contenders;

@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use director_benches::bare::replay::Replay;
 use director_benches::interrupt::Interrupt;
 use director_benches::{
     connect, curve, footprint, forward, hot, instructions, latency, listing, memif, report, scaling, table,
@@ -26,6 +27,9 @@ enum Benchmark {
     Curve(curve::Options),
     /// The director's own work on packets in the cache, against swapping addresses and ports
     Hot(hot::Options),
+    /// The least that any NAT must do, as a program of its own for `forward`
+    #[command(hide = true)]
+    Bare(Replay),
     /// Instructions of the hot functions by callgrind, against recorded bounds
     Instructions(instructions::Options),
     /// Does one case's work, for callgrind to count
@@ -54,6 +58,7 @@ fn main() -> ExitCode {
         Benchmark::Connect(options) => connect::run(&options, &interrupt),
         Benchmark::Curve(options) => curve::run(&options, &interrupt),
         Benchmark::Hot(options) => hot::run(&options, &interrupt),
+        Benchmark::Bare(replay) => replay.run().map(|()| String::new()),
         Benchmark::Instructions(options) => instructions::run(&options, &interrupt),
         Benchmark::Count(count) => instructions::count(&count).map(|times| times.to_string()),
         Benchmark::Latency(options) => latency::run(&options, &interrupt),
