@@ -49,6 +49,10 @@ impl Director {
         numbered.filter(|(_, port)| !port.configuration.twin)
     }
 
+    fn static_port(&self, name: &str) -> Option<u8> {
+        self.static_ports().find(|(_, port)| port.configuration.name.as_str() == name).map(|(at, _)| at)
+    }
+
     /// The routes of ports without a twin; of two to the same prefix the later counts.
     fn static_routes(&self) -> Vec<(Prefix, Route)> {
         let mut all = Vec::new();
@@ -66,17 +70,14 @@ impl Director {
             );
         }
         for route in routes.iter().rev() {
-            for (port, runtime) in self.static_ports() {
-                if next_hops::route_port(&config, route) != Some(runtime.configuration.name.as_str()) {
-                    continue;
-                }
-                let prefix = (route.destination.address().into(), route.destination.prefix_len());
-                let way = match route.gateway {
-                    Some(gateway) => Route::Gateway { port, gateway: gateway.into() },
-                    None => Route::Link { port },
-                };
-                all.push((prefix, way));
-            }
+            let port = next_hops::route_port(&config, route).and_then(|name| self.static_port(name));
+            let Some(port) = port else { continue };
+            let prefix = (route.destination.address().into(), route.destination.prefix_len());
+            let way = match route.gateway {
+                Some(gateway) => Route::Gateway { port, gateway: gateway.into() },
+                None => Route::Link { port },
+            };
+            all.push((prefix, way));
         }
         all
     }
@@ -143,9 +144,7 @@ impl Director {
         let State { control, pump, .. } = &mut *self.state.borrow_mut();
         let adjacencies = &control.shared().adjacencies;
         let hop = |config, neighbor: &Neighbor| {
-            let name = next_hops::neighbor_port(config, neighbor)?;
-            let mut ports = self.static_ports();
-            let (port, _) = ports.find(|(_, port)| port.configuration.name.as_str() == name)?;
+            let port = self.static_port(next_hops::neighbor_port(config, neighbor)?)?;
             Some(Hop { port, address: neighbor.address.into() })
         };
         let hops = |config| {

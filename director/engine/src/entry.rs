@@ -561,16 +561,16 @@ impl<F: Layout, const OUT: bool> Words<'_, F, OUT> {
     /// What is put in, and what it does to the checksums of IPv4 and of the transport.
     #[inline(always)]
     pub(crate) fn change(self) -> (F::Endpoint, Delta, Delta) {
-        let ((to, beside), at) = if OUT {
-            (F::parts_at(self.0, F::SERVICE), F::SERVER)
+        if OUT {
+            let (to, transport) = F::parts_at(self.0, F::SERVICE);
+            // There is no checksum of IPv6.
+            let network = if F::IS_V6 { 0 } else { F::rest_at(self.0, F::SERVER) };
+            (to, Delta::from_bits(network).opposite(), Delta::from_bits(transport).opposite())
         } else {
-            (F::parts_at(self.0, F::SERVER), F::SERVICE)
-        };
-        // There is no checksum of IPv6.
-        let elsewhere = if OUT && F::IS_V6 { 0 } else { F::rest_at(self.0, at) };
-        let (network, transport) = if OUT { (elsewhere, beside) } else { (beside, elsewhere) };
-        let (network, transport) = (Delta::from_bits(network), Delta::from_bits(transport));
-        if OUT { (to, network.opposite(), transport.opposite()) } else { (to, network, transport) }
+            let (to, network) = F::parts_at(self.0, F::SERVER);
+            let transport = F::rest_at(self.0, F::SERVICE);
+            (to, Delta::from_bits(network), Delta::from_bits(transport))
+        }
     }
 }
 

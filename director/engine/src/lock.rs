@@ -27,14 +27,7 @@ impl<T> Lock<T> {
             match self.0.try_lock() {
                 Ok(guard) => return guard,
                 Err(TryLockError::Poisoned(poisoned)) => return poisoned.into_inner(),
-                Err(TryLockError::WouldBlock) => {
-                    spins = spins.wrapping_add(1);
-                    if spins.is_multiple_of(512) {
-                        std::thread::yield_now();
-                    } else {
-                        std::hint::spin_loop();
-                    }
-                }
+                Err(TryLockError::WouldBlock) => director_flow::relax(&mut spins),
             }
         }
     }

@@ -79,7 +79,7 @@ pub use options::{CreateError, Options};
 pub use qsbr::Grace;
 pub use record::{Index, Record};
 pub use slab::{PageSize, Pages};
-pub use sync::{locks_taken, note_lock};
+pub use sync::{locks_taken, note_lock, relax};
 pub use table::{Hash, MAX_CHAIN, Probe, Table};
 pub use time::{TICKS_PER_SECOND, Tick};
 pub use worker::{AliasError, InsertError, Inserted, WorkerLocal};

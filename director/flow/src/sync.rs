@@ -34,7 +34,7 @@ pub fn locks_taken() -> u64 {
 /// `spins` counts the caller's attempts: after a while the holder of the lock may be a thread that the kernel took off
 /// this very CPU (several workers on one CPU, as in a lab), so the CPU is offered to it.
 #[inline]
-pub(crate) fn relax(spins: &mut u32) {
+pub fn relax(spins: &mut u32) {
     *spins = spins.wrapping_add(1);
     #[cfg(loom)]
     loom::thread::yield_now();

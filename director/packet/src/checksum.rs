@@ -87,21 +87,24 @@ impl Delta {
         Self(bits)
     }
 
-    /// The checksum field after the change, from the field before it (RFC 1624, equation 3). A wrong
-    /// checksum stays wrong by as much.
+    /// The checksum field after the change, from the field before it. A wrong checksum stays wrong by as much.
+    ///
+    /// RFC 1624, equation 3, is `!(!sum + delta)` in one's complement arithmetic, and that is, bit for bit, the difference
+    /// with the borrow brought round.
+    #[inline(always)]
     #[must_use]
     pub const fn apply(self, field: [u8; 2]) -> [u8; 2] {
-        (!fold((!u16::from_ne_bytes(field)) as u64 + self.0 as u64)).to_ne_bytes()
+        let (sum, borrow) = u16::from_ne_bytes(field).overflowing_sub(self.0);
+        sum.wrapping_sub(borrow as u16).to_ne_bytes()
     }
 
     /// As [`Self::apply`], for UDP over a checksum that is in use: a computed 0 is sent as 0xffff, since
     /// 0 says that there is none (RFC 768).
+    #[inline(always)]
     #[must_use]
     pub const fn apply_udp(self, field: [u8; 2]) -> [u8; 2] {
-        match self.apply(field) {
-            [0, 0] => [0xff, 0xff],
-            other => other,
-        }
+        let sum = u16::from_ne_bytes(self.apply(field));
+        (if sum == 0 { u16::MAX } else { sum }).to_ne_bytes()
     }
 }
 

@@ -52,22 +52,25 @@ impl Wanted {
     /// Of IPv4 with this protocol, to a port with this address.
     #[inline]
     #[must_use]
-    pub const fn v4(mac: Mac, protocol: u8) -> Self {
-        let [a, b, c, d, e, f] = mac.0;
-        let mut start = [0; 32];
-        [start[0], start[1], start[2], start[3], start[4], start[5]] = [a, b, c, d, e, f];
-        [start[12], start[13], start[14], start[22], start[23]] = [0x08, 0x00, 0x45, 2, protocol];
-        Self { start }
+    pub fn v4(mac: Mac, protocol: u8) -> Self {
+        Self::new(mac, [(12, 0x08), (14, 0x45), (22, 2), (23, protocol)])
     }
 
     /// The same of IPv6.
     #[inline]
     #[must_use]
-    pub const fn v6(mac: Mac, protocol: u8) -> Self {
-        let [a, b, c, d, e, f] = mac.0;
+    pub fn v6(mac: Mac, protocol: u8) -> Self {
+        Self::new(mac, [(12, 0x86), (13, 0xdd), (14, 0x60), (20, protocol), (21, 2)])
+    }
+
+    /// With these bytes besides the address.
+    #[inline(always)]
+    fn new<const N: usize>(mac: Mac, bytes: [(usize, u8); N]) -> Self {
         let mut start = [0; 32];
-        [start[0], start[1], start[2], start[3], start[4], start[5]] = [a, b, c, d, e, f];
-        [start[12], start[13], start[14], start[20], start[21]] = [0x86, 0xdd, 0x60, protocol, 2];
+        start[..6].copy_from_slice(&mac.0);
+        for (at, byte) in bytes {
+            start[at] = byte;
+        }
         Self { start }
     }
 
@@ -185,21 +188,10 @@ fn put(headers: &mut [u8], at: usize, bytes: &[u8]) {
     headers[at..at + bytes.len()].copy_from_slice(bytes);
 }
 
-/// A checksum, which lies at a place, after a change. RFC 1624, equation 3, is `!(!sum + delta)` in one's complement
-/// arithmetic, and that is, bit for bit, the difference with the borrow brought round.
+/// The checksum that lies at a place.
 #[inline(always)]
-fn sum_after(headers: &[u8], at: usize, delta: u16) -> u16 {
-    let (sum, borrow) = u16::from_ne_bytes([headers[at], headers[at + 1]]).overflowing_sub(delta);
-    sum.wrapping_sub(borrow.into())
-}
-
-/// As [`sum_after`], of a datagram's: 0 would say that there is none (RFC 768).
-#[inline(always)]
-fn datagram_sum_after(headers: &[u8], at: usize, delta: Delta) -> u16 {
-    match sum_after(headers, at, delta.bits()) {
-        0 => u16::MAX,
-        sum => sum,
-    }
+fn sum_at(headers: &[u8], at: usize) -> [u8; 2] {
+    [headers[at], headers[at + 1]]
 }
 
 impl Rewrite {
@@ -207,19 +199,19 @@ impl Rewrite {
     /// and puts in the MAC addresses. Checksums stay as right or wrong as they were.
     #[inline(always)]
     pub fn apply(&self, headers: &mut Headers, end: End) {
-        let sum = sum_after(headers, SEGMENT_SUM, self.transport.bits());
+        let sum = self.transport.apply(sum_at(headers, SEGMENT_SUM));
         self.apply_with::<SEGMENT_SUM>(headers, end, sum);
     }
 
     /// As [`Self::apply`], of one that [`read_datagram`] found plain.
     #[inline(always)]
     pub fn apply_to_datagram(&self, headers: &mut Headers, end: End) {
-        let sum = datagram_sum_after(headers, DATAGRAM_SUM, self.transport);
+        let sum = self.transport.apply_udp(sum_at(headers, DATAGRAM_SUM));
         self.apply_with::<DATAGRAM_SUM>(headers, end, sum);
     }
 
     #[inline(always)]
-    fn apply_with<const SUM: usize>(&self, headers: &mut Headers, end: End, sum: u16) {
+    fn apply_with<const SUM: usize>(&self, headers: &mut Headers, end: End, sum: [u8; 2]) {
         put(headers, 0, &self.macs.0.to_le_bytes());
         put(headers, 8, &self.macs.1.to_le_bytes());
         let (address, port) = (self.to.address().to_be_bytes(), self.to.port().to_be_bytes());
@@ -229,10 +221,10 @@ impl Rewrite {
         };
         put(headers, address_at, &address);
         put(headers, port_at, &port);
-        let network = sum_after(headers, 24, self.network.and(Delta::TTL_DECREMENT).bits());
+        let network = self.network.and(Delta::TTL_DECREMENT).apply(sum_at(headers, 24));
         headers[22] = headers[22].wrapping_sub(1);
-        put(headers, 24, &network.to_ne_bytes());
-        put(headers, SUM, &sum.to_ne_bytes());
+        put(headers, 24, &network);
+        put(headers, SUM, &sum);
     }
 }
 

@@ -100,7 +100,9 @@ fn extended(text: &[u8]) -> Option<Command> {
     let delimiter = *text.first()?;
     let mut parts = text.split(|byte| *byte == delimiter);
     let [nothing, family, address, port, behind] = std::array::from_fn(|_| parts.next());
-    behind.filter(|_| nothing.is_some_and(<[u8]>::is_empty))?;
+    if behind.is_none() || !nothing?.is_empty() {
+        return None;
+    }
     let address: IpAddr = std::str::from_utf8(address?).ok()?.parse().ok()?;
     let is_its = matches!((family?, address), (b"1", IpAddr::V4(_)) | (b"2", IpAddr::V6(_)));
     let port = decimal(port?).filter(|port| *port != 0)?;

@@ -2,7 +2,7 @@
 
 #[cfg(target_arch = "x86_64")]
 use super::vector;
-use super::{Plain, Rewrite, Wanted, datagram_sum_after, is_whole, put, sum_after, u64_at};
+use super::{Plain, Rewrite, Wanted, is_whole, put, sum_at, u64_at};
 use crate::ethernet;
 use crate::nat::End;
 use crate::{Endpoint6, TCP, UDP, ipv6};
@@ -112,16 +112,16 @@ impl Rewrite<Endpoint6> {
     /// the MAC addresses. The checksum stays as right or wrong as it was.
     #[inline(always)]
     pub fn apply(&self, headers: &mut [u8; SEGMENT], end: End) {
-        let sum = sum_after(headers, SEGMENT_SUM, self.transport.bits());
-        put(headers, SEGMENT_SUM, &sum.to_ne_bytes());
+        let sum = self.transport.apply(sum_at(headers, SEGMENT_SUM));
+        put(headers, SEGMENT_SUM, &sum);
         self.apply_all_but_the_sum(headers, end);
     }
 
     /// As [`Self::apply`], of one that [`read_datagram`] found plain.
     #[inline(always)]
     pub fn apply_to_datagram(&self, headers: &mut [u8; DATAGRAM], end: End) {
-        let sum = datagram_sum_after(headers, DATAGRAM_SUM, self.transport);
-        put(headers, DATAGRAM_SUM, &sum.to_ne_bytes());
+        let sum = self.transport.apply_udp(sum_at(headers, DATAGRAM_SUM));
+        put(headers, DATAGRAM_SUM, &sum);
         self.apply_all_but_the_sum(headers, end);
     }
 
