@@ -83,6 +83,8 @@ pub struct Reloaded {
     pub file: String,
     /// The changes, a line each; none if the director was as the file says.
     pub changes: Vec<String>,
+    /// What is not as the file says, since the kernel refused it, and why, a line each; the rest is.
+    pub missing: Vec<String>,
     /// What the file probably does not mean, as the director's start prints it; empty if there is nothing.
     pub warnings: String,
 }

@@ -82,11 +82,12 @@ enum Command {
 
 /// What a shell completes an LVS tool and its arguments with.
 const COMMAND: ValueHint = ValueHint::CommandWithArguments;
-const EXIT_STATUS: &str = "Exit status: 0 as asked; 1 the director runs and does not forward (`status`); 2 it does not \
-    answer or refuses, or the command line is wrong. `exec` ends as the command it runs.";
+const EXIT_STATUS: &str = "Exit status: 0 as asked; 1 the director runs and does not forward (`status`), or is not \
+    in all as its file says (`reload`); 2 it does not answer or refuses, or the command line is wrong. `exec` ends as \
+    the command it runs.";
 
 /// The exit status when the director runs, but not as it should.
-const NOT_FORWARDING: u8 = 1;
+const NOT_AS_IT_SHOULD: u8 = 1;
 /// The exit status when there is no answer, or a refusal.
 const NO_ANSWER: u8 = 2;
 
@@ -132,14 +133,21 @@ fn set_sysctl(directory: &Path, name: &str, value: String) -> anyhow::Result<Exi
 
 fn reload(directory: &Path) -> anyhow::Result<ExitCode> {
     match control::reload(directory)? {
-        Ok(Reloaded { file, changes, warnings }) => {
+        Ok(Reloaded { file, changes, missing, warnings }) => {
             eprint!("{warnings}");
             let mut text: String = changes.iter().map(|line| format!("{line}\n")).collect();
-            if changes.is_empty() {
+            if changes.is_empty() && missing.is_empty() {
                 text = format!("the director is as {file} says\n");
             }
             print(text.as_bytes())?;
-            Ok(ExitCode::SUCCESS)
+            if missing.is_empty() {
+                return Ok(ExitCode::SUCCESS);
+            }
+            eprintln!("directorctl: the director is as {file} says but for this:");
+            for line in &missing {
+                eprintln!("directorctl: {line}");
+            }
+            Ok(ExitCode::from(NOT_AS_IT_SHOULD))
         }
         Err(report) => {
             eprint!("{report}");
@@ -181,7 +189,7 @@ fn show_status(directory: &Path, json: bool) -> anyhow::Result<ExitCode> {
     for problem in &status.problems {
         eprintln!("directorctl: {problem}");
     }
-    Ok(ExitCode::from(NOT_FORWARDING))
+    Ok(ExitCode::from(NOT_AS_IT_SHOULD))
 }
 
 #[cfg(test)]

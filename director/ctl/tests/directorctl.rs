@@ -155,6 +155,11 @@ fn a_reload_shows_what_has_changed() {
     let mut reloaded = Reloaded { file: "director.toml".into(), ..Reloaded::default() };
     let as_it_says = ("the director is as director.toml says\n".to_owned(), String::new(), 0);
     assert_eq!(reload(Answer::Reloaded(reloaded.clone())), as_it_says);
+    reloaded.missing = vec!["setting route 10.9.0.0/16 on back: no".into()];
+    let all_but = "directorctl: the director is as director.toml says but for this:\n\
+        directorctl: setting route 10.9.0.0/16 on back: no\n";
+    assert_eq!(reload(Answer::Reloaded(reloaded.clone())), (String::new(), all_but.into(), 1));
+    reloaded.missing.clear();
     reloaded.changes = vec!["sloppy_tcp: 0 -> 1".into(), "service tcp 192.168.18.58:80 deleted".into()];
     reloaded.warnings = "warning: one\n".into();
     let shown = "sloppy_tcp: 0 -> 1\nservice tcp 192.168.18.58:80 deleted\n".to_owned();

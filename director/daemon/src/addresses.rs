@@ -76,7 +76,7 @@ impl Addresses {
             let set = mirror::set_address(handle, of.interface, &of.address).await;
             if let Err(error) = set {
                 let (done, _) = self.coming.split_at(done);
-                delete(handle, done).await;
+                warn(&delete(handle, done).await);
                 return Err(error)
                     .with_context(|| format!("setting address {} on \"{}\"", of.address, of.name));
             }
@@ -86,26 +86,34 @@ impl Addresses {
 
     /// Takes back what came.
     pub(crate) async fn undo(&self, handle: &Handle) {
-        delete(handle, &self.coming).await;
+        warn(&delete(handle, &self.coming).await);
     }
 
-    /// Deletes what goes.
-    pub(crate) async fn delete(&self, handle: &Handle) {
-        delete(handle, &self.going).await;
+    /// Deletes what goes. Says what the kernel refused.
+    pub(crate) async fn delete(&self, handle: &Handle) -> Vec<String> {
+        let mut refused = delete(handle, &self.going).await;
         for of in &self.staying {
             if let Err(error) = mirror::set_address(handle, of.interface, &of.address).await {
-                tracing::warn!("setting address {} on \"{}\": {error:#}", of.address, of.name);
+                refused.push(format!("setting address {} on \"{}\": {error:#}", of.address, of.name));
             }
         }
+        refused
     }
 }
 
-async fn delete(handle: &Handle, addresses: &[OnTwin]) {
+/// Says which could not be deleted, and why.
+async fn delete(handle: &Handle, addresses: &[OnTwin]) -> Vec<String> {
+    let mut refused = Vec::new();
     for of in addresses {
         if let Err(error) = mirror::delete_address(handle, of.interface, &of.address).await {
-            tracing::warn!("deleting address {} of \"{}\": {error:#}", of.address, of.name);
+            refused.push(format!("deleting address {} of \"{}\": {error:#}", of.address, of.name));
         }
     }
+    refused
+}
+
+fn warn(refused: &[String]) {
+    refused.iter().for_each(|line| tracing::warn!("{line}"));
 }
 
 #[cfg(test)]

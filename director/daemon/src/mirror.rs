@@ -334,7 +334,8 @@ pub(crate) async fn set_up(
             .await
             .with_context(|| format!("bringing kernel twin \"{name}\" up"))?;
     }
-    NextHops::new(None, config, interface_of).add(handle).await
+    // At the start there is nothing that was the same before, so none of it is missing.
+    NextHops::new(None, config, interface_of).add(handle).await.map(drop)
 }
 
 /// Sets an address on an interface, whether it is there already or not.

@@ -183,12 +183,13 @@ impl<'a> NextHops<'a> {
     }
 
     /// Sets in the kernel what comes. If one cannot be set, all is as before. What is the same is set, too, as somebody may
-    /// have deleted it; but that its twin is down is no reason to refuse a file.
-    pub(crate) async fn add(&self, handle: &Handle) -> Result<()> {
+    /// have deleted it; but that its twin is down is no reason to refuse a file. Says which of those could not be set.
+    pub(crate) async fn add(&self, handle: &Handle) -> Result<Vec<String>> {
+        let mut missing = Vec::new();
         for (done, (hop, was)) in self.coming.iter().enumerate() {
             let Some(interface) = self.interface(*hop) else { continue };
             match hop.set(handle, interface).await {
-                Err(error) if *was == Some(*hop) => tracing::warn!("{error:#}"),
+                Err(error) if *was == Some(*hop) => missing.push(format!("{error:#}")),
                 Err(error) => {
                     self.undo_first(done, handle).await;
                     return Err(error);
@@ -196,7 +197,7 @@ impl<'a> NextHops<'a> {
                 Ok(()) => {}
             }
         }
-        Ok(())
+        Ok(missing)
     }
 
     /// Takes back what came.

@@ -48,10 +48,13 @@ impl Director {
         let addresses = Addresses::new(&before, &config, &interface_of, &seen.addresses)?;
         let next_hops = NextHops::new(Some(&before), &config, &interface_of);
         addresses.add(&handle).await?;
-        if let Err(error) = next_hops.add(&handle).await {
-            addresses.undo(&handle).await;
-            return Err(error.into());
-        }
+        let mut missing = match next_hops.add(&handle).await {
+            Ok(missing) => missing,
+            Err(error) => {
+                addresses.undo(&handle).await;
+                return Err(error.into());
+            }
+        };
         let mut changes = [addresses.lines(), next_hops.lines()].concat();
         match self.change(&before, &config) {
             Ok(mut lines) => changes.append(&mut lines),
@@ -62,7 +65,7 @@ impl Director {
             }
         }
         next_hops.delete(&handle).await;
-        addresses.delete(&handle).await;
+        missing.append(&mut addresses.delete(&handle).await);
         self.set_static_neighbours(Some(&before), &config);
         self.config.replace(config.clone());
         self.rerouted.notify_one();
@@ -71,9 +74,10 @@ impl Director {
         for line in &changes {
             tracing::debug!("{line}");
         }
+        missing.iter().for_each(|line| tracing::warn!("not as the file says: {line}"));
         let warnings = config.warnings();
         let warnings = if warnings.is_empty() { String::new() } else { warnings.to_string() };
-        Ok(Reloaded { file: file.display().to_string(), changes, warnings })
+        Ok(Reloaded { file: file.display().to_string(), changes, missing, warnings })
     }
 
     /// Brings the control core to a configuration; says what has changed.
