@@ -276,9 +276,11 @@ pub fn run(options: &Options, interrupt: &Interrupt) -> Result<String> {
     let room = room(*entries);
     let table = u64::from(room) * OWN_BYTES;
     let _gigantic = pages.reserve(table)?;
-    let needed = pages.split(table).1 + u64::from(room) * RTE_BYTES + OVERHEAD;
-    let other = u64::from(room) * MAP_BYTES * rivals.len() as u64;
-    memory::need(needed + other)?;
+    // Of the rivals, only `rte_hash` has its memory from DPDK.
+    let rte = if rivals.iter().any(|rival| rival == "rte_hash") { u64::from(room) * RTE_BYTES } else { 0 };
+    let needed = pages.split(table).1 + rte + OVERHEAD;
+    let beside: u64 = rivals.iter().map(|rival| if rival == "floor" { OWN_BYTES } else { MAP_BYTES }).sum();
+    memory::need(needed + u64::from(room) * beside)?;
     let memory = Memory::get(0, needed, common.no_huge)?;
     let eal = eal(&judge, &memory)?;
     let (table, own) =
