@@ -19,21 +19,21 @@ addresses = ["10.77.0.1/24"]
 END
 }
 
-# Datagrams to a closed port, and among so many one frame of each kind.
+# Datagrams to a closed port and segments of connections that nobody has, in turn; and among so many one frame of each kind.
 flood() {
     PYTHONPATH=$SCRIPTS/lib PYTHONDONTWRITEBYTECODE=1 /usr/bin/python3 - "$WORK/frames.pcap" $FRAMES <<'END'
 import socket, struct, sys
 from frames import *
 path, count = sys.argv[1], int(sys.argv[2])
-mac, other = bytes.fromhex("027063617000"), bytes.fromhex("020000000a01")
+mac, peer = bytes.fromhex("027063617000"), bytes.fromhex("020000000a01")
 side = Side("client")
 side.source, side.destination, side.dport = "10.77.0.10", "10.77.0.1", 7
-ends = other, socket.inet_aton(side.source), bytes(6), socket.inet_aton(side.destination)
+ends = peer, socket.inet_aton(side.source), bytes(6), socket.inet_aton(side.destination)
 ask = struct.pack("!HHBBH6s4s6s4s", 1, 0x800, 6, 4, 1, *ends)
 def ip(protocol, payload):
-    return mac + other + b"\x08\x00" + side.ip(protocol, payload)
+    return mac + peer + b"\x08\x00" + side.ip(protocol, payload)
 kinds = {
-    17: b"\xff" * 6 + other + b"\x08\x06" + ask,
+    17: b"\xff" * 6 + peer + b"\x08\x06" + ask,
     1700: ip(89, bytes(24)),
     3300: ip(TCP, side.tcp(ACK, dport=179)),
     4900: ip(TCP, side.tcp(ACK, sport=80, dport=40000)),
@@ -42,7 +42,8 @@ kinds = {
 with open(path, "wb") as file:
     file.write(struct.pack("<IHHIIII", 0xA1B2C3D4, 2, 4, 0, 0, 65535, 1))
     for number in range(count):
-        frame = kinds.get(number, ip(UDP, side.udp())).ljust(60, b"\0")
+        other = ip(TCP, side.tcp(ACK, sport=1024 + number, dport=22)) if number % 2 else ip(UDP, side.udp())
+        frame = kinds.get(number, other).ljust(60, b"\0")
         file.write(struct.pack("<IIII", 0, 0, len(frame), len(frame)) + frame)
 END
 }
@@ -75,11 +76,20 @@ flood
 configuration >"$WORK/director.toml"
 up --config "$WORK/director.toml"
 count_kinds
+# The kernel's own connection: what it gets for an answer is to port 40000. It is repeated often enough to be known.
+director ip neigh replace 10.77.0.10 lladdr 02:00:00:00:0a:01 nud permanent dev flood
+director nc -p 40000 -w 20 10.77.0.10 80 </dev/null >/dev/null 2>&1 &
+asking() { director ss -Htn state syn-sent 'sport = 40000' | grep -q .; }
+wait_until 5 asking || fail "the kernel does not ask for a connection"
 before=$(received)
 pings=$(client ping -q -c $PINGS -i 0.02 -W 5 $VIP | sed -n 's/.* \([0-9]*\) received.*/\1/p')
 rounds=$((($(received) - before) / FRAMES))
-sleep 0.5 # for what waits
-counts=$(for kind in "${KINDS[@]}"; do heard "$kind"; done | paste -sd' ')
+# What waits comes after a moment.
+heard_all() {
+    counts=$(for kind in "${KINDS[@]}"; do heard "$kind"; done | paste -sd' ')
+    for count in $counts; do [ "$count" -ge "$rounds" ] || return 1; done
+}
+wait_until 5 heard_all || true
 say "$rounds rounds of the flood; of ${KINDS[*]} the kernel heard $counts"
 same "pings on another port that were answered" $PINGS "$pings"
 [ "$rounds" -ge 10 ] || fail "that is no flood"

@@ -45,6 +45,7 @@ mod nap;
 mod network;
 mod next_hops;
 mod paths;
+mod peers;
 mod plan;
 mod ports;
 mod procfs;

@@ -7,6 +7,8 @@ use director_engine::adjacency::Adjacency;
 use director_packet::{Class, Endpoint};
 use dpdk::{Burst, Mbuf};
 
+use crate::peers::Peers;
+
 /// Frames a ring holds.
 const RING: usize = 1024;
 
@@ -82,6 +84,8 @@ fn rings(count: usize) -> Vec<ArrayQueue<Outgoing>> {
 /// All rings.
 pub(crate) struct Paths {
     pub(crate) ports: Vec<PortPaths>,
+    /// By which workers tell what goes to a twin.
+    pub(crate) peers: Peers,
     /// From workers to the control core.
     pub(crate) held: ArrayQueue<Held>,
 }
@@ -97,7 +101,7 @@ impl Paths {
             control: rings(workers),
             sender,
         });
-        Self { ports: ports.collect(), held: ArrayQueue::new(RING) }
+        Self { ports: ports.collect(), peers: Peers::new(), held: ArrayQueue::new(RING) }
     }
 }
 

@@ -5,7 +5,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use director_engine::adjacency::Adjacency;
-use director_engine::{Control, Reason};
+use director_engine::{Control, Reason, Tick};
 use director_packet::nat::set_macs;
 use director_packet::{Class, Mac};
 use dpdk::{Burst, Mbuf, Pool, TxQueue};
@@ -96,7 +96,7 @@ impl Pump {
     pub(crate) fn turn(&mut self, control: &Control, now: u64, unknown: &mut Vec<Adjacency>) -> usize {
         let mut moved = 0;
         for port in 0..self.ports.len() {
-            moved += self.feed_twin(port) + self.drain_twin(port);
+            moved += self.feed_twin(port) + self.drain_twin(port, Tick::from_millis(now));
         }
         for _ in 0..BURSTS * Burst::CAPACITY {
             let Some(held) = self.paths.held.pop() else { break };
@@ -139,12 +139,13 @@ impl Pump {
         moved
     }
 
-    fn drain_twin(&mut self, at: usize) -> usize {
+    fn drain_twin(&mut self, at: usize, now: Tick) -> usize {
         let mut moved = 0;
         for _ in 0..BURSTS {
             let PumpPort { twin: Some(twin), backlog, .. } = &mut self.ports[at] else { return moved };
             if backlog.is_empty() {
                 twin.rx.receive(backlog);
+                backlog.iter().for_each(|mbuf| self.paths.peers.sends(mbuf.data(), now));
             }
             let count = backlog.len();
             moved += self.pass_on(at);

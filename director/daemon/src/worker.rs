@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use director_engine::{BURST, Batch, Part, Reason, Verdict, Worker};
-use director_packet::{Class, plain};
+use director_packet::plain;
 use dpdk::{Burst, Mbuf, Pool, Received, RxQueue, TxQueue};
 
 use crate::clock::Watch;
@@ -323,14 +323,15 @@ impl Loop {
         }
     }
 
-    fn give_to_twin(&self, port: u8, mbuf: Mbuf) {
+    fn give_to_twin(&mut self, port: u8, mbuf: Mbuf) {
+        let (now, _) = self.clock.read();
         let counters = self.counters.port(port.into());
         let path = &self.paths.ports[usize::from(port)];
         if !path.has_twin {
             counters.drop_one(Reason::NoTwin);
             return;
         }
-        match path.to_twin.push(Class::of(mbuf.data()), mbuf) {
+        match path.to_twin.push(self.paths.peers.class(mbuf.data(), now), mbuf) {
             Ok(()) => add(&counters.to_twin, 1),
             Err(reason) => counters.drop_one(reason),
         }

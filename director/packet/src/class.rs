@@ -1,11 +1,12 @@
-//! What a packet for the kernel is about, so that a flood of one class leaves room for the others.
+//! What a packet for the kernel is about, so that a flood of one class leaves room for the others; and which TCP connection
+//! it is of.
 
 use zerocopy::FromBytes;
 
 use crate::ethernet::{HEADER, ether_type};
-use crate::header::{Ipv4, Tcp};
+use crate::header::{Ipv4, Ipv6, Tcp};
 use crate::tcp_flag::{ACK, SYN};
-use crate::{ICMP, ICMPV6, TCP, UDP, ipv6};
+use crate::{Endpoint, ICMP, ICMPV6, TCP, UDP, ipv6};
 
 /// A class of what goes to the kernel, those before the others without which nothing else works.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -17,7 +18,7 @@ pub enum Class {
     /// Routing protocols and what watches over their neighbours: BGP, OSPF, RIP, EIGRP, PIM, VRRP and CARP, BFD.
     Routing,
     /// Segments of TCP connections that exist or are said to: all but a client's first. Answers to the director's own
-    /// health checks are such.
+    /// health checks are such. Which connections do exist the packet does not say.
     Tcp,
     /// ICMP and ICMPv6, but what a link needs of it.
     Icmp,
@@ -35,37 +36,74 @@ impl Class {
     /// That of a frame of which `head` is the part at hand.
     #[must_use]
     pub fn of(head: &[u8]) -> Self {
-        let mut rest = head.get(HEADER - 2..).unwrap_or_default();
-        // A provider's tag and a customer's (IEEE 802.1Q, 9.6).
-        for _ in 0..2 {
-            if let [0x81, 0x00, ..] | [0x88, 0xa8, ..] = rest {
-                rest = rest.get(4..).unwrap_or_default();
-            }
-        }
-        let Some((kind, packet)) = rest.split_first_chunk::<2>() else { return Self::Other };
-        match *kind {
-            ether_type::IPV4 => of_ipv4(packet),
-            ether_type::IPV6 => of_ipv6(packet),
+        match untagged(head) {
             // ARP (RFC 826); LACP, LLDP and 802.1X by their EtherTypes; at most 1,500 it is a length (IEEE 802.3, 3.2.6).
-            [0x08, 0x06] | [0x88, 0x09 | 0xcc | 0x8e] | [0..=5, _] => Some(Self::Link),
-            _ => None,
+            Some(([0x08, 0x06] | [0x88, 0x09 | 0xcc | 0x8e] | [0..=5, _], _)) => Self::Link,
+            Some((kind, packet)) => transport(kind, packet)
+                .and_then(|(protocol, transport)| of_protocol(protocol, transport))
+                .unwrap_or(Self::Other),
+            None => Self::Other,
         }
-        .unwrap_or(Self::Other)
     }
 }
 
-fn of_ipv4(packet: &[u8]) -> Option<Class> {
-    let (header, _) = Ipv4::ref_from_prefix(packet).ok()?;
-    let is_first = header.fragment.get() & Ipv4::OFFSET == 0;
-    let transport = if is_first { packet.get(header.header_length()..)? } else { &[] };
-    of_protocol(header.protocol, transport)
+/// A segment of a TCP connection.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct TcpSegment {
+    /// Who sent it.
+    pub source: Endpoint,
+    /// To whom.
+    pub destination: Endpoint,
+    /// Control bits, see [`crate::tcp_flag`].
+    pub flags: u8,
 }
 
-fn of_ipv6(packet: &[u8]) -> Option<Class> {
-    let upper = ipv6::upper(packet)?;
-    let is_first = upper.fragment.is_none_or(|fragment| fragment.offset == 0);
-    let transport = if is_first { packet.get(usize::from(upper.at)..)? } else { &[] };
-    of_protocol(upper.protocol, transport)
+impl TcpSegment {
+    /// That of a frame of which `head` is the part at hand; none in a fragment that is not the first.
+    #[must_use]
+    pub fn of(head: &[u8]) -> Option<Self> {
+        let (kind, packet) = untagged(head)?;
+        let (TCP, transport) = transport(kind, packet)? else { return None };
+        let (tcp, _) = Tcp::ref_from_prefix(transport).ok()?;
+        let (source, destination) = (tcp.source.get(), tcp.destination.get());
+        let (source, destination) = if kind == ether_type::IPV4 {
+            let (ip, _) = Ipv4::ref_from_prefix(packet).ok()?;
+            (Endpoint::v4(ip.source.get(), source), Endpoint::v4(ip.destination.get(), destination))
+        } else {
+            let (ip, _) = Ipv6::ref_from_prefix(packet).ok()?;
+            (Endpoint::v6(ip.source.get(), source), Endpoint::v6(ip.destination.get(), destination))
+        };
+        Some(Self { source, destination, flags: tcp.flags })
+    }
+}
+
+/// The EtherType of a frame, and what is behind it.
+fn untagged(head: &[u8]) -> Option<([u8; 2], &[u8])> {
+    let mut rest = head.get(HEADER - 2..)?;
+    // A provider's tag and a customer's (IEEE 802.1Q, 9.6).
+    for _ in 0..2 {
+        if let [0x81, 0x00, ..] | [0x88, 0xa8, ..] = rest {
+            rest = rest.get(4..)?;
+        }
+    }
+    rest.split_first_chunk().map(|(kind, packet)| (*kind, packet))
+}
+
+/// The protocol of a packet of IP and what is at hand of it: nothing in a fragment that is not the first.
+fn transport(kind: [u8; 2], packet: &[u8]) -> Option<(u8, &[u8])> {
+    let (protocol, at, is_first) = match kind {
+        ether_type::IPV4 => {
+            let (header, _) = Ipv4::ref_from_prefix(packet).ok()?;
+            (header.protocol, header.header_length(), header.fragment.get() & Ipv4::OFFSET == 0)
+        }
+        ether_type::IPV6 => {
+            let upper = ipv6::upper(packet)?;
+            let is_first = upper.fragment.is_none_or(|fragment| fragment.offset == 0);
+            (upper.protocol, upper.at.into(), is_first)
+        }
+        _ => return None,
+    };
+    Some((protocol, if is_first { packet.get(at..)? } else { &[] }))
 }
 
 /// `transport` is empty in a fragment that is not the first.
@@ -191,6 +229,23 @@ mod tests {
     }
 
     #[test]
+    fn ends_of_a_segment() {
+        let tcp = ports(40000, 22, ACK);
+        let both = |address: Endpoint| (address.with_port(40000), address.with_port(22));
+        for (frame, (source, destination)) in [
+            (v4(TCP, 0, &tcp), both(Endpoint::v4(0x0707_0707, 0))),
+            (v6(TCP, &tcp), both(Endpoint::v6(u128::from_be_bytes([0xfd; 16]), 0))),
+        ] {
+            let segment = TcpSegment { source, destination, flags: ACK };
+            assert_eq!(TcpSegment::of(&frame), Some(segment));
+        }
+        for frame in [v4(TCP, 100, &tcp), v4(UDP, 0, &tcp), v4(TCP, 0, &tcp[..19]), frame([0x08, 0x06], &tcp)]
+        {
+            assert_eq!(TcpSegment::of(&frame), None);
+        }
+    }
+
+    #[test]
     fn tagged_frames() {
         let tagged = |tags: &[[u8; 4]]| {
             let mut frame = frame([0x08, 0x06], &[0; 28]);
@@ -208,6 +263,7 @@ mod tests {
         for whole in [v4(TCP, 0, &ports(1, 2, SYN)), v6(ICMPV6, &[135, 0]), frame([0x81, 0], &[0, 5, 0x81])] {
             for length in 0..whole.len() {
                 let _ = Class::of(&whole[..length]);
+                let _ = TcpSegment::of(&whole[..length]);
             }
         }
         assert_eq!(Class::of(&[]), Class::Other);

@@ -24,7 +24,7 @@ pub mod sctp;
 pub mod tcp;
 
 pub use checksum::Delta;
-pub use class::Class;
+pub use class::{Class, TcpSegment};
 pub use endpoint::{Address, Endpoint, Endpoint4, Endpoint6};
 pub use ethernet::Mac;
 pub use nat::Change;
