@@ -30,7 +30,7 @@ contains "ping, masqueraded" "0% packet loss" "$(server 2 ping -c 2 -i 0.2 -W 2 
 same "the service is none of the masquerading's business" "72 71" "$(get 2)"
 
 director sysctl -qw net.ipv4.ip_forward=0
-sleep 1
+# Servers' replies are forwarding too, as for the kernel's IPVS.
+wait_until 5 unanswered "$URL/" || fail "the service answers without ip_forward"
 refused client curl -s --max-time 2 http://192.168.2.71:9999/
-refused client curl -s --max-time 2 "$URL/" # servers' replies are forwarding too, as for the kernel's IPVS
 [ "$(status .drops.forwarding_off)" -ge 1 ] || fail "forwarding_off did not count: $(status .drops)"

@@ -48,9 +48,8 @@ END
 }
 
 # That a datagram is in fragments on both wires.
-server 2 sh -c 'timeout 20 tcpdump -Z root -i eth0 -nn -l -c 12 "ip[6:2] & 0x3fff != 0" 2>/dev/null' >"$WORK/wire" &
+capture server2 "$WORK/wire" -c 12 "ip[6:2] & 0x3fff != 0"
 wire=$!
-sleep 1
 same "8,000 bytes, there and back, in fragments" ok "$(talk 8000)"
 same "from one fragment to as many as there can be" ok "$(talk 10 1472 1473 2952 2953 8000 30000 65000)"
 wait "$wire"
@@ -59,9 +58,8 @@ same "an entry for each socket" 2 "$(ipvsadm -Lnc | grep -c '^UDP')"
 
 # A first fragment alone, and one that lies over another: nothing comes of them; about the first its sender is told
 # after half a minute.
-client timeout 60 tcpdump -Z root -i eth0 -nn -l -c 1 'icmp[0] == 11' >"$WORK/late" 2>/dev/null &
+capture client "$WORK/late" -c 1 'icmp[0] == 11'
 late=$!
-sleep 1
 before=$(status .drops.fragment_overlap)
 client /usr/bin/python3 - "$CLIENT" "$VIP" <<'END'
 import socket
@@ -89,7 +87,6 @@ same "no entry of half a packet" 0 "$(ipvsadm -Lnc | grep -c ":5000 " || true)"
 director ip link set back mtu 1000
 server 2 ip link set eth0 mtu 1000
 server 1 ip link set eth0 mtu 1000
-mtus_are() { [ "$(status '[.ports[].mtu] | tostring')" = "$1" ]; }
 wait_until 5 mtus_are "[1500,1000]" || fail "the MTU is not followed"
 same "1,400 bytes through an MTU of 1,000" ok "$(talk 1400 900 1472 8000)"
 director ip link set back mtu 1500

@@ -75,19 +75,19 @@ same "all of it" "$(sha256sum <"$STATE/files/random")" "$(sha256sum <"$STATE/ser
 
 # A smaller MTU on either side: packet too big, to the client from the VIP, and to the server.
 director ip link set back mtu 1400
-sleep 1
+wait_until 5 mtus_are "[1500,1400]" || fail "the MTU is not followed"
 same "an upload through a smaller MTU" "" "$(client curl -g -sS --max-time 20 -T "$STATE/files/random" "$URL6/uploads/small")"
 contains "path MTU the client learnt" "mtu 1400" "$(client ip -6 route get $VIP6)"
 director ip link set back mtu 1500
 # A client that has learnt one asks for less.
 client ip -6 route flush cache
 director ip link set front mtu 1400
-sleep 1
+wait_until 5 mtus_are "[1400,1500]" || fail "the MTU is not followed"
 same "a download through a smaller MTU" 5000000 \
     "$(client curl -g -s --max-time 20 -o /dev/null -w '%{size_download}' "$URL6/files/random")"
 contains "path MTU the server learnt" "mtu 1400" "$(server 1 ip -6 route get 2001:db8:18::10)"
 director ip link set front mtu 1500
-sleep 1
+wait_until 5 mtus_are "[1500,1500]" || fail "the MTU is not followed"
 
 # UDP, and an error of a server's translated for the client.
 ipvsadm -A -u "$SERVICE6" -s rr
@@ -97,25 +97,24 @@ same "datagrams of four ports" "72 71 72 71" "$(udp6_get 4)"
 ipvsadm -d -u "$SERVICE6" -r "[2001:db8:2::72]:9999"
 
 # In fragments, on both wires; then through a smaller MTU, on either side: no router splits them, the sender is told.
-server 1 sh -c 'timeout 20 tcpdump -Z root -i eth0 -nn -l -c 8 "ip6[6] == 44" 2>/dev/null' >"$WORK/wire" &
+capture server1 "$WORK/wire" -c 8 "ip6[6] == 44"
 wire=$!
-sleep 1
 same "datagrams in fragments, both ways" ok "$(talk6 10 1452 1453 2900 8000 30000 60000)"
 wait "$wire"
 contains "fragments to the server" "2001:db8:18::10 >" "$(cat "$WORK/wire")"
 contains "and from it" "> 2001:db8:18::10" "$(cat "$WORK/wire")"
 director ip link set back mtu 1400
-sleep 1
+wait_until 5 mtus_are "[1500,1400]" || fail "the MTU is not followed"
 client ip -6 route flush cache
 same "fragments through a smaller MTU" ok "$(talk6 8000 8000)"
 contains "path MTU the client learnt of a fragment" "mtu 1400" "$(client ip -6 route get $VIP6)"
 director ip link set back mtu 1500
 director ip link set front mtu 1400
-sleep 1
+wait_until 5 mtus_are "[1400,1500]" || fail "the MTU is not followed"
 server 1 ip -6 route flush cache
 same "and from the server" ok "$(talk6 8000 8000)"
 director ip link set front mtu 1500
-sleep 1
+wait_until 5 mtus_are "[1500,1500]" || fail "the MTU is not followed"
 ipvsadm -e -u "$SERVICE6" -r "[2001:db8:2::71]:9999" -m -w 0
 ipvsadm -a -u "$SERVICE6" -r "[2001:db8:2::71]:9998" -m
 same "a port nobody listens on" refused "$(datagram $VIP6 8888)"

@@ -26,7 +26,8 @@ ends_by() {
 # Under load, and with a connection open.
 client wrk --threads 1 --connections 50 --duration 4s "$URL/" >/dev/null 2>&1 &
 load=$!
-sleep 1
+under_load() { [ "$(status .connections.active)" -ge 50 ]; }
+wait_until 5 under_load || fail "no load: $(status .connections)"
 ends_by TERM
 wait $load || true
 

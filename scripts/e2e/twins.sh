@@ -14,25 +14,23 @@ done
 
 # A second VIP, given and taken by ip.
 director ip address add 192.168.18.59/24 dev front
-sleep 1
 ipvsadm -A -t 192.168.18.59:80 -s rr
 ipvsadm -a -t 192.168.18.59:80 -r 192.168.2.71:9999 -m
+wait_until 5 answered http://192.168.18.59/ || fail "a VIP added by ip does not answer"
 same "a VIP added by ip" "This is 192.168.2.71." "$(client curl -s --max-time 5 http://192.168.18.59/)"
 director ip address delete 192.168.18.59/24 dev front
-sleep 1
-refused client curl -s --max-time 2 http://192.168.18.59/
+wait_until 5 unanswered http://192.168.18.59/ || fail "a VIP taken away by ip answers"
 same "the other VIP" "72 71" "$(get 2)"
 
 # A route: an address of server1 in a network that is not the director's own.
 server 1 ip address add 10.9.9.71/32 dev lo
 director ip route add 10.9.9.0/24 via 192.168.2.71
-sleep 1
 ipvsadm -A -t $VIP:82 -s rr
 ipvsadm -a -t $VIP:82 -r 10.9.9.71:9999 -m
+wait_until 5 answered http://$VIP:82/ || fail "a server behind a route added by ip does not answer"
 same "a server behind a route added by ip" "This is 192.168.2.71." "$(client curl -s --max-time 5 http://$VIP:82/)"
 director ip route delete 10.9.9.0/24
-sleep 1
-refused client curl -s --max-time 2 http://$VIP:82/
+wait_until 5 unanswered http://$VIP:82/ || fail "a server behind a route that ip took away answers"
 
 # The same by a next hop of IPv6.
 for node in director server1; do lab exec $node -- sysctl -qw net.ipv6.conf.all.disable_ipv6=0; done
@@ -42,7 +40,7 @@ has_link_local() { server 1 ip -6 -brief address show dev eth0 scope link -tenta
 wait_until 5 has_link_local || fail "server1 has no address of IPv6"
 router=$(server 1 ip -json -6 address show dev eth0 scope link | jq -r '.[0].addr_info[0].local')
 director ip route add 10.9.9.0/24 via inet6 "$router" dev back
-sleep 1
+wait_until 5 answered http://$VIP:82/ || fail "a server behind a next hop of IPv6 does not answer"
 same "a server behind a next hop of IPv6" "This is 192.168.2.71." "$(client curl -s --max-time 5 http://$VIP:82/)"
 director ip route delete 10.9.9.0/24
 ipvsadm -D -t $VIP:82
@@ -50,16 +48,14 @@ ipvsadm -D -t $VIP:82
 # A neighbour: a wrong MAC set by hand is used, and the right one again after it is gone.
 ipvsadm -e -t $SERVICE -r 192.168.2.72:9999 -m -w 0
 director ip neigh replace 192.168.2.71 lladdr 02:00:00:00:00:99 nud permanent dev back
-sleep 1
-refused client curl -s --max-time 2 "$URL/"
+wait_until 5 unanswered "$URL/" || fail "a wrong MAC is not used"
 director ip neigh delete 192.168.2.71 dev back
-sleep 1
+wait_until 5 answered "$URL/" || fail "a wrong neighbour taken back is still used"
 same "a wrong neighbour taken back" 71 "$(get 1)"
 
 # More changes at once than the kernel keeps for one who listens: what it has not told of is found all the same.
 director ip neigh replace 192.168.2.71 lladdr 02:00:00:00:00:99 nud permanent dev back
-sleep 1
-refused client curl -s --max-time 2 "$URL/"
+wait_until 5 unanswered "$URL/" || fail "a wrong MAC is not used a second time"
 kill -STOP "$(cat "$STATE/director.pid")"
 for number in $(seq 20000); do
     printf 'neigh replace 192.168.2.200 lladdr 02:00:00:00:%02x:%02x nud permanent dev back\n' \
@@ -68,14 +64,13 @@ done >"$WORK/changes"
 director ip -batch "$WORK/changes"
 director ip neigh delete 192.168.2.71 dev back
 kill -CONT "$(cat "$STATE/director.pid")"
-sleep 2
+wait_until 5 answered "$URL/" || fail "a neighbour that went unheard is still used"
 same "a neighbour that went unheard" 71 "$(get 1)"
 director ip neigh delete 192.168.2.200 dev back
 
 # MTU: a smaller one on the servers' side turns large packets back with ICMP "fragmentation needed".
 director ip link set back mtu 1000
-sleep 1
-same "the director's own report of the MTU" 1000 "$(status '.ports[] | select(.name == "back").mtu')"
+wait_until 5 mtus_are "[1500,1000]" || fail "the MTU is not followed: $(status .ports)"
 head --bytes=1MB /dev/zero >"$STATE/files/zeros"
 same "an upload through a smaller MTU" "" "$(client curl -sS --max-time 20 -T "$STATE/files/zeros" "$URL/uploads/zeros")"
 same "all of it" 1000000 "$(stat -c %s "$STATE/server1/uploads/zeros")"
@@ -85,18 +80,16 @@ director ip link set back mtu 1500
 # The same on the clients' side: now the server learns it. (A client that has learnt one asks for less.)
 client ip route flush cache
 director ip link set front mtu 1000
-sleep 1
+wait_until 5 mtus_are "[1000,1500]" || fail "the MTU is not followed: $(status .ports)"
 same "a download through a smaller MTU" 1000000 \
     "$(client curl -s --max-time 20 -o /dev/null -w '%{size_download}' "$URL/files/zeros")"
 contains "path MTU the server learnt" "mtu 1000" "$(server 1 ip route get $CLIENT)"
 director ip link set front mtu 1500
-sleep 1
+wait_until 5 mtus_are "[1500,1500]" || fail "the MTU is not followed: $(status .ports)"
 
 # Link: a twin set down stops its port, and up again it goes on.
 director ip link set back down
-sleep 1
-refused client curl -s --max-time 2 "$URL/"
+wait_until 5 unanswered "$URL/" || fail "the port of a twin that is down is used"
 director ip link set back up
-sleep 1
 serves() { [ "$(get 1)" = 71 ]; }
-wait_until 5 serves || fail "the port does not come back with its twin"
+wait_until 10 serves || fail "the port does not come back with its twin"

@@ -181,5 +181,21 @@ matches() { [[ $3 =~ ^($2)$ ]] || fail "$1: expected something like '$2', found 
 # contains WHAT PART FOUND
 contains() { [[ $3 == *"$2"* ]] || fail "$1: expected '$2' in"$'\n'"$3"; }
 
+# answered URL: somebody answers, within two seconds; unanswered URL: nobody does. For wait_until.
+answered() { client curl -g -s --max-time 2 -o /dev/null "$1"; }
+unanswered() { ! answered "$1"; }
+
+# mtus_are LIST: the director has heard of these MTUs, "[1500,1000]".
+mtus_are() { [ "$(status '[.ports[].mtu] | tostring')" = "$1" ]; }
+
+# capture NODE FILE TCPDUMP-ARGUMENTS…: what passes eth0 of a node goes to FILE, in the background, and no longer than a
+# minute; returns when it begins.
+capture() {
+    local node=$1 file=$2
+    shift 2
+    lab exec "$node" -- timeout 60 tcpdump -Z root -i eth0 -nn -l "$@" >"$file" 2>"$file.log" &
+    wait_until 5 grep -q "listening on" "$file.log" || fail "tcpdump does not listen: $(cat "$file.log")"
+}
+
 # refused COMMAND…: it must fail.
 refused() { if "$@" >/dev/null 2>&1; then fail "should have failed: $*"; fi; }
