@@ -24,7 +24,8 @@ pub struct Options {
     /// The directory of the benchmarks' JSON files
     #[arg(value_name = "DIRECTORY")]
     results: PathBuf,
-    /// Run the benchmarks first, and write their JSON there; those that are there already are not run again
+    /// Run the benchmarks first, and write their JSON there; those that are there already are not run again, but for
+    /// quick ones without --quick
     #[arg(long)]
     run: bool,
     /// With --run, in minutes: short and small, to see that all of it works
@@ -72,12 +73,10 @@ const EMPTY: &str =
 /// Writes the report.
 ///
 /// # Errors
-/// A benchmark fails, or a file cannot be read or written.
+/// A benchmark fails, of which the report then says nothing; or a file cannot be read or written.
 pub fn run(options: &Options, interrupt: &Interrupt) -> Result<String> {
     let Options { results, docs, .. } = options;
-    if options.run {
-        run_all(options, interrupt)?;
-    }
+    let failed = if options.run { run_all(options, interrupt)? } else { Vec::new() };
     let found = read(results)?;
     if found.is_empty() {
         bail!("{} has no results: scripts/bench report --run DIRECTORY makes them", results.display());
@@ -89,6 +88,9 @@ pub fn run(options: &Options, interrupt: &Interrupt) -> Result<String> {
     let before = fs::read_to_string(&page).unwrap_or_else(|_| format!("{EMPTY}{BEGIN}\n{END}\n"));
     let text = replaced(&before, &figures).with_context(|| format!("{} lost its marks", page.display()))?;
     fs::write(&page, text).with_context(|| format!("cannot write {}", page.display()))?;
+    if !failed.is_empty() {
+        bail!("{} is without what failed: {}; run this again to have it", page.display(), failed.join(", "));
+    }
     Ok(format!("{} results in {}, plots beside it", found.len(), page.display()))
 }
 
@@ -99,13 +101,16 @@ fn replaced(page: &str, figures: &str) -> Result<String> {
     Ok(format!("{before}{BEGIN}\n{figures}\n{END}{after}"))
 }
 
-fn run_all(options: &Options, interrupt: &Interrupt) -> Result<()> {
+/// Runs what has no result yet. Names the benchmarks that failed: one that does, after hours perhaps, keeps none of the
+/// others from being run.
+fn run_all(options: &Options, interrupt: &Interrupt) -> Result<Vec<&'static str>> {
     fs::create_dir_all(&options.results)?;
+    let mut failed = Vec::new();
     for (name, arguments, shorter) in ALL {
         let shorter = if options.quick { shorter } else { "" };
         interrupt.check()?;
         let path = options.results.join(name).with_extension("json");
-        if path.exists() {
+        if has_result(&path, options.quick) {
             continue;
         }
         eprintln!("== {arguments} {shorter} --json > {}", path.display());
@@ -119,7 +124,10 @@ fn run_all(options: &Options, interrupt: &Interrupt) -> Result<()> {
         }
         let output = command.output()?;
         if !output.status.success() {
-            bail!("{arguments} failed; run this again to go on from there");
+            interrupt.check()?;
+            eprintln!("{arguments} failed");
+            failed.push(name);
+            continue;
         }
         let mut result: Value =
             serde_json::from_slice(&output.stdout).with_context(|| format!("what {arguments} printed"))?;
@@ -129,7 +137,14 @@ fn run_all(options: &Options, interrupt: &Interrupt) -> Result<()> {
         fs::write(&path, serde_json::to_string_pretty(&result)?)
             .with_context(|| format!("cannot write {}", path.display()))?;
     }
-    Ok(())
+    Ok(failed)
+}
+
+/// Whether a benchmark need not be run: there is a result, and no quick one where none is wanted.
+fn has_result(path: &Path, quick: bool) -> bool {
+    let Ok(text) = fs::read_to_string(path) else { return false };
+    let is_quick = serde_json::from_str(&text).is_ok_and(|value: Value| value["quick"] == true);
+    quick || !is_quick
 }
 
 /// The results of a directory, by benchmark and number of connections.
@@ -162,6 +177,17 @@ mod tests {
         let page = format!("# P\nmine\n{BEGIN}\nold\n{END}\nalso mine\n");
         assert_eq!(replaced(&page, "new").unwrap(), format!("# P\nmine\n{BEGIN}\nnew\n{END}\nalso mine\n"));
         assert!(replaced("no marks", "new").is_err());
+    }
+
+    #[test]
+    fn quick_results_are_not_those_of_a_full_run() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("memory.json");
+        assert!(!has_result(&path, true));
+        for (result, quick, full) in [(json!({ "quick": true }), true, false), (json!({}), true, true)] {
+            fs::write(&path, result.to_string()).unwrap();
+            assert_eq!((has_result(&path, true), has_result(&path, false)), (quick, full));
+        }
     }
 
     fn spread_of(median: f64) -> Value {
