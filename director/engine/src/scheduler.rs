@@ -192,8 +192,8 @@ impl Policy {
         }
     }
 
-    /// Takes over what does not depend on the list.
-    fn adopt(&mut self, old: &Self) {
+    /// Takes over what does not depend on the list, from one that is not used any more.
+    fn adopt(&mut self, old: &mut Self) {
         match (self, old) {
             (Self::RoundRobin(new), Self::RoundRobin(old)) => new.adopt(old),
             (Self::WeightedRoundRobin(new), Self::WeightedRoundRobin(old)) => new.adopt(old),
@@ -268,7 +268,7 @@ impl Turns {
         let mut new =
             Inner { servers: list, marks, policy: Policy::new(self.kind, self.destinations, &standings) };
         let mut inner = self.inner.lock();
-        new.policy.adopt(&inner.policy);
+        new.policy.adopt(&mut inner.policy);
         std::mem::swap(&mut *inner, &mut new);
         drop(inner);
         retired.push(new.marks);

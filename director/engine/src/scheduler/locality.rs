@@ -50,8 +50,12 @@ impl Cache {
         }
     }
 
-    /// Takes over what fits.
-    fn adopt(&mut self, old: &Self) {
+    /// Takes over what fits: of the same shape all at once, as workers wait meanwhile.
+    fn adopt(&mut self, old: &mut Self) {
+        if (self.destinations.len(), self.width) == (old.destinations.len(), old.width) {
+            std::mem::swap(self, old);
+            return;
+        }
         for (at, destination) in old.destinations.iter().enumerate().take(self.destinations.len()) {
             let set = &old.slots[at * old.width..][..destination.count];
             // The newest stay.
@@ -147,7 +151,9 @@ impl Locality {
     /// For so many destinations; a service with one address has one.
     pub(super) fn new(replicated: bool, destinations: usize, standings: &[Standing]) -> Self {
         let relaxed: Box<[_]> = standings.iter().map(is_relaxed).collect();
-        let width = if replicated { (standings.len() + DELETED).min(POOL / destinations.max(1)) } else { 1 };
+        // Of few shapes, so that few changes of the list change it.
+        let room = (standings.len() + DELETED).next_power_of_two();
+        let width = if replicated { room.min(POOL / destinations.max(1)) } else { 1 };
         Self {
             replicated,
             cache: Cache::new(destinations, width),
@@ -164,8 +170,8 @@ impl Locality {
         self.relaxed_count = self.relaxed_count + usize::from(now) - usize::from(before);
     }
 
-    pub(super) fn adopt(&mut self, old: &Self) {
-        self.cache.adopt(&old.cache);
+    pub(super) fn adopt(&mut self, old: &mut Self) {
+        self.cache.adopt(&mut old.cache);
     }
 
     /// A slot becomes another server's.
@@ -286,9 +292,9 @@ mod tests {
         let known: Vec<u32> =
             (0..20).filter(|&address| old.find(Address::V4(address), Tick(1)).is_some()).collect();
         assert!(known.len() >= 8, "{known:?}");
-        for width in [1, 5] {
+        for width in [1, 5, 2] {
             let mut new = Cache::new(20, width);
-            new.adopt(&old);
+            new.adopt(&mut old);
             for &address in &known {
                 let at = new.find(Address::V4(address), Tick(1)).unwrap();
                 let set = [address, address + 100];
