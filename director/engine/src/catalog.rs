@@ -61,6 +61,15 @@ pub struct Server {
     meter: Meter,
 }
 
+/// A change of a service's list of servers.
+#[derive(Clone, Copy, Debug)]
+enum Step {
+    /// A server of this address came.
+    Join(Endpoint),
+    /// That of a slot left.
+    Leave(u32),
+}
+
 /// A virtual service.
 #[derive(Debug)]
 pub struct Service {
@@ -71,6 +80,9 @@ pub struct Service {
     servers: Roster,
     weights: Weighing,
     view: Arc<ServiceView>,
+    /// What workers have not heard of yet: everything, or else these.
+    is_new: bool,
+    steps: Vec<Step>,
     /// The state of the scheduler, if it is one that has one.
     turns: Option<Arc<Turns>>,
     /// What the slots that left the service had counted, less what those that came to it had.
@@ -114,17 +126,50 @@ impl Service {
         &self.view
     }
 
-    /// Makes the view anew. Marks that are no longer used go to `retired`.
-    fn renew(&mut self, slots: &Servers, retired: &mut Retired) {
-        let vip = self.key.address;
-        let servers = self.servers.iter().map(|server| {
-            let address = server.address;
-            let change = Change::between(vip, effective(address, vip));
-            ServerView { slot: server.slot, address, change, forward: server.spec.forward }
-        });
-        let servers: Arc<[ServerView]> = servers.collect();
+    /// The slots of its servers, newest first.
+    pub fn slots(&self) -> impl Iterator<Item = u32> {
+        self.servers.iter().map(|server| server.slot)
+    }
+
+    fn server_view(&self, server: &Server) -> ServerView {
+        let (vip, address) = (self.key.address, server.address);
+        let change = Change::between(vip, effective(address, vip));
+        ServerView { slot: server.slot, address, change, forward: server.spec.forward }
+    }
+
+    /// Brings what workers know up to date. True: the view was made anew. Marks that are no longer used go to `retired`.
+    fn renew(&mut self, slots: &Servers, retired: &mut Retired, lists_servers: bool) -> bool {
+        let steps = std::mem::take(&mut self.steps);
+        let is_listed =
+            self.turns.is_none() || lists_servers || self.spec.one_packet || self.spec.engine.is_some();
+        if !std::mem::take(&mut self.is_new) && !is_listed && self.follow(&steps, slots, retired) {
+            return false;
+        }
+        self.renew_all(slots, retired, is_listed);
+        true
+    }
+
+    /// Has the scheduler go along with changes of the list. False: it cannot, or they are too many.
+    fn follow(&self, steps: &[Step], slots: &Servers, retired: &mut Retired) -> bool {
+        let Some(turns) = &self.turns else { return false };
+        steps.len() <= self.servers.len()
+            && steps.iter().all(|step| match *step {
+                Step::Leave(slot) => {
+                    turns.vacate(slot, slots, retired);
+                    true
+                }
+                // It may have left again.
+                Step::Join(address) => self
+                    .servers
+                    .get(address)
+                    .is_none_or(|server| turns.join(self.server_view(server), slots, retired)),
+            })
+    }
+
+    fn renew_all(&mut self, slots: &Servers, retired: &mut Retired, is_listed: bool) {
+        let servers: Vec<_> = self.servers.iter().map(|server| self.server_view(server)).collect();
         let scheduler = if let Some(turns) = &self.turns {
-            turns.renew(servers.clone(), slots, retired);
+            turns.renew(&servers, slots, retired);
             Scheduler::Turns(turns.clone())
         } else {
             self.servers
@@ -139,6 +184,7 @@ impl Service {
             let members: Vec<_> = members.collect();
             Scheduler::Table(Table::new(self.spec.scheduler, self.spec.flags, &members))
         };
+        let servers = if is_listed { servers.into() } else { Arc::new([]) as Arc<[_]> };
         self.view = Arc::new(view(self.key, &self.spec, servers, scheduler));
     }
 
@@ -240,7 +286,8 @@ impl Catalog {
             trash.is_orphan = true;
         }
         let (servers, weights, meter) = (Roster::default(), Weighing::default(), Meter::default());
-        let service = Service { key, spec, servers, weights, view, turns, moved, meter };
+        let (is_new, steps) = (true, Vec::new());
+        let service = Service { key, spec, servers, weights, view, is_new, steps, turns, moved, meter };
         self.services.insert(key, service);
         self.stale.insert(key);
         Ok(())
@@ -255,6 +302,7 @@ impl Catalog {
         }
         self.has_new_engine |= spec.engine.is_some();
         service.spec = spec;
+        service.is_new = true;
         self.stale.insert(key);
         if spec.hairpin_snat {
             self.slots.set_hairpins();
@@ -312,6 +360,7 @@ impl Catalog {
         self.slots.set(slot, &spec);
         service.weights.add(spec.weight);
         service.servers.add(Server { address, spec, slot, last_weight: spec.weight, meter });
+        service.steps.push(Step::Join(address));
         service.rescale();
         self.stale.insert(key);
         Ok(())
@@ -331,6 +380,7 @@ impl Catalog {
         let server = service.servers.get_mut(address).ok_or(CatalogError::NoServer)?;
         // A weight is the slot's, and of the view's only where a table was made by it.
         if server.spec.forward != spec.forward || service.turns.is_none() {
+            service.is_new = true;
             self.stale.insert(key);
         }
         service.weights.remove(server.spec.weight);
@@ -360,19 +410,22 @@ impl Catalog {
         if let Some(turns) = &service.turns {
             turns.leave(server.slot, before);
         }
+        service.steps.push(Step::Leave(server.slot));
         service.rescale();
         self.stale.insert(key);
         self.discard(key, &server);
         Ok(server.slot)
     }
 
-    /// What workers are to be told, brought up to date: so many steps as services have changed since.
+    /// What workers are to be told, brought up to date: so many steps as services have changed since, or as their lists
+    /// have.
     pub(crate) fn renew(&mut self) -> &Directory {
         for key in std::mem::take(&mut self.stale) {
             match self.services.get_mut(&key) {
                 Some(service) => {
-                    service.renew(&self.slots, &mut self.retired);
-                    self.directory.insert(service.view.clone());
+                    if service.renew(&self.slots, &mut self.retired, self.directory.lists_servers()) {
+                        self.directory.insert(service.view.clone());
+                    }
                 }
                 None => self.directory.remove(key),
             }
@@ -383,7 +436,11 @@ impl Catalog {
 
     /// Whether workers are told which servers there are, of whatever service.
     pub(crate) fn list_servers(&mut self, wanted: bool) {
-        self.directory.list_servers(wanted);
+        if self.directory.list_servers(wanted) {
+            // Their views have lists of servers, or have none any more.
+            self.services.values_mut().for_each(|service| service.is_new = true);
+            self.stale.extend(self.services.keys());
+        }
     }
 
     /// How many real servers all services have.

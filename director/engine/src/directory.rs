@@ -66,10 +66,15 @@ impl Directory {
         }
     }
 
-    /// Keeps a list of all real servers from now on; or no longer.
-    pub(crate) fn list_servers(&mut self, wanted: bool) {
+    /// Whether a list of all real servers is kept.
+    pub(crate) fn lists_servers(&self) -> bool {
+        self.lists_servers
+    }
+
+    /// Keeps a list of all real servers from now on, of those whose services' views have them; or no longer. False: it was so.
+    pub(crate) fn list_servers(&mut self, wanted: bool) -> bool {
         if self.lists_servers == wanted {
-            return;
+            return false;
         }
         self.lists_servers = wanted;
         self.servers = Shards::default();
@@ -77,6 +82,7 @@ impl Directory {
             let services: Vec<_> = self.services.values().cloned().collect();
             services.iter().for_each(|view| self.count_servers(view, &view.servers, Shards::count));
         }
+        true
     }
 
     /// Puts a service in the place of the one of its key, if there is one.

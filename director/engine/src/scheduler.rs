@@ -71,7 +71,8 @@ pub struct Request {
 pub struct ServiceView {
     /// Its key.
     pub key: ServiceKey,
-    /// Its servers, newest first, the order in which IPVS walks them.
+    /// Its servers, newest first, the order in which IPVS walks them, where the scheduler goes by a table or packets are
+    /// told by their servers; else none.
     pub servers: Arc<[ServerView]>,
     /// How connections of one client are kept together, if they are.
     pub persistence: Option<Persistence>,
@@ -151,12 +152,22 @@ pub(crate) struct Turns {
     inner: Lock<Inner>,
 }
 
-/// A list of servers and what the scheduler knows of it.
+/// The servers and what the scheduler knows of them. Only the control core changes which they are.
 #[derive(Debug)]
 pub(crate) struct Inner {
-    servers: Arc<[ServerView]>,
+    /// In the order of the list. Some are free before the newest server, so that one more moves no other; so is that of one
+    /// that has left.
+    places: Box<[Option<ServerView>]>,
+    /// The place of the newest server, or of one newer that has left.
+    newest: usize,
     marks: Arc<Dirty>,
     policy: Policy,
+}
+
+/// How many places so many servers get: with a few that are free, or a service that always loses one and gets another
+/// would be listed anew each time.
+const fn places(servers: usize) -> usize {
+    (servers + servers / 8).next_power_of_two()
 }
 
 #[derive(Debug)]
@@ -205,20 +216,21 @@ impl Policy {
 
 impl Inner {
     fn choose(&mut self, servers: &Servers, request: &Request) -> Option<ServerView> {
-        let Self { servers: list, marks, policy } = self;
+        let Self { places, marks, policy, .. } = self;
+        let at = |place: usize| places.get(place).copied().flatten();
         marks.drain(|place| {
-            if let Some(server) = list.get(place) {
+            if let Some(server) = at(place) {
                 policy.update(place, &servers.standing(server.slot));
             }
         });
-        let slots = |place: usize| list.get(place).map(|server: &ServerView| server.slot);
+        let slots = |place: usize| at(place).map(|server| server.slot);
         let place = match policy {
             Policy::RoundRobin(policy) => policy.choose(&slots, servers),
             Policy::WeightedRoundRobin(policy) => policy.choose(&slots, servers),
             Policy::Least(policy) => policy.choose(),
             Policy::Locality(policy) => policy.choose(&slots, servers, request.destination, request.now),
         }?;
-        list.get(place).copied()
+        at(place)
     }
 }
 
@@ -233,7 +245,7 @@ impl Turns {
 
     fn new(kind: SchedulerKind, destinations: usize) -> Self {
         let policy = Policy::new(kind, destinations, &[]);
-        let inner = Inner { servers: Arc::new([]), marks: Arc::new(Dirty::new(0)), policy };
+        let inner = Inner { places: Box::default(), newest: 0, marks: Arc::new(Dirty::new(0)), policy };
         Self { kind, destinations, inner: Lock::new(inner) }
     }
 
@@ -256,22 +268,62 @@ impl Turns {
 
     /// Goes over to another list of servers. What is no longer used goes to `retired`, to be kept until no
     /// worker holds it: none is to free it.
-    pub(crate) fn renew(&self, list: Arc<[ServerView]>, servers: &Servers, retired: &mut Retired) {
-        let marks = Arc::new(Dirty::new(list.len()));
-        for (server, place) in list.iter().zip(0..) {
+    pub(crate) fn renew(&self, list: &[ServerView], servers: &Servers, retired: &mut Retired) {
+        let newest = places(list.len()) - list.len();
+        let places: Box<[_]> =
+            std::iter::repeat_n(None, newest).chain(list.iter().copied().map(Some)).collect();
+        let marks = Arc::new(Dirty::new(places.len()));
+        for (server, place) in list.iter().zip(newest as u32..) {
             if let Some(before) = servers.watch(server.slot, place, &marks, self.watch()) {
                 retired.push(before);
             }
         }
         // From here on every change leaves a mark in the new list's, so none is missed.
-        let standings: Vec<_> = list.iter().map(|server| servers.standing(server.slot)).collect();
-        let mut new =
-            Inner { servers: list, marks, policy: Policy::new(self.kind, self.destinations, &standings) };
+        let standing = |server: &Option<ServerView>| {
+            server.map_or(Standing::NONE, |server| servers.standing(server.slot))
+        };
+        let standings: Vec<_> = places.iter().map(standing).collect();
+        let policy = Policy::new(self.kind, self.destinations, &standings);
+        let mut new = Inner { places, newest, marks, policy };
         let mut inner = self.inner.lock();
         new.policy.adopt(&mut inner.policy);
         std::mem::swap(&mut *inner, &mut new);
         drop(inner);
         retired.push(new.marks);
+    }
+
+    /// A server came, the newest. False: there is no room, and all is to be made anew.
+    pub(crate) fn join(&self, server: ServerView, servers: &Servers, retired: &mut Retired) -> bool {
+        let inner = self.inner.lock();
+        let Some(place) = inner.newest.checked_sub(1) else { return false };
+        let marks = inner.marks.clone();
+        drop(inner);
+        if let Some(before) = servers.watch(server.slot, place as u32, &marks, self.watch()) {
+            retired.push(before);
+        }
+        // From here on every change of it leaves a mark, so none is missed.
+        let mut inner = self.inner.lock();
+        inner.newest = place;
+        inner.places[place] = Some(server);
+        inner.policy.update(place, &servers.standing(server.slot));
+        true
+    }
+
+    /// The place of a server that has left is free.
+    pub(crate) fn vacate(&self, slot: u32, servers: &Servers, retired: &mut Retired) {
+        let place = servers.place(slot);
+        let marks = servers.unwatch(slot);
+        let mut inner = self.inner.lock();
+        // Those that are in use no worker can be the last to hold.
+        if let Some(marks) = marks.filter(|marks| !Arc::ptr_eq(marks, &inner.marks)) {
+            retired.push(marks);
+        }
+        if let Some(at) = inner.places.get_mut(place)
+            && at.is_some_and(|server| server.slot == slot)
+        {
+            *at = None;
+            inner.policy.update(place, &Standing::NONE);
+        }
     }
 
     /// A server left the list; `before` is the slot of the one before it.

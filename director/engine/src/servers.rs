@@ -110,6 +110,9 @@ pub(crate) struct Standing {
 }
 
 impl Standing {
+    /// That of no server.
+    pub(crate) const NONE: Self = Self { flags: GONE, weight: 0, active: 0, inactive: 0 };
+
     /// Whether it may take a new connection.
     pub(crate) const fn is_usable(&self) -> bool {
         self.weight > 0 && self.flags == 0
@@ -384,8 +387,8 @@ impl Servers {
     /// before, which a worker may still hold.
     pub(crate) fn unwatch(&self, slot: u32) -> Option<Arc<Dirty>> {
         let shared = self.shared.get(slot)?;
-        shared.watch.store(0, SeqCst);
-        shared.marks.swap(None)
+        // Who was not watched has no marks, and to swap what workers may hold takes longer than to look.
+        (shared.watch.swap(0, SeqCst) != 0).then(|| shared.marks.swap(None)).flatten()
     }
 
     /// Where in the list of its service a server stands, or stood: whoever asks must look.
@@ -395,8 +398,7 @@ impl Servers {
 
     /// What a scheduler chooses by.
     pub(crate) fn standing(&self, slot: u32) -> Standing {
-        let none = Standing { flags: GONE, weight: 0, active: 0, inactive: 0 };
-        self.shared.get(slot).map_or(none, |shared| {
+        self.shared.get(slot).map_or(Standing::NONE, |shared| {
             let (active, inactive) = shared.counts();
             let (flags, weight) = (shared.flags.load(SeqCst), shared.weight.load(SeqCst));
             Standing { flags, weight, active, inactive }

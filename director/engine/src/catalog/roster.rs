@@ -24,6 +24,10 @@ impl Roster {
         self.numbers.contains_key(&address)
     }
 
+    pub(super) fn get(&self, address: Endpoint) -> Option<&Server> {
+        self.servers.get(self.numbers.get(&address)?)
+    }
+
     pub(super) fn get_mut(&mut self, address: Endpoint) -> Option<&mut Server> {
         self.servers.get_mut(self.numbers.get(&address)?)
     }

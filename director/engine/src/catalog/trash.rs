@@ -161,8 +161,8 @@ mod tests {
         add(&mut catalog, SERVICES);
         let used = catalog.next;
         // A connection is left of the first server.
-        let server = catalog.services[&key(0)].view().servers[0];
-        slots.bind(server.slot, State::Established);
+        let first = catalog.services[&key(0)].slots().next().unwrap();
+        slots.bind(first, State::Established);
         catalog.flush();
         assert!((0..used).all(|slot| slots.is_gone(slot)));
         let directory = catalog.renew();
@@ -173,7 +173,7 @@ mod tests {
         catalog.collect(100);
         add(&mut catalog, 50);
         assert_eq!(catalog.next, used, "their old slots");
-        assert_eq!(catalog.services[&key(0)].view().servers[0].slot, server.slot);
+        assert_eq!(catalog.services[&key(0)].slots().next(), Some(first));
         // Nothing is forgotten in a second flush, and all is given back but the slot with a connection.
         catalog.flush();
         catalog.renew();
@@ -185,7 +185,7 @@ mod tests {
         }
         assert!((60..200).contains(&steps), "{steps} steps");
         assert_eq!(catalog.free.len(), used as usize - 1);
-        slots.unbind(server.slot, State::Established);
+        slots.unbind(first, State::Established);
         // The pass that is under way, and two more.
         (0..3).for_each(|_| catalog.collect(100));
         assert!(!catalog.has_trash());

@@ -79,8 +79,8 @@ fn a_slot_used_again_belongs_to_its_server_alone() {
         assert_eq!(lab.load(tcp_key(VIP), SERVERS[2]), (1, 0));
         assert_eq!(lab.traffic(tcp_key(VIP), SERVERS[2]).in_packets, 1);
     }
-    let view = lab.control.catalog.service(tcp_key(VIP)).unwrap().view();
-    assert!(view.servers.iter().all(|server| server.slot < 8), "{:?}", view.servers);
+    let slots: Vec<_> = lab.control.catalog.service(tcp_key(VIP)).unwrap().slots().collect();
+    assert!(slots.iter().all(|slot| *slot < 8), "{slots:?}");
     assert_eq!(lab.total(tcp_key(VIP)).connections, 50);
 }
 

@@ -1,7 +1,10 @@
 //! Several workers ask the same service.
 
+use std::collections::{BTreeSet, VecDeque};
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use super::{Bench, request};
-use crate::service::SchedulerKind;
+use crate::service::{SchedulerKind, ServerSpec};
 use crate::state::State;
 
 /// How many connections each of so many servers gets when two workers ask, each so often.
@@ -47,4 +50,37 @@ fn nothing_is_missed() {
         let near = found.iter().zip(expected).all(|(&found, expected)| found.abs_diff(expected) <= 8);
         assert!(near, "{}: {found:?}", scheduler.name());
     }
+}
+
+#[test]
+fn nothing_is_missed_while_servers_come_and_go() {
+    let mut bench = Bench::of(SchedulerKind::LeastConnection, &[1; 5]);
+    let (view, servers) = (bench.view(), bench.servers.clone());
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut open = VecDeque::new();
+            while !stop.load(Ordering::Relaxed) {
+                open.push_back(view.schedule(&servers, &request(1), State::SynRecv).unwrap().slot);
+                if open.len() > 20 {
+                    let slot = open.pop_front().unwrap();
+                    servers.change(slot, State::SynRecv, State::TimeWait);
+                    servers.unbind(slot, State::TimeWait);
+                }
+            }
+            open.into_iter().for_each(|slot| servers.unbind(slot, State::SynRecv));
+        });
+        for round in 0..1000 {
+            let number = 6 + round % 3;
+            bench.add(number, ServerSpec::default());
+            bench.view();
+            bench.delete(number);
+            bench.view();
+            bench.catalog.published();
+        }
+        stop.store(true, Ordering::Relaxed);
+    });
+    // None has a connection any more, and the scheduler knows it of all.
+    let chosen: BTreeSet<_> = (0..5).map(|_| bench.connect(&request(1)).unwrap().1).collect();
+    assert_eq!(chosen, (1..=5).collect());
 }
