@@ -18,7 +18,7 @@ use crate::scheduler::hashing::{Member, Table};
 use crate::scheduler::scale::Weighing;
 use crate::scheduler::{Scheduler, ServerView, ServiceView, Turns};
 use crate::servers::{MAX_SERVERS, Servers, Traffic};
-use crate::service::{ServerSpec, ServiceKey, ServiceSpec};
+use crate::service::{SchedulerKind, ServerSpec, ServiceKey, ServiceSpec};
 use counters::{Meter, Round};
 use roster::Roster;
 use trash::Trash;
@@ -379,7 +379,8 @@ impl Catalog {
         }
         let server = service.servers.get_mut(address).ok_or(CatalogError::NoServer)?;
         // A weight is the slot's, and of the view's only where a table was made by it.
-        if server.spec.forward != spec.forward || service.turns.is_none() {
+        let has_table = matches!(service.spec.scheduler, SchedulerKind::SourceHash | SchedulerKind::Maglev);
+        if server.spec.forward != spec.forward || has_table {
             service.is_new = true;
             self.stale.insert(key);
         }

@@ -161,7 +161,13 @@ fn a_weight_needs_no_new_view() {
     assert_eq!(slots.weight(newest(&catalog)), 7);
     catalog.set_server(KEY, A, ServerSpec { forward: Forward::DirectRouting, ..heavy }).unwrap();
     assert!(!Arc::ptr_eq(&before, &view(&mut catalog)));
-    // But the table of a scheduler that has one is of the weights.
+    catalog.set_service(KEY, ServiceSpec::new(SchedulerKind::DestinationHash)).unwrap();
+    let before = view(&mut catalog);
+    catalog
+        .set_server(KEY, A, ServerSpec { forward: Forward::DirectRouting, ..ServerSpec::default() })
+        .unwrap();
+    assert!(Arc::ptr_eq(&before, &view(&mut catalog)));
+    // But the tables of `sh` and `mh` are of the weights.
     catalog.set_service(KEY, ServiceSpec::new(SchedulerKind::SourceHash)).unwrap();
     let before = view(&mut catalog);
     catalog.set_server(KEY, A, ServerSpec::default()).unwrap();
