@@ -31,47 +31,59 @@ impl Line {
         Self { bytes: [0; LONGEST], length: 0 }
     }
 
-    /// The next byte of the stream; gives the command that it ends.
+    /// The next byte of the stream; gives the command that it ends. As the kernel has it, one with an address has ended
+    /// where its last number has, and the others may have something before them in the line.
     pub(crate) fn push(&mut self, byte: u8) -> Option<Command> {
-        if byte == b'\n' {
-            let line = self.bytes.get(..usize::from(self.length));
-            self.length = 0;
-            return parse(line?);
-        }
         if let Some(place) = self.bytes.get_mut(usize::from(self.length)) {
             *place = byte;
         }
         self.length = self.length.saturating_add(1).min(LONGEST as u8 + 1);
-        None
+        if byte.is_ascii_alphanumeric() {
+            return None;
+        }
+        let line = self.bytes.get(..usize::from(self.length)).unwrap_or_default();
+        if byte == b'\n' {
+            self.length = 0;
+            return active(line).or_else(|| passive(line));
+        }
+        // What is left of the line is no command.
+        active(line).inspect(|_| self.length = LONGEST as u8 + 1)
     }
 }
 
-fn parse(line: &[u8]) -> Option<Command> {
-    let line = line.trim_ascii_end();
+/// A command with an address, and at least a byte behind its last number.
+fn active(line: &[u8]) -> Option<Command> {
     let (verb, rest) = line.split_at_checked(4)?;
-    let (is_alone, value) = (rest.is_empty(), rest.trim_ascii_start());
-    let verb = verb.to_ascii_uppercase_array();
-    // As the kernel's, which asks for no blank behind this one.
-    if !is_alone && value.len() == rest.len() && verb != *b"PORT" {
+    let is_port = verb.eq_ignore_ascii_case(b"PORT");
+    if !is_port && !verb.eq_ignore_ascii_case(b"EPRT") {
         return None;
     }
-    match &verb {
-        b"PORT" => address_and_port(value).map(|(address, port)| Command::Active(address.into(), port)),
-        b"EPRT" => extended(value),
-        b"PASV" if is_alone => Some(Command::Passive),
-        // With the number of an address family, or none. `EPSV ALL` asks for nothing.
-        b"EPSV" if is_alone || matches!(value, b"1" | b"2") => Some(Command::ExtendedPassive),
-        _ => None,
+    // Behind `PORT` there need be no blank.
+    let begin = rest.iter().position(|byte| *byte == b' ' || is_port && byte.is_ascii_digit())?;
+    let blanks = rest.iter().skip(begin).take_while(|byte| **byte == b' ').count();
+    let value = rest.get(begin + blanks..)?;
+    if !is_port {
+        return extended(value);
     }
+    let (address, port) =
+        address_and_port(value).filter(|_| value.last().is_some_and(|last| *last != b','))?;
+    Some(Command::Active(address.into(), port))
 }
 
-trait Verb {
-    fn to_ascii_uppercase_array(&self) -> [u8; 4];
-}
-
-impl Verb for [u8] {
-    fn to_ascii_uppercase_array(&self) -> [u8; 4] {
-        self.first_chunk::<4>().map_or([0; 4], |verb| verb.map(|byte| byte.to_ascii_uppercase()))
+/// A command without an address, which ends a line. `EPSV` comes with the number of an address family, or none; `EPSV ALL`
+/// asks for nothing.
+fn passive(line: &[u8]) -> Option<Command> {
+    let line = line.trim_ascii_end();
+    let ends_with = |end: &[u8]| {
+        let from = line.len().checked_sub(end.len());
+        from.and_then(|from| line.get(from..)).is_some_and(|last| last.eq_ignore_ascii_case(end))
+    };
+    if ends_with(b"PASV") {
+        Some(Command::Passive)
+    } else if [&b"EPSV"[..], b"EPSV 1", b"EPSV 2"].iter().any(|end| ends_with(end)) {
+        Some(Command::ExtendedPassive)
+    } else {
+        None
     }
 }
 
@@ -81,14 +93,19 @@ fn decimal<T: std::str::FromStr>(digits: &[u8]) -> Option<T> {
     if is_number { std::str::from_utf8(digits).ok()?.parse().ok() } else { None }
 }
 
-/// `h1,h2,h3,h4,p1,p2` of RFC 959, whatever comes behind it; port 0 is none.
+/// `h1,h2,h3,h4,p1,p2` of RFC 959, whatever comes behind it; a number that is not there is 0, as in the kernel, and port 0
+/// is none.
 pub(super) fn address_and_port(text: &[u8]) -> Option<(Ipv4Addr, u16)> {
-    let mut numbers = [0; 6];
+    let mut numbers = [0_u8; 6];
     let mut parts = text.split(|byte| *byte == b',');
     for (at, number) in numbers.iter_mut().enumerate() {
-        let part = parts.next()?;
-        let end = part.iter().position(|byte| !byte.is_ascii_digit()).filter(|_| at == 5);
-        *number = decimal(part.get(..end.unwrap_or(part.len()))?)?;
+        for byte in parts.next()? {
+            match byte {
+                b'0'..=b'9' => *number = number.checked_mul(10)?.checked_add(byte - b'0')?,
+                _ if at == 5 => break,
+                _ => return None,
+            }
+        }
     }
     let [a, b, c, d, high, low] = numbers;
     let port = u16::from_be_bytes([high, low]);
@@ -137,10 +154,26 @@ mod tests {
         assert_eq!(commands(b"EPRT |1|192.168.18.10|2001|\r\n"), active("192.168.18.10", 2001));
         assert_eq!(commands(b"eprt !2!2001:db8::1!2001!\r\n"), active("2001:db8::1", 2001));
         // Not as they are to be, but as the kernel takes them.
-        for line in ["PORT192,168,18,10,7,209", "PORT 192,168,18,10,7,209,1", "PORT 0192,168,18,10,7,209 x"] {
+        for line in [
+            "PORT192,168,18,10,7,209",
+            "PORT\t192,168,18,10,7,209",
+            "PORTx 192,168,18,10,7,209",
+            "PORT 192,168,18,10,7,209,1",
+            "PORT 192,168,18,10,7,209,",
+            "PORT 0192,168,18,10,7,209 x",
+        ] {
             assert_eq!(commands(format!("{line}\r\n").as_bytes()), active("192.168.18.10", 2001), "{line}");
         }
-        assert_eq!(commands(b"EPRT |1|192.168.18.10|2001|x|\r\n"), active("192.168.18.10", 2001));
+        assert_eq!(commands(b"PORT 192,168,,10,8,\r\n"), active("192.168.0.10", 2048));
+        for line in [
+            "EPRT |1|192.168.18.10|2001|x|\r\n",
+            "EPRT |1|192.168.18.10|2001|",
+            "EPRTx |1|192.168.18.10|2001|\n",
+        ] {
+            assert_eq!(commands(line.as_bytes()), active("192.168.18.10", 2001), "{line}");
+        }
+        let telnet = b"\xff\xf4\xff\xf2PASV\r\nSTOR EPSV 1\r\n";
+        assert_eq!(commands(telnet), [Command::Passive, Command::ExtendedPassive]);
         assert_eq!(commands(b"USER x\r\nPASV\r\nPasv\n"), [Command::Passive; 2]);
         assert_eq!(commands(b"EPSV\r\nEPSV 1\r\nepsv 2\r\n"), [Command::ExtendedPassive; 3]);
     }
@@ -153,7 +186,6 @@ mod tests {
             "PORT",
             "PORT 192,168,18,10,7",
             "PORT 192,168,18,256,7,209",
-            "PORT 192,168,18,10,7,-9",
             "PORT 192,168,18,10,0,0",
             "PORTAL",
             "EPRT|1|192.168.18.10|2001|",
@@ -162,12 +194,18 @@ mod tests {
             "EPRT |1|192.168.18.10|2001",
             "EPRT |1|192.168.18.10|70000|",
             "PASV x",
-            "XPASV",
             "EPSV ALL",
-            "STOR PASV",
+            "EPSV 3",
+            "PORT x 192,168,18,10,7,209",
+            "PORT 192,168,18,10,7 209",
         ] {
             assert_eq!(commands(format!("{line}\r\n").as_bytes()), [], "{line}");
         }
+        // Their ends are yet to come.
+        assert_eq!(commands(b"PORT 192,168,18,10,7,209"), []);
+        assert_eq!(commands(b"PORT 192,168,18,10,7,"), []);
+        assert_eq!(commands(b"EPRT |1|192.168.18.10|2001"), []);
+        assert_eq!(commands(b"PASV"), []);
         let long = [b"PASV".repeat(40), b"\r\nPASV\r\n".to_vec()].concat();
         assert_eq!(commands(&long), [Command::Passive], "after a line that is too long");
     }

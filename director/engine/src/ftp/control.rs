@@ -31,6 +31,8 @@ pub(crate) struct Segment<'a> {
     pub(crate) payload: &'a [u8],
     /// How much of the other side's stream has come, by the sender's numbers, if it says so.
     pub(crate) acknowledged: Option<u32>,
+    /// Whether what it says of data connections counts.
+    pub(crate) is_heard: bool,
 }
 
 /// How many data connections a control connection may be waiting for; a further one takes the place of the oldest. A
@@ -202,7 +204,7 @@ impl Control {
         let mut next = *self;
         let mut left = WAITING;
         for byte in news(&mut next.client, segment)? {
-            match next.line.push(*byte) {
+            match next.line.push(*byte).filter(|_| segment.is_heard) {
                 Some(Command::Active(address, port)) => {
                     (next.passive, next.extended) = (0, 0);
                     if let Some(rest) = left.checked_sub(1) {
@@ -266,7 +268,9 @@ impl Control {
                 break;
             }
             let text = Text::verbatim(next.reply.address());
-            let awaited = Awaited { passive: next.passive > 0, extended: next.extended > 0 };
+            let is_heard = segment.is_heard;
+            let awaited =
+                Awaited { passive: is_heard && next.passive > 0, extended: is_heard && next.extended > 0 };
             if let Some(found) = next.reply.push(*byte, awaited) {
                 next.apply(found, &text, at, begin, &mut left, &mut expect)?;
             }

@@ -83,6 +83,10 @@ impl Reply {
         self.text.get(..usize::from(self.length)).unwrap_or_default()
     }
 
+    fn commas(&self) -> usize {
+        self.collected().iter().filter(|byte| **byte == b',').count()
+    }
+
     /// The next byte of the stream.
     pub(crate) fn push(&mut self, byte: u8, awaited: Awaited) -> Option<Found> {
         let mut found = None;
@@ -100,7 +104,7 @@ impl Reply {
                 self.enter(Phase::Address);
                 self.collect(byte);
             }
-            Phase::Address if byte.is_ascii_digit() || byte == b',' => {
+            Phase::Address if byte.is_ascii_digit() || byte == b',' && self.commas() < 5 => {
                 if !self.collect(byte) {
                     found = Some(Found::NoAddress);
                     self.enter(Phase::Rest);
@@ -127,9 +131,7 @@ impl Reply {
 
     /// The address has ended, if it is one.
     pub(crate) fn end_address(&mut self) -> Found {
-        // What is rewritten is all that was collected.
-        let is_whole = self.collected().iter().filter(|byte| **byte == b',').count() == 5;
-        let found = address_and_port(self.collected()).filter(|_| is_whole);
+        let found = address_and_port(self.collected());
         self.enter(if found.is_some() { Phase::Rest } else { Phase::Before227 });
         found.map_or(Found::NoAddress, |(address, port)| Found::Address(address, port))
     }
@@ -155,6 +157,9 @@ mod tests {
         let recorded = b"227 Entering Passive Mode (192,168,2,71,195,80).\r\n";
         assert_eq!(found(recorded, BOTH), address(50000));
         assert_eq!(found(b"220 x\r\n227 192,168,2,71,0,7\r\n", BOTH), address(7));
+        // As the kernel takes them.
+        assert_eq!(found(b"227 192,168,2,71,0,7,1,1\r\n", BOTH), address(7));
+        assert_eq!(found(b"227 192,168,2,71,,7)\r\n", BOTH), address(7));
         let version = found(b"227 v2 (192,168,2,71,0,7)\n", BOTH);
         assert_eq!(version, [vec![Found::NoAddress], address(7)].concat());
         assert_eq!(found(b"229 Extended (|||50000|)\r\n", BOTH), [Found::Port(50000)]);
@@ -172,9 +177,7 @@ mod tests {
 
     #[test]
     fn an_address_that_is_none() {
-        for text in
-            ["1,2,3,4,5", "1,2,3,4,5,256", "1,2,3,4,5,6,7", "1,2,3,4,0,0", "1234567890123456789012345"]
-        {
+        for text in ["1,2,3,4,5", "1,2,3,4,5,256", "1,2,3,4,0,0", "1234567890123456789012345"] {
             assert_eq!(found(format!("227 ({text})\r\n").as_bytes(), BOTH), [Found::NoAddress], "{text}");
         }
     }

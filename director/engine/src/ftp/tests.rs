@@ -27,7 +27,8 @@ fn told(expected: Expected, _: Option<Expected>) -> Result<Option<Text>, Reason>
 
 /// The server accepts a connection; what number the client is given.
 fn accept(control: &mut Control, sequence: u32, client: u32) -> u32 {
-    let answer = Segment { sequence, flags: SYN | ACK, payload: &[], acknowledged: Some(client) };
+    let answer =
+        Segment { sequence, flags: SYN | ACK, payload: &[], acknowledged: Some(client), is_heard: true };
     let sent = control.server_sends(&answer, ROOM, told).unwrap();
     assert_eq!((sent.flags, sent.head, sent.text), (SYN | ACK, 0, None));
     sent.sequence
@@ -35,7 +36,13 @@ fn accept(control: &mut Control, sequence: u32, client: u32) -> u32 {
 
 /// A connection of which it is known where the streams begin: the client's at 100, the server's at [`FIRST`].
 fn begun() -> Control {
-    let one = |sequence, other| Segment { sequence, flags: ACK, payload: b"x", acknowledged: Some(other) };
+    let one = |sequence, other| Segment {
+        sequence,
+        flags: ACK,
+        payload: b"x",
+        acknowledged: Some(other),
+        is_heard: true,
+    };
     let mut by_client = Control::begin(true, &one(100, FIRST), false);
     let by_server = Control::begin(true, &one(FIRST, 100), true);
     assert_eq!(format!("{by_client:?}"), format!("{by_server:?}"));
@@ -47,7 +54,8 @@ fn begun() -> Control {
 /// A connection on which so many PASV and EPSV were asked for, with all that was expected.
 fn asked(commands: &[u8]) -> Control {
     let mut control = begun();
-    let segment = Segment { sequence: 100, flags: ACK, payload: commands, acknowledged: None };
+    let segment =
+        Segment { sequence: 100, flags: ACK, payload: commands, acknowledged: None, is_heard: true };
     assert_eq!(control.client_sends(&segment, |_, _| Ok(())), Ok(()));
     control.acknowledge(FIRST);
     control
@@ -62,7 +70,7 @@ fn bytes(payload: &[u8], sent: &super::control::Sent) -> Vec<u8> {
 fn the_recorded_answer() {
     let mut control = asked(b"PASV\r\n");
     let payload = b"227 Entering Passive Mode (10,0,0,7,195,80).\r\n";
-    let segment = Segment { sequence: FIRST, flags: ACK, payload, acknowledged: None };
+    let segment = Segment { sequence: FIRST, flags: ACK, payload, acknowledged: None, is_heard: true };
     let told_of = b"227 Entering Passive Mode (192,168,18,58,195,80).\r\n";
     // And once more, as the record says that IPVS does not.
     for _ in 0..2 {
@@ -74,30 +82,51 @@ fn the_recorded_answer() {
     assert_eq!(control.as_received(Edge::End, end), FIRST.wrapping_add(payload.len() as u32));
     assert_eq!(control.as_received(Edge::End, FIRST), FIRST);
     let next = FIRST.wrapping_add(payload.len() as u32);
-    let segment = Segment { sequence: next, flags: ACK, payload: b"226 x\r\n", acknowledged: None };
+    let segment =
+        Segment { sequence: next, flags: ACK, payload: b"226 x\r\n", acknowledged: None, is_heard: true };
     assert_eq!(control.server_sends(&segment, ROOM, told).unwrap().sequence, end);
 }
 
 #[test]
 fn what_is_ahead_is_refused() {
     let mut control = asked(b"");
-    let ahead = Segment { sequence: FIRST.wrapping_add(1), flags: ACK, payload: b"x", acknowledged: None };
+    let ahead = Segment {
+        sequence: FIRST.wrapping_add(1),
+        flags: ACK,
+        payload: b"x",
+        acknowledged: None,
+        is_heard: true,
+    };
     assert_eq!(control.server_sends(&ahead, ROOM, told), Err(Reason::FtpOutOfOrder));
-    let ahead = Segment { sequence: 101, flags: ACK, payload: b"x", acknowledged: None };
+    let ahead = Segment { sequence: 101, flags: ACK, payload: b"x", acknowledged: None, is_heard: true };
     assert_eq!(control.client_sends(&ahead, |_, _| Ok(())), Err(Reason::FtpOutOfOrder));
-    let probe = Segment { sequence: FIRST.wrapping_add(1), flags: ACK, payload: b"", acknowledged: None };
+    let probe = Segment {
+        sequence: FIRST.wrapping_add(1),
+        flags: ACK,
+        payload: b"",
+        acknowledged: None,
+        is_heard: true,
+    };
     assert!(control.server_sends(&probe, ROOM, told).is_ok());
     // So far ahead that nobody would send what is missing: the stream goes on there.
-    let elsewhere = Segment { sequence: 5_000_000, flags: ACK, payload: b"PASV\r\n", acknowledged: None };
+    let elsewhere =
+        Segment { sequence: 5_000_000, flags: ACK, payload: b"PASV\r\n", acknowledged: None, is_heard: true };
     assert_eq!(control.client_sends(&elsewhere, |_, _| Ok(())), Ok(()));
-    let ahead = Segment { sequence: 5_000_007, flags: ACK, payload: b"x", acknowledged: None };
+    let ahead =
+        Segment { sequence: 5_000_007, flags: ACK, payload: b"x", acknowledged: None, is_heard: true };
     assert_eq!(control.client_sends(&ahead, |_, _| Ok(())), Err(Reason::FtpOutOfOrder));
 }
 
 #[test]
 fn what_cannot_be_expected_changes_nothing() {
     let mut control = asked(b"");
-    let segment = Segment { sequence: 100, flags: ACK, payload: b"PORT 1,2,3,4,5,6\r\n", acknowledged: None };
+    let segment = Segment {
+        sequence: 100,
+        flags: ACK,
+        payload: b"PORT 1,2,3,4,5,6\r\n",
+        acknowledged: None,
+        is_heard: true,
+    };
     assert_eq!(control.client_sends(&segment, |_, _| Err(Reason::TableFull)), Err(Reason::TableFull));
     let mut ports = Vec::new();
     let again = control.client_sends(&segment, |expected, _| {
@@ -156,7 +185,7 @@ const LINES: [&str; 9] = [
 /// What the client is to see of a stream.
 fn expected(stream: &str) -> String {
     let lines = stream.split_inclusive('\n').map(|line| {
-        let is_whole = line.ends_with('\n') && !line.contains(",9)");
+        let is_whole = line.ends_with('\n');
         let is_reply = line.starts_with("227 ") && is_whole;
         if is_reply { line.replace("10,0,0,7,", "192,168,18,58,") } else { line.to_owned() }
     });
@@ -198,7 +227,7 @@ fn any_segments_make_the_same_stream() {
             let sequence = FIRST.wrapping_add(sender.next as u32);
             sender.next = end.max(sender.next) + usize::from(fin && sender.next <= text.len());
             let flags = ACK | if fin { FIN } else { 0 };
-            let segment = Segment { sequence, flags, payload, acknowledged: None };
+            let segment = Segment { sequence, flags, payload, acknowledged: None, is_heard: true };
             let sent = match control.server_sends(&segment, ROOM, told) {
                 Ok(sent) => sent,
                 // After a part that had to wait, and that the sender must repeat.
@@ -243,7 +272,13 @@ fn any_segments_are_the_same_commands() {
             let from = read - usize::from(back).min(read);
             let end = (from + usize::from(size)).min(stream.len());
             let sequence = 100 + from as u32;
-            let segment = Segment { sequence, flags: ACK, payload: &stream[from..end], acknowledged: None };
+            let segment = Segment {
+                sequence,
+                flags: ACK,
+                payload: &stream[from..end],
+                acknowledged: None,
+                is_heard: true,
+            };
             let expect = |expected, _| {
                 found.push(expected);
                 Ok(())
@@ -267,7 +302,7 @@ fn a_sender_that_waits_is_not_kept_waiting() {
         for payload in stream.chunks(size) {
             let sequence = FIRST.wrapping_add(from);
             from += payload.len() as u32;
-            let segment = Segment { sequence, flags: ACK, payload, acknowledged: None };
+            let segment = Segment { sequence, flags: ACK, payload, acknowledged: None, is_heard: true };
             let sent = control.server_sends(&segment, ROOM, told).unwrap();
             let number = receiver.take(sent.sequence, &bytes(payload, &sent), false).unwrap();
             control.acknowledge(number);
@@ -286,7 +321,7 @@ fn another_connection_of_the_same_ends() {
     let told_of = b"227 Entering Passive Mode (192,168,18,58,195,80).\r\n";
     let shift = (told_of.len() - payload.len()) as u32;
     let answered = |control: &mut Control, first: u32| {
-        let segment = Segment { sequence: first, flags: ACK, payload, acknowledged: None };
+        let segment = Segment { sequence: first, flags: ACK, payload, acknowledged: None, is_heard: true };
         let sent = control.server_sends(&segment, ROOM, told).unwrap();
         assert_eq!((sent.sequence, bytes(payload, &sent)), (first, told_of.to_vec()));
     };
@@ -296,13 +331,20 @@ fn another_connection_of_the_same_ends() {
     control.acknowledge(end.wrapping_add(shift));
     // Late, and a SYN of the client that the server does not take for one.
     assert_eq!(accept(&mut control, FIRST - 1, 100), FIRST - 1);
-    let syn = Segment { sequence: 70_000, flags: SYN, payload: b"PASV\r\n", acknowledged: None };
+    let syn =
+        Segment { sequence: 70_000, flags: SYN, payload: b"PASV\r\n", acknowledged: None, is_heard: true };
     assert_eq!(control.client_sends(&syn, |_, _| Ok(())), Ok(()));
     assert_eq!(control.as_received(Edge::End, end.wrapping_add(shift)), end);
     for (server, client) in [(7_000_000, 70_001), (FIRST.wrapping_sub(2_000_000), 9), (5, 0x8000_0000)] {
         assert_eq!(accept(&mut control, server, client), server);
         assert_eq!(control.as_received(Edge::End, server + 1), server + 1);
-        let segment = Segment { sequence: client, flags: ACK, payload: b"PASV\r\n", acknowledged: None };
+        let segment = Segment {
+            sequence: client,
+            flags: ACK,
+            payload: b"PASV\r\n",
+            acknowledged: None,
+            is_heard: true,
+        };
         control.client_sends(&segment, |_, _| Ok(())).unwrap();
         control.acknowledge(server + 1);
         answered(&mut control, server + 1);
@@ -321,7 +363,8 @@ fn no_more_than_a_few_are_awaited() {
     let mut sequence = 100;
     let mut say = |control: &mut Control, ports: std::ops::Range<u16>| {
         let text: String = ports.map(|port| format!("PORT 1,2,3,4,1,{}\r\n", port - 256)).collect();
-        let segment = Segment { sequence, flags: ACK, payload: text.as_bytes(), acknowledged: None };
+        let segment =
+            Segment { sequence, flags: ACK, payload: text.as_bytes(), acknowledged: None, is_heard: true };
         sequence += text.len() as u32;
         let expect = |expected, gone| {
             seen.push((expected, gone));
@@ -340,10 +383,11 @@ fn no_more_than_a_few_are_awaited() {
         more.iter().map(|(old, new)| (port(*new), Some(port(*old)))).collect::<Vec<_>>()
     );
     // 229 too.
-    let ask = Segment { sequence, flags: ACK, payload: &b"EPSV\r\n".repeat(9), acknowledged: None };
+    let ask =
+        Segment { sequence, flags: ACK, payload: &b"EPSV\r\n".repeat(9), acknowledged: None, is_heard: true };
     control.client_sends(&ask, |_, _| Ok(())).unwrap();
     let text = b"229 (|||1025|)\r\n229 (|||1026|)\r\n".repeat(4);
-    let segment = Segment { sequence: FIRST, flags: ACK, payload: &text, acknowledged: None };
+    let segment = Segment { sequence: FIRST, flags: ACK, payload: &text, acknowledged: None, is_heard: true };
     let mut seen = Vec::new();
     let sent = control.server_sends(&segment, ROOM, |expected, gone| {
         seen.push((expected, gone));

@@ -5,7 +5,7 @@ use director_packet::checksum::{Delta, pseudo_header};
 use director_packet::ethernet::HEADER;
 use director_packet::header::{Ipv4, Ipv6};
 use director_packet::ipv6;
-use director_packet::tcp_flag::SYN;
+use director_packet::tcp_flag::{FIN, SYN};
 use director_packet::{Address, Change, Endpoint, TCP, tcp};
 use zerocopy::FromBytes;
 
@@ -60,18 +60,23 @@ impl Core {
         });
         let sequence = tcp::sequence(transport);
         let (head, payload) = transport.split_at_mut(header);
+        let state = entry.state();
         let read = Segment {
             sequence,
             // A segment that is damaged will come again.
             flags: if is_right { segment.flags } else { 0 },
             payload: if is_right { payload } else { &[] },
             acknowledged: tcp::acknowledgment(head),
+            // As in the kernel, which looks at what a client says after it has changed the state, and at what a server
+            // says before.
+            is_heard: state == State::Established
+                || state == State::FinWait && lane.direction == Direction::Out && segment.flags & FIN != 0,
         };
         let ends = Ends::of(moment, entry);
         let local = &mut self.local;
         let ftp = &moment.shared.ftp;
         // The server's segments bring an entry to ESTABLISHED, its SYN to SYNACK where the client's cannot do that.
-        let may_say = matches!(entry.state(), State::Established | State::SynAck);
+        let may_say = matches!(state, State::Established | State::SynAck);
         if may_say && !read.payload.is_empty() && read.flags & SYN == 0 && !ftp.has_place(ends.control) {
             let by_server = lane.direction == Direction::Out;
             let begun = Control::begin(!lane.client.is_v6(), &read, by_server);

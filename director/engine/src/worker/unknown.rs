@@ -199,9 +199,8 @@ pub(super) fn is_new(moment: &Moment<'_>, entry: Entry<'_>) -> bool {
     let is_over =
         sysctls.conn_reuse_mode != 0 && state.is_over() || sysctls.conn_reuse_mode & 2 != 0 && may_be_over;
     let number = moment.number(entry);
-    let is_new = is_over && !moment.shared.templates.has(number)
-        || sysctls.expire_nodest_conn && moment.shared.servers.weight(entry.slot()) == 0;
-    is_new && !moment.shared.ftp.is_data(number)
+    is_over && !moment.shared.templates.has(number) && !moment.shared.ftp.is_data(number)
+        || sysctls.expire_nodest_conn && moment.shared.servers.weight(entry.slot()) == 0
 }
 
 /// The state that a new connection is in whose server turned out to be this one; it was counted in `state`.
