@@ -98,10 +98,8 @@ impl Core {
             return Ok(None);
         }
         let whose = Whose { client, other: vip, protocol: UDP, direction: Direction::In };
-        if let Some(of_another_server) = self.local.find(moment, whose) {
-            self.local.kill(of_another_server);
-        }
-        let made = self.local.insert(moment, whose, |number| {
+        // The client may have an entry to another server, which stays.
+        let made = self.local.insert_beside(moment, whose, lane.whose(), |number| {
             join(Some(number))?;
             servers.bind(slot, State::Udp);
             let timeout = moment.snapshot.timeouts.of(State::Udp);

@@ -117,13 +117,25 @@ impl Locals {
         whose: Whose,
         make: impl FnOnce(u32) -> Result<New, Reason>,
     ) -> Result<Made<'a>, Reason> {
+        self.insert_beside(moment, whose, whose, make)
+    }
+
+    /// As [`Self::insert`], where a packet of `same` has found no entry: there may be others of `whose`, which is a
+    /// client's, and this one comes before them.
+    pub(super) fn insert_beside<'a>(
+        &mut self,
+        moment: &Moment<'a>,
+        whose: Whose,
+        same: Whose,
+        make: impl FnOnce(u32) -> Result<New, Reason>,
+    ) -> Result<Made<'a>, Reason> {
         let of_v4 = |index| Entry::V4(index, moment.table.record(index));
         let of_v6 = |index| Entry::V6(index, moment.table_v6.record(index));
         if whose.client.is_v6() {
-            let made = insert(&mut self.v6, whose, |index| make(moment.table.capacity() + index.get()))?;
-            return Ok(made_as(made, of_v6));
+            let make = |index: Index| make(moment.table.capacity() + index.get());
+            return Ok(made_as(insert(&mut self.v6, whose, same, make)?, of_v6));
         }
-        Ok(made_as(insert(&mut self.v4, whose, |index| make(index.get()))?, of_v4))
+        Ok(made_as(insert(&mut self.v4, whose, same, |index| make(index.get()))?, of_v4))
     }
 
     /// Ends an entry. False: it was over.
@@ -152,11 +164,12 @@ fn find<F: Layout>(table: &Table<F>, whose: Whose) -> Option<Index> {
 fn insert<F: Layout>(
     local: &mut WorkerLocal<F>,
     whose: Whose,
+    same: Whose,
     make: impl FnOnce(Index) -> Result<New, Reason>,
 ) -> Result<Inserted, Reason> {
     let (key, vip) = (F::key(whose.client, whose.protocol), whose.other);
     let mut second_key = None;
-    let same = |record: &Record<F>| entry::matches(record, key, Direction::In, vip);
+    let same = |record: &Record<F>| entry::matches(record, key, same.direction, same.other);
     let make = |index: Index, record: &Record<F>| {
         let New { server, clock, stand_in } = make(index)?;
         entry::fill(record, vip, &server);
