@@ -395,7 +395,7 @@ impl Catalog {
         Ok(())
     }
 
-    /// How many servers can be added, those that were deleted and still have connections not counted.
+    /// How many servers can be added, the slots of those that were deleted and are remembered not counted.
     #[must_use]
     pub fn room(&self) -> usize {
         MAX_SERVERS - self.next as usize + self.free.len()

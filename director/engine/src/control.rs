@@ -387,7 +387,7 @@ impl Control {
         }
         templates.sweep(&mut self.sweep, now, servers);
         if self.collecting.is_none_or(|grace| self.v4.keeper.passed(grace)) {
-            self.catalog.collect(budget.min(COLLECTED));
+            self.catalog.collect(now, budget.min(COLLECTED));
             self.collecting = self.catalog.has_trash().then(|| self.v4.keeper.grace());
         }
         progress

@@ -1,3 +1,5 @@
+use director_flow::Tick;
+
 use super::*;
 use crate::estimator::Rates;
 use crate::service::{Forward, Protocol, SchedulerKind};
@@ -58,8 +60,8 @@ fn a_deleted_server_comes_back_with_its_connections() {
     catalog.delete_server(KEY, A).unwrap();
     assert!(slots.is_gone(slot));
     catalog.published();
-    catalog.collect(usize::MAX);
-    catalog.collect(usize::MAX);
+    catalog.collect(Tick(0), usize::MAX);
+    catalog.collect(Tick(0), usize::MAX);
     assert_eq!(catalog.statistics(catalog.service(KEY).unwrap()).0.connections, 1);
     catalog.add_server(KEY, A, ServerSpec::default()).unwrap();
     assert!(!slots.is_gone(slot));
@@ -68,18 +70,19 @@ fn a_deleted_server_comes_back_with_its_connections() {
     // server starts at 0.
     slots.unbind(slot, State::Established);
     catalog.delete_server(KEY, A).unwrap();
-    catalog.collect(usize::MAX);
-    catalog.collect(usize::MAX);
+    catalog.collect(Tick(0), usize::MAX);
+    catalog.collect(Tick(0), usize::MAX);
     catalog.published();
-    catalog.collect(usize::MAX);
+    catalog.collect(Tick(0), usize::MAX);
     assert!(catalog.has_trash());
     // A worker that had not heard binds one more.
     slots.bind(slot, State::SynRecv);
-    catalog.collect(usize::MAX);
+    catalog.collect(Tick(0), usize::MAX);
     slots.unbind(slot, State::SynRecv);
-    catalog.collect(usize::MAX);
-    assert!(catalog.has_trash());
-    catalog.collect(usize::MAX);
+    catalog.collect(Tick(10), usize::MAX);
+    catalog.collect(Tick(1209), usize::MAX);
+    assert!(catalog.has_trash(), "it is remembered for two minutes");
+    catalog.collect(Tick(1210), usize::MAX);
     assert!(!catalog.has_trash());
     catalog.add_server(KEY, B, ServerSpec::default()).unwrap();
     assert_eq!(newest(&catalog), slot);

@@ -1,11 +1,21 @@
-//! Deleted servers: their slots stay until no connection refers to them any more.
+//! Deleted servers: their slots stay until no connection refers to them any more, and two minutes longer where their
+//! counters can go on.
 
 use std::ops::Bound;
 
+use director_flow::{TICKS_PER_SECOND, Tick};
 use director_packet::Endpoint;
 
 use super::{Catalog, Meter, Server, Service};
+use crate::servers::MAX_SERVERS;
 use crate::service::ServiceKey;
+
+/// How long a deleted server without connections is remembered: added again, it goes on counting. The kernel looks once a
+/// minute, and so takes up to a minute more.
+const REMEMBERED: u32 = 120 * TICKS_PER_SECOND;
+
+/// So many are: no deleted servers are to be in the way of new ones.
+const MOST_REMEMBERED: usize = MAX_SERVERS / 8;
 
 /// A deleted server whose connections go on. The service that counts it is the one of its key, while
 /// that one is the same.
@@ -17,9 +27,9 @@ pub(super) struct Trash {
     pub(super) is_orphan: bool,
     /// Whether workers were given a configuration without the server.
     published: bool,
-    /// Whether it was idle when [`Catalog::collect`] was last called. It is freed when it is so again, a
-    /// grace period later: then no worker is about to bind a connection to it, or to count a change of one.
-    idle: bool,
+    /// Since when it has been idle whenever [`Catalog::collect`] looked. It is freed when it is so again, a grace period
+    /// later or more: then no worker is about to bind a connection to it, or to count a change of one.
+    idle: Option<Tick>,
 }
 
 impl Catalog {
@@ -59,7 +69,7 @@ impl Catalog {
 
     fn throw_away(&mut self, place: (ServiceKey, Endpoint), server: &Server, published: bool) {
         let &Server { slot, meter, .. } = server;
-        self.trash.insert(place, Trash { slot, meter, is_orphan: false, published, idle: false });
+        self.trash.insert(place, Trash { slot, meter, is_orphan: false, published, idle: None });
         if published {
             self.slots.unwatch(slot).into_iter().for_each(|marks| self.retired.push(marks));
         } else {
@@ -80,9 +90,9 @@ impl Catalog {
         }
     }
 
-    /// Frees the slots of deleted servers that no connection refers to, of `most` at a time. To be called now and then,
-    /// with a grace period of the workers between two calls.
-    pub fn collect(&mut self, most: usize) {
+    /// Frees the slots of deleted servers that no connection refers to and that need not be remembered, of `most` at a
+    /// time. To be called now and then, with a grace period of the workers between two calls.
+    pub fn collect(&mut self, now: Tick, most: usize) {
         let mut left = most;
         while left > 0 {
             let Some((key, service)) = self.flushed.pop_first() else { break };
@@ -97,10 +107,18 @@ impl Catalog {
         self.collected = due.last().copied().filter(|_| due.len() == most);
         for key in due {
             let Some(trash) = self.trash.get_mut(&key) else { continue };
-            let idle = trash.published && self.slots.is_idle(trash.slot);
-            let was_idle = std::mem::replace(&mut trash.idle, idle);
+            if !(trash.published && self.slots.is_idle(trash.slot)) {
+                trash.idle = None;
+                continue;
+            }
+            let Some(since) = trash.idle else {
+                trash.idle = Some(now);
+                continue;
+            };
             let slot = trash.slot;
-            if !(was_idle && idle) {
+            let goes_on = !trash.is_orphan && self.services.contains_key(&key.0);
+            let is_recent = now.since(since) < REMEMBERED;
+            if goes_on && is_recent && self.trash.len() <= MOST_REMEMBERED {
                 continue;
             }
             self.trash.remove(&key);
@@ -170,7 +188,7 @@ mod tests {
         assert!(catalog.services().next().is_none());
         catalog.published();
         // Some come again at once and find what is left of them, whether it has come to the trash yet or not.
-        catalog.collect(100);
+        catalog.collect(Tick(0), 100);
         add(&mut catalog, 50);
         assert_eq!(catalog.next, used, "their old slots");
         assert_eq!(catalog.services[&key(0)].slots().next(), Some(first));
@@ -180,14 +198,14 @@ mod tests {
         catalog.published();
         let mut steps = 0;
         while catalog.trash.len() + catalog.flushed.len() > 1 {
-            catalog.collect(100);
+            catalog.collect(Tick(0), 100);
             steps += 1;
         }
         assert!((60..200).contains(&steps), "{steps} steps");
         assert_eq!(catalog.free.len(), used as usize - 1);
         slots.unbind(first, State::Established);
         // The pass that is under way, and two more.
-        (0..3).for_each(|_| catalog.collect(100));
+        (0..3).for_each(|_| catalog.collect(Tick(0), 100));
         assert!(!catalog.has_trash());
         catalog.flush();
         assert!(!catalog.has_trash());
