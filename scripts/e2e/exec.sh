@@ -19,6 +19,8 @@ contains "/proc/net/ip_vs" "TCP  C0A8123A:22B8 rr" "$(director_exec cat /proc/ne
 matches "/proc/net/ip_vs_conn" "TCP C0A8120A [0-9A-F]{4} C0A8123A 22B8 C0A802(47|48) 270F ESTABLISHED +[0-9]+ *" \
     "$(director_exec cat /proc/net/ip_vs_conn | grep '^TCP')"
 contains "/proc/net/ip_vs_stats" "Conns" "$(director_exec cat /proc/net/ip_vs_stats)"
+same "/proc/net/ip_vs_stats_percpu, its lines of six" "CPU 0 ~" \
+    "$(director_exec cat /proc/net/ip_vs_stats_percpu | awk 'NF == 6 { print $1 }' | paste -sd' ')"
 contains "other files are the machine's" "processor" "$(director_exec cat /proc/cpuinfo)"
 
 for code in 0 3 77; do

@@ -58,6 +58,8 @@ pub enum ProcFile {
     IpVsConn,
     /// `/proc/net/ip_vs_stats`: totals.
     IpVsStats,
+    /// `/proc/net/ip_vs_stats_percpu`: the same, and those of each worker.
+    IpVsStatsPercpu,
 }
 
 /// What the director answers.

@@ -330,6 +330,10 @@ async fn serve_control_client(mut client: UnixStream, director: &Director) -> io
             let text = procfs::statistics(&director.state.borrow().control);
             return writer.write_all(text.as_bytes()).await;
         }
+        Ok(Request::Proc { file: ProcFile::IpVsStatsPercpu }) => {
+            let text = procfs::statistics_by_worker(&director.state.borrow().control);
+            return writer.write_all(text.as_bytes()).await;
+        }
         Ok(Request::Proc { file: ProcFile::IpVsConn }) => {
             writer.write_all(procfs::CONNECTIONS.as_bytes()).await?;
             let mut from = Some(0);

@@ -256,6 +256,16 @@ fn add(counter: &AtomicU64, amount: u64) {
 }
 
 impl Counters {
+    fn traffic(&self) -> Traffic {
+        Traffic {
+            connections: self.connections.load(Relaxed),
+            in_packets: self.packets[Direction::In as usize].load(Relaxed),
+            out_packets: self.packets[Direction::Out as usize].load(Relaxed),
+            in_bytes: self.bytes[Direction::In as usize].load(Relaxed),
+            out_bytes: self.bytes[Direction::Out as usize].load(Relaxed),
+        }
+    }
+
     /// Counts a packet, its length in bytes.
     #[inline(always)]
     pub(crate) fn count(&self, direction: Direction, bytes: u32) {
@@ -560,17 +570,14 @@ impl Servers {
     /// What passed to and from a server since its slot was first used, over all workers.
     #[must_use]
     pub fn traffic(&self, slot: u32) -> Traffic {
-        let mut sum = Traffic::default();
-        for counters in self.counters.iter().filter_map(|counters| counters.get(slot as usize)) {
-            sum = sum.plus(Traffic {
-                connections: counters.connections.load(Relaxed),
-                in_packets: counters.packets[Direction::In as usize].load(Relaxed),
-                out_packets: counters.packets[Direction::Out as usize].load(Relaxed),
-                in_bytes: counters.bytes[Direction::In as usize].load(Relaxed),
-                out_bytes: counters.bytes[Direction::Out as usize].load(Relaxed),
-            });
-        }
-        sum
+        let counters = self.counters.iter().filter_map(|counters| counters.get(slot as usize));
+        counters.fold(Traffic::default(), |sum, counters| sum.plus(counters.traffic()))
+    }
+
+    /// What a worker has counted of all servers with slots below `end`, ever.
+    pub(crate) fn traffic_by(&self, worker: usize, end: u32) -> Traffic {
+        let counters = self.counters(worker).iter().take(end as usize);
+        counters.fold(Traffic::default(), |sum, counters| sum.plus(counters.traffic()))
     }
 }
 
@@ -770,6 +777,9 @@ mod tests {
         let traffic = servers.traffic(5000);
         assert_eq!((traffic.connections, traffic.in_packets, traffic.in_bytes), (1, 1, 40));
         assert_eq!((traffic.out_packets, traffic.out_bytes), (1, 60));
+        let of_one = |worker| servers.traffic_by(worker, 5001);
+        assert_eq!((of_one(0).in_bytes, of_one(0).out_bytes, of_one(1).out_bytes), (40, 0, 60));
+        assert_eq!(servers.traffic_by(0, 5000), Traffic::default());
         assert_eq!(servers.traffic(7_000_000), Traffic::default());
         assert!(servers.is_gone(7_000_000));
     }

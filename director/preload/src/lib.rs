@@ -11,7 +11,7 @@
 //! - ipvsadm, which makes a socket for each command, is given but one, and the kernel has nothing to do for it
 //!   (`ipvsadm`);
 //! - the older socket options of IPVS answer as a kernel without IPVS does (`sockets`);
-//! - `/proc/net/ip_vs`, `ip_vs_conn` and `ip_vs_stats` open as the director's (`proc`).
+//! - `/proc/net/ip_vs`, `ip_vs_conn`, `ip_vs_stats` and `ip_vs_stats_percpu` open as the director's (`proc`).
 //!
 //! If no director answers, the tool fails as it does on a kernel without IPVS, and a line on standard error says
 //! which socket did not answer. No request to IPVS ever reaches the kernel.

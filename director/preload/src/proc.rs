@@ -14,10 +14,11 @@ use crate::real::{self, fail};
 const DIRECTORIES: [&[u8]; 3] = [b"/proc/net/", b"/proc/self/net/", b"/proc/thread-self/net/"];
 
 /// A file, and the line that asks the director for it (`director_api::Request::Proc`).
-const FILES: [(&[u8], &[u8]); 3] = [
+const FILES: [(&[u8], &[u8]); 4] = [
     (b"ip_vs", b"{\"command\":\"proc\",\"file\":\"ip_vs\"}\n"),
     (b"ip_vs_conn", b"{\"command\":\"proc\",\"file\":\"ip_vs_conn\"}\n"),
     (b"ip_vs_stats", b"{\"command\":\"proc\",\"file\":\"ip_vs_stats\"}\n"),
+    (b"ip_vs_stats_percpu", b"{\"command\":\"proc\",\"file\":\"ip_vs_stats_percpu\"}\n"),
 ];
 
 /// The request for the file of this path; none for all other paths.
@@ -248,6 +249,7 @@ mod tests {
         assert_eq!(request(b"/proc/net/ip_vs"), Some(FILES[0].1));
         assert_eq!(request(b"/proc/self/net/ip_vs_conn"), Some(FILES[1].1));
         assert_eq!(request(b"/proc/thread-self/net/ip_vs_stats"), Some(FILES[2].1));
+        assert_eq!(request(b"/proc/net/ip_vs_stats_percpu"), Some(FILES[3].1));
         for other in [
             "/proc/net/ip_vs_conn_sync",
             "/proc/net/",

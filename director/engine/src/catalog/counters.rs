@@ -61,6 +61,11 @@ impl Catalog {
         (self.total_traffic().since(self.meter.zero), self.meter.estimator.rates())
     }
 
+    /// What passed through each worker since the start, whatever `-Z` says.
+    pub fn by_worker(&self) -> impl Iterator<Item = Traffic> {
+        (0..self.slots.workers()).map(|worker| self.slots.traffic_by(worker, self.next))
+    }
+
     fn total_traffic(&self) -> Traffic {
         (0..self.next).fold(Traffic::default(), |sum, slot| sum.plus(self.slots.traffic(slot)))
     }
