@@ -10,6 +10,7 @@ use anyhow::{Context, Result, bail};
 use director_engine::adjacency::Link;
 use director_engine::control::Network;
 use director_engine::fib::{Fib, Hop, Route};
+use director_engine::limiter::IcmpLimits;
 use director_engine::service::{Protocol, SchedulerKind, ServerSpec, ServiceKey, ServiceSpec};
 use director_engine::snapshot::PortView;
 use director_engine::state::{State, Timeouts};
@@ -196,6 +197,7 @@ pub fn director_of(
         fib: Arc::new(fib),
         ip_forward: true,
         ip_forward_v6: true,
+        icmp_limits: IcmpLimits::default(),
     });
     for (address, mac) in [GATEWAY].into_iter().chain(servers()) {
         let adjacencies = &control.shared().adjacencies;

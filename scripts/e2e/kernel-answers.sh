@@ -24,6 +24,17 @@ ipvsadm -a -t $VIP:82 -r 192.168.2.71:9999 -m -w 0
 sleep 1.1 # the kernel's icmp_ratelimit: one a second
 contains "all servers at weight 0" "Connection refused" "$(client nc -nvz -w 3 $VIP 82 2>&1 || true)"
 
+# As often as the kernel's own switches say, which the director follows.
+told() { client sh -c "for n in \$(seq $1); do nc -nvz -w 1 $VIP 82 2>&1; done" | grep -c "Connection refused" || true; }
+director sysctl -qw net.ipv4.icmp_ratelimit=0
+sleep 1
+same "without a limit" 20 "$(told 20)"
+director sysctl -qw net.ipv4.icmp_ratelimit=60000
+sleep 1
+same "one a minute" 0 "$(told 2)"
+director sysctl -qw net.ipv4.icmp_ratelimit=1000
+sleep 1
+
 # A daemon in the director's own namespace, as sshd would be.
 director sh -c 'echo "hello from the director" | timeout 10 nc -nl 22' &
 listens() { director ss -Hltn 'sport = 22' | grep -q .; }

@@ -7,6 +7,7 @@ use anyhow::{Context, Result};
 use director_config::{Config, Neighbor};
 use director_engine::control::Network;
 use director_engine::fib::{Fib, Hop, Prefix, Route};
+use director_engine::limiter::IcmpLimits;
 use director_engine::snapshot::PortView;
 use director_engine::sources::Source;
 use director_packet::{Address, Mac};
@@ -135,6 +136,7 @@ impl Director {
             sources: sources.into(),
             ip_forward: !any_twin || ip_forward(before),
             ip_forward_v6: !any_twin || ip_forward_v6(before),
+            icmp_limits: if any_twin { icmp_limits(before) } else { IcmpLimits::default() },
         }
     }
 
@@ -225,6 +227,7 @@ fn masked(address: Address, length: u8) -> Address {
 /// Whether one of the kernel's switches is not as it was.
 pub(crate) fn is_switched(known: &Network) -> bool {
     (ip_forward(known), ip_forward_v6(known)) != (known.ip_forward, known.ip_forward_v6)
+        || icmp_limits(known) != known.icmp_limits
 }
 
 /// The kernel's `net.ipv4.ip_forward`; where it cannot be read just now, what it was before.
@@ -238,6 +241,53 @@ fn ip_forward_v6(before: &Network) -> bool {
 }
 
 fn is_on(switch: &str) -> Option<bool> {
-    let text = std::fs::read_to_string(switch).ok()?;
-    Some(text.trim() != "0")
+    read_switch(switch, |text| Some(text != "0"))
+}
+
+/// The kernel's switches for ICMP errors, likewise. Those for all hosts together only its first network namespace has.
+fn icmp_limits(before: &Network) -> IcmpLimits {
+    let number = |switch| read_switch(switch, |text| text.parse().ok());
+    let before = &before.icmp_limits;
+    IcmpLimits {
+        interval: number("/proc/sys/net/ipv4/icmp_ratelimit").unwrap_or(before.interval),
+        types: read_switch("/proc/sys/net/ipv4/icmp_ratemask", signed_mask).unwrap_or(before.types),
+        interval_v6: number("/proc/sys/net/ipv6/icmp/ratelimit").unwrap_or(before.interval_v6),
+        types_v6: read_switch("/proc/sys/net/ipv6/icmp/ratemask", ranges).unwrap_or(before.types_v6),
+        per_second: number("/proc/sys/net/ipv4/icmp_msgs_per_sec").unwrap_or(before.per_second),
+        at_once: number("/proc/sys/net/ipv4/icmp_msgs_burst").unwrap_or(before.at_once),
+    }
+}
+
+fn read_switch<T>(switch: &str, parse: impl FnOnce(&str) -> Option<T>) -> Option<T> {
+    parse(std::fs::read_to_string(switch).ok()?.trim())
+}
+
+/// 32 bits, which the kernel writes as a signed number.
+fn signed_mask(text: &str) -> Option<u32> {
+    text.parse().ok().map(i32::cast_unsigned)
+}
+
+/// The bits that are set, below 128, of a list like `0-1,3-127`.
+fn ranges(text: &str) -> Option<u128> {
+    let mut mask = 0;
+    for range in text.split(',').filter(|range| !range.is_empty()) {
+        let (first, last) = range.split_once('-').unwrap_or((range, range));
+        let (first, last) = (first.parse::<u8>().ok()?, last.parse::<u8>().ok()?.min(127));
+        mask |= (first..=last).fold(0, |bits, bit| bits | 1_u128 << bit);
+    }
+    Some(mask)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn masks_as_the_kernel_writes_them() {
+        assert_eq!(signed_mask("6168"), Some(IcmpLimits::default().types));
+        assert_eq!(signed_mask("-1"), Some(u32::MAX));
+        assert_eq!(ranges("0-1,3-127"), Some(IcmpLimits::default().types_v6));
+        assert_eq!(ranges("1,3-4,200-255"), Some(0b1_1010));
+        assert_eq!((ranges(""), ranges("x")), (Some(0), None));
+    }
 }

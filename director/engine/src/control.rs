@@ -16,7 +16,7 @@ use crate::catalog::Catalog;
 use crate::entry::{self, Entry};
 use crate::fib::Fib;
 use crate::ftp::Ftp;
-use crate::limiter::Limiter;
+use crate::limiter::{IcmpLimits, Limiter};
 use crate::mark::MarkRule;
 use crate::reason::Reason;
 use crate::servers::Servers;
@@ -57,6 +57,8 @@ pub struct Network {
     pub ip_forward: bool,
     /// `net.ipv6.conf.all.forwarding`.
     pub ip_forward_v6: bool,
+    /// The switches for ICMP errors.
+    pub icmp_limits: IcmpLimits,
 }
 
 /// What an entry of a listing is.
@@ -407,7 +409,11 @@ impl Control {
             let Some((source, destination)) = icmp::ends(header) else { return };
             let is_to_us = network.local.contains(&destination);
             let from = if is_to_us { destination } else { port.address_for(Endpoint::of(destination, 0)) };
-            if from.is_unspecified() || !limiter.allows(source, milliseconds) {
+            let error = icmp::Error::ReassemblyTimeExceeded;
+            let is_allowed = |limiter: &mut Limiter| {
+                limiter.allows(&network.icmp_limits, &network.fib, error, source, milliseconds)
+            };
+            if from.is_unspecified() || !is_allowed(limiter) {
                 return;
             }
             let frame = first.frame(MAX_ERROR);
@@ -416,7 +422,6 @@ impl Control {
             else {
                 return;
             };
-            let error = icmp::Error::ReassemblyTimeExceeded;
             *identification = identification.wrapping_add(1);
             if let Some(frame) = error_frame(error, packet, from, *identification, Mac(*back), port.mac) {
                 send(first.port(), &frame);
@@ -485,13 +490,13 @@ impl Control {
         let hop = self.network.fib.hop(client)?;
         let link = self.shared.adjacencies.link(self.shared.adjacencies.entry(hop).ok()?);
         let port = self.network.ports.get(usize::from(link.port))?;
-        if !self.limiter.allows(client, milliseconds) {
+        let (error, Network { icmp_limits, fib, .. }) = (icmp::Error::HostUnreachable, &self.network);
+        if !self.limiter.allows(icmp_limits, fib, error, client, milliseconds) {
             return None;
         }
         Change::between(segment.destination, service).put_back(frame, &segment, End::Destination);
         self.identification = self.identification.wrapping_add(1);
         let packet = frame.get(HEADER..)?;
-        let error = icmp::Error::HostUnreachable;
         let frame = error_frame(error, packet, service.address(), self.identification, link.mac?, port.mac)?;
         Some((link.port, frame))
     }

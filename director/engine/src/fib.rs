@@ -126,6 +126,11 @@ impl Fib {
         matches!(first, Some((_, _, Route::Link { .. }))) && first == second
     }
 
+    /// The length in bits of the prefix whose route leads to an address of IPv6 (host order).
+    pub(crate) fn prefix_v6(&self, destination: u128) -> Option<u8> {
+        self.v6.get_lpm(&(destination, 128)).map(|((_, length), _)| length)
+    }
+
     /// How many routes there are.
     #[must_use]
     pub fn len(&self) -> usize {

@@ -14,7 +14,7 @@ pub mod estimator;
 pub mod fib;
 mod fragments;
 mod ftp;
-mod limiter;
+pub mod limiter;
 mod lock;
 pub mod mark;
 mod pressure;

@@ -11,6 +11,7 @@ use crate::adjacency::Exit;
 use crate::control::Network;
 use crate::directory::Directory;
 use crate::fib::{Fib, Route};
+use crate::limiter::IcmpLimits;
 use crate::mark::MarkRule;
 use crate::scheduler::ServiceView;
 use crate::service::{EndKey, ServiceKey};
@@ -124,6 +125,8 @@ pub struct Snapshot {
     pub ip_forward: bool,
     /// And its `net.ipv6.conf.all.forwarding`.
     pub ip_forward_v6: bool,
+    /// Its switches for ICMP errors.
+    pub(crate) icmp_limits: IcmpLimits,
     /// Which new connections have a firewall mark.
     marks: Arc<[MarkRule]>,
 }
@@ -142,6 +145,7 @@ impl Default for Snapshot {
             sysctls: Sysctls::default(),
             ip_forward: true,
             ip_forward_v6: true,
+            icmp_limits: IcmpLimits::default(),
             marks: Arc::new([]),
         }
     }
@@ -170,6 +174,7 @@ impl Snapshot {
             sysctls,
             ip_forward: network.ip_forward,
             ip_forward_v6: network.ip_forward_v6,
+            icmp_limits: network.icmp_limits,
             marks,
         }
     }

@@ -42,6 +42,12 @@ pub enum Error {
 }
 
 impl Error {
+    /// Its type, of ICMP or of ICMPv6.
+    #[must_use]
+    pub const fn kind(self, is_v6: bool) -> u8 {
+        if is_v6 { self.fields_v6().0 } else { self.fields().0 }
+    }
+
     /// Type, code and the last four bytes of the ICMP header.
     const fn fields(self) -> (u8, u8, u32) {
         match self {

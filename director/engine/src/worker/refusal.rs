@@ -9,6 +9,7 @@ use director_packet::{Address, Mac};
 use super::{Core, Frames, Lane, Moment, Verdict, Way};
 use crate::limiter::Limiter;
 use crate::reason::Reason;
+use crate::snapshot::Snapshot;
 use crate::state::Direction;
 
 /// The least MTU of a link for IPv6, in bytes.
@@ -173,9 +174,8 @@ impl Core {
         if from.is_unspecified() || !has_way || replies.len() == replies.capacity() {
             return;
         }
-        // As Linux does: no limit on what the discovery of a path's MTU depends on.
-        let is_limited = !matches!(error, icmp::Error::FragmentationNeeded(_));
-        if is_limited && !limiter.allows(source, moment.milliseconds) {
+        let Snapshot { icmp_limits, fib, .. } = moment.snapshot;
+        if !limiter.allows(icmp_limits, fib, error, source, moment.milliseconds) {
             return;
         }
         let mut body = [0; MAX_ERROR];

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use director_engine::adjacency::Link;
 use director_engine::control::Network;
 use director_engine::fib::{Fib, Hop, Route};
+use director_engine::limiter::IcmpLimits;
 use director_engine::servers::{Load, Traffic};
 use director_engine::service::{Protocol, SchedulerKind, ServerSpec, ServiceKey, ServiceSpec};
 use director_engine::snapshot::{PortView, Sysctls};
@@ -150,6 +151,7 @@ impl Lab {
             sources: own.map(|(port, address, prefix)| Source { port, address: ip(address), prefix }).into(),
             ip_forward: true,
             ip_forward_v6: true,
+            icmp_limits: IcmpLimits::default(),
         };
         let mut lab =
             Self { control, workers, network, milliseconds: 5_000, told: Vec::new(), locks: [0; 2] };

@@ -155,6 +155,18 @@ impl Scene {
                 self.lab.network.ip_forward_v6 = *value != "0";
                 self.lab.renew_network();
             }
+            ["icmp_limit", name, value] => {
+                let (limits, value) = (&mut self.lab.network.icmp_limits, number(value)?);
+                *match *name {
+                    "icmp_ratelimit" => &mut limits.interval,
+                    "icmp_ratemask" => &mut limits.types,
+                    "icmp_msgs_per_sec" => &mut limits.per_second,
+                    "icmp_msgs_burst" => &mut limits.at_once,
+                    "icmp.ratelimit" => &mut limits.interval_v6,
+                    _ => return Err(format!("no such limit: {name}")),
+                } = value;
+                self.lab.renew_network();
+            }
             ["mtu", port, value] => {
                 self.lab.network.ports[usize::from(port_of(port)?)].mtu = number(value)?;
                 self.lab.renew_network();
