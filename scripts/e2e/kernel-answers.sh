@@ -24,6 +24,21 @@ ipvsadm -a -t $VIP:82 -r 192.168.2.71:9999 -m -w 0
 sleep 1.1 # the kernel's icmp_ratelimit: one a second
 contains "all servers at weight 0" "Connection refused" "$(client nc -nvz -w 3 $VIP 82 2>&1 || true)"
 
+# A SYN to the service whose IP options are wrong: the sender is told where.
+contains "wrong options" "parameter problem at 20 from $VIP" "$(client /usr/bin/python3 - <<END
+import socket, struct
+out = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW)
+told = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP)
+told.settimeout(3)
+ends = socket.inet_aton("$CLIENT") + socket.inet_aton("$VIP")
+header = struct.pack("!BBHHHBBH", 0x46, 0, 44, 1, 0, 64, 6, 0) + ends + bytes([7, 9, 4, 0])
+out.sendto(header + struct.pack("!HHIIBBHHH", 4000, 8888, 1, 0, 0x50, 2, 500, 0, 0), ("$VIP", 0))
+while (answer := told.recv(500))[20] != 12:
+    pass
+print("parameter problem at", answer[24], "from", socket.inet_ntoa(answer[12:16]))
+END
+)"
+
 # As often as the kernel's own switches say, which the director follows.
 told() { client sh -c "for n in \$(seq $1); do nc -nvz -w 1 $VIP 82 2>&1; done" | grep -c "Connection refused" || true; }
 director sysctl -qw net.ipv4.icmp_ratelimit=0

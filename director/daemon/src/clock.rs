@@ -1,6 +1,6 @@
 //! Time without a system call: the processor's counter, scaled.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use director_engine::Tick;
 use tokio::time::{Interval, MissedTickBehavior, interval};
@@ -10,6 +10,13 @@ pub(crate) fn every(period: Duration) -> Interval {
     let mut interval = interval(period);
     interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
     interval
+}
+
+/// Milliseconds since midnight UT, of days without leap seconds.
+pub(crate) fn since_midnight() -> u32 {
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    // Less than 2^32.
+    (now.as_millis() % (24 * 60 * 60 * 1000)) as u32
 }
 
 /// Reads the time since the director's start.

@@ -20,7 +20,7 @@ use rtnetlink::{Handle, MulticastGroup};
 use tokio::sync::{Notify, mpsc};
 use tokio::time::timeout;
 
-use crate::clock::{Coarse, every};
+use crate::clock::{self, Coarse, every};
 use crate::counters::ThreadCounters;
 use crate::gathering::Gathering;
 use crate::mirror::{self, Neighbour, Seen};
@@ -142,6 +142,7 @@ impl Director {
                 let State { control, pump, turns, .. } = &mut *self.state.borrow_mut();
                 let moved = pump.turn(control, now, &mut asked);
                 let progress = control.poll(tick, BUDGET);
+                control.set_time_of_day(now as u32, clock::since_midnight());
                 // Milliseconds wrap, as the rate limit expects.
                 control.expire_fragments(tick, now as u32, |port, frame| pump.send_made(port, frame));
                 // The last counters are the control core's own.

@@ -395,6 +395,12 @@ impl Control {
         progress
     }
 
+    /// Says what time of day it is, in milliseconds since midnight UT, at `milliseconds` of the clock that workers are given.
+    /// To be called every second or more often: packets may ask for it.
+    pub fn set_time_of_day(&self, milliseconds: u32, since_midnight: u32) {
+        self.shared.set_time_of_day(milliseconds, since_midnight);
+    }
+
     /// Gives up packets of which fragments are missing for too long. Who sent the first fragment of one is told, back
     /// the way it came, as often as the rate limit allows: `send` is given the port and the frame. To be called as
     /// often as [`Self::poll`]; `milliseconds` are of any clock.

@@ -26,7 +26,7 @@ reasons! {
     MalformedEthernet = "malformed_ethernet",
     /// Version, header length or total length of IPv4 is wrong (RFC 1812, section 5.2.2).
     MalformedIpv4 = "malformed_ipv4",
-    /// Version or length of IPv6 is wrong (RFC 8200, section 3), or its extension headers end beyond the packet.
+    /// Version or length of IPv6 is wrong (RFC 8200, section 3).
     MalformedIpv6 = "malformed_ipv6",
     /// The checksum of the IPv4 header is wrong.
     Ipv4Checksum = "ipv4_checksum",

@@ -9,6 +9,7 @@ mod cpu;
 mod cut;
 mod ftp;
 mod hairpin;
+mod ipsec;
 mod kind;
 mod one_packet;
 mod persistence;
@@ -28,7 +29,8 @@ use arc_swap::cache::Cache;
 use director_flow::{Table, Tick, V4, V6, WorkerLocal};
 use director_packet::ethernet::HEADER;
 use director_packet::nat::{End, set_macs};
-use director_packet::{Address, Endpoint, Segment, UDP, ipv6, options, parse};
+use director_packet::options::{self, Passed};
+use director_packet::{Address, Endpoint, Segment, UDP, ipv6, parse};
 
 use crate::adjacency::{Adjacencies, Adjacency, Link};
 use crate::entry::{Entry, KeptWay, Load};
@@ -52,6 +54,9 @@ use tables::{Locals, Whose};
 
 /// "Don't fragment", in the byte of the flags of IPv4.
 const DONT_FRAGMENT: u8 = 0x40;
+
+/// A day in milliseconds.
+const DAY: u32 = 24 * 60 * 60 * 1000;
 
 /// Frames in a burst, at most.
 pub const BURST: usize = 32;
@@ -140,6 +145,8 @@ pub struct Shared {
     drop_in: AtomicU32,
     /// Counts packets that are put into tunnels, for what tells their fragments apart.
     wrapped: AtomicU32,
+    /// By how much milliseconds since midnight are ahead of those that workers are given, modulo 2^32.
+    midnight: AtomicU32,
 }
 
 impl Shared {
@@ -160,12 +167,24 @@ impl Shared {
             ftp,
             drop_in: AtomicU32::new(0),
             wrapped: AtomicU32::new(0),
+            midnight: AtomicU32::new(0),
         }
     }
 
     /// The identification of another packet of the director's own; nothing else depends on it, hence Relaxed.
     fn next_identification(&self) -> u16 {
         self.wrapped.fetch_add(1, Ordering::Relaxed) as u16
+    }
+
+    /// Says what time of day it is, in milliseconds since midnight UT, at `milliseconds` of the workers' clock; nothing else
+    /// depends on it, hence Relaxed.
+    pub(crate) fn set_time_of_day(&self, milliseconds: u32, since_midnight: u32) {
+        self.midnight.store(since_midnight.wrapping_sub(milliseconds), Ordering::Relaxed);
+    }
+
+    /// The time of day, in milliseconds since midnight UT.
+    fn time_of_day(&self, milliseconds: u32) -> u32 {
+        milliseconds.wrapping_add(self.midnight.load(Ordering::Relaxed)) % DAY
     }
 
     /// Whether `drop_packet` drops this new connection: every `am_droprate`-th, beginning with the first; none
@@ -432,9 +451,6 @@ impl Core {
     /// The way of every segment.
     #[inline(always)]
     fn segment(&mut self, moment: &Moment<'_>, lane: &Lane, frames: &mut impl Frames) -> Verdict {
-        if lane.has_options() && is_source_routed(lane, frames) {
-            return Verdict::Kernel;
-        }
         match self.local.find(moment, lane.whose()) {
             Some(entry) => self.hit(moment, lane, entry, frames),
             None => self.without_entry(moment, lane, frames),
@@ -615,7 +631,7 @@ impl Core {
             Direction::Out => End::Source,
         };
         if lane.has_options() {
-            record_route(lane, load.service, way.out, frames.head(lane.at));
+            enter(moment, lane, load.service, way.out, frames.head(lane.at));
         }
         if load.forward == Forward::Masquerading {
             load.change.apply(frames.head(lane.at), segment, end);
@@ -698,23 +714,18 @@ impl<'a> Way<'a> {
     }
 }
 
-/// Enters the director into the way that a packet records: as the virtual service that the client knows, and as the
-/// kernel would for a server's packet, which it takes for one that is routed.
+/// Enters the director into the way, or the times, that a packet records: as the virtual service that the client knows, and
+/// as the kernel would for a server's packet, which it takes for one that is routed.
 #[cold]
-fn record_route(lane: &Lane, service: Endpoint, out: &PortView, frame: &mut [u8]) {
+fn enter(moment: &Moment<'_>, lane: &Lane, service: Endpoint, out: &PortView, frame: &mut [u8]) {
     let address = match lane.direction {
         Direction::In => service.address(),
         Direction::Out => out.address_for(lane.client),
     };
     if let Address::V4(address) = address {
-        options::record_route(lane.header(frame), address);
+        let passed = Passed { address, time: moment.shared.time_of_day(moment.milliseconds) };
+        options::enter(lane.header(frame), passed, |own| moment.snapshot.is_local(Address::V4(own)));
     }
-}
-
-/// Whether a packet asks for a way of its own: the kernel knows whether it may.
-#[cold]
-fn is_source_routed(lane: &Lane, frames: &mut impl Frames) -> bool {
-    options::is_source_routed(lane.header(frames.head(lane.at)))
 }
 
 /// Asks the routing table, and keeps the answer with the entry.

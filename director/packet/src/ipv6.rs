@@ -7,10 +7,6 @@ use crate::header::Ipv6;
 /// The length of the header without extensions, in bytes.
 pub const HEADER: usize = 40;
 
-/// Extension headers that are passed over before the packet counts as one of no known protocol: as many as RFC 8200
-/// (section 4.1) names, twice.
-const MOST: usize = 8;
-
 const HOP_BY_HOP: u8 = 0;
 const ROUTING: u8 = 43;
 /// An authentication header (RFC 4302, section 2).
@@ -59,7 +55,7 @@ pub struct Upper {
 pub fn upper(packet: &[u8]) -> Option<Upper> {
     let (header, _) = Ipv6::ref_from_prefix(packet).ok()?;
     let (mut protocol, mut at, mut named_at) = (header.next, HEADER, 6);
-    for _ in 0..MOST {
+    loop {
         let field = || packet.get(at..)?.first_chunk::<8>();
         let length = match protocol {
             // Whatever segments a routing header has left: as in IPVS the packet is one to where it is now.
@@ -69,16 +65,15 @@ pub fn upper(packet: &[u8]) -> Option<Upper> {
                 let [next, _, high, low, a, b, c, d] = *field()?;
                 let place = u16::from_be_bytes([high, low]);
                 let fragment = FragmentHeader {
-                    // Each header is at most 2,048 bytes long, and there are few.
-                    at: at as u16,
-                    named_at: named_at as u16,
+                    at: u16::try_from(at).ok()?,
+                    named_at: u16::try_from(named_at).ok()?,
                     next,
                     offset: place & !7,
                     more: place & 1 != 0,
                     identification: u32::from_be_bytes([a, b, c, d]),
                 };
                 if fragment.offset != 0 || fragment.more {
-                    let at = (at + FRAGMENT_HEADER) as u16;
+                    let at = u16::try_from(at + FRAGMENT_HEADER).ok()?;
                     return Some(Upper { protocol: next, at, fragment: Some(fragment) });
                 }
                 FRAGMENT_HEADER
@@ -89,13 +84,68 @@ pub fn upper(packet: &[u8]) -> Option<Upper> {
         named_at = at;
         at += length;
     }
-    Some(Upper { protocol, at: at as u16, fragment: None })
+    Some(Upper { protocol, at: u16::try_from(at).ok()?, fragment: None })
+}
+
+/// Options to each hop that Linux looks at before it does anything else with a packet, and how many there may be besides
+/// padding (`net.ipv6.max_hbh_opts_number`).
+const PAD_1: u8 = 0;
+const PAD_N: u8 = 1;
+const ROUTER_ALERT: u8 = 5;
+const SECURITY_LABEL: u8 = 7;
+const MOST_OPTIONS: usize = 8;
+
+/// Bytes of padding in a row: no more than align what follows (RFC 8200, section 4.2).
+const MOST_PADDING: usize = 7;
+
+/// Whether a packet has options to each hop that the kernel drops it for, and may tell its sender of (RFC 8200, section
+/// 4.2), as Linux's `ip6_parse_tlv` has it. What is not in `packet` is not wrong.
+#[must_use]
+pub fn has_wrong_options(packet: &[u8]) -> bool {
+    if packet.get(6) != Some(&HOP_BY_HOP) {
+        return false;
+    }
+    let Some([_, length, ..]) = packet.get(HEADER..) else { return false };
+    let Some(mut rest) = packet.get(HEADER + 2..HEADER + (usize::from(*length) + 1) * 8) else {
+        return false;
+    };
+    let (mut padding, mut count) = (0, 0);
+    loop {
+        let length = match rest {
+            [] => return false,
+            [PAD_1, ..] => 1,
+            [_, length, ..] => usize::from(*length) + 2,
+            [_] => return true,
+        };
+        let Some((option, others)) = rest.split_at_checked(length) else { return true };
+        if let [PAD_1] | [PAD_N, _, ..] = option {
+            padding += length;
+            if padding > MOST_PADDING
+                || option.get(2..).is_some_and(|data| data.iter().any(|&byte| byte != 0))
+            {
+                return true;
+            }
+        } else {
+            (padding, count) = (0, count + 1);
+            let is_wrong = match option {
+                [ROUTER_ALERT, ..] => length != 4,
+                [SECURITY_LABEL, ..] => true,
+                // Of those that are not known these bits say that they may be skipped.
+                [kind, ..] => kind >> 6 != 0,
+                [] => true,
+            };
+            if is_wrong || count > MOST_OPTIONS {
+                return true;
+            }
+        }
+        rest = others;
+    }
 }
 
 /// Where the fragment header of a packet begins that is whole all the same (RFC 6946), in bytes from the IPv6 header on.
 pub(crate) fn whole_fragment_header_at(packet: &[u8]) -> Option<usize> {
     let (mut kind, mut at) = (*packet.get(6)?, HEADER);
-    for _ in 0..MOST {
+    loop {
         let [next, length, high, low, ..] = *packet.get(at..)?.first_chunk::<8>()?;
         at += match kind {
             HOP_BY_HOP | DESTINATION_OPTIONS | ROUTING => (usize::from(length) + 1) * 8,
@@ -105,7 +155,6 @@ pub(crate) fn whole_fragment_header_at(packet: &[u8]) -> Option<usize> {
         };
         kind = next;
     }
-    None
 }
 
 /// Where the place is that names what comes behind the headers that end at `end`: the "next header" of the last of them.
@@ -191,10 +240,47 @@ mod tests {
     }
 
     #[test]
+    fn options_to_each_hop() {
+        let judged = |options: &[u8]| {
+            let length = [(options.len() / 8) as u8];
+            has_wrong_options(&packet(&[(0, &[&length, options].concat())], 6, &[1; 20]))
+        };
+        let right: [&[u8]; 6] = [
+            &[0; 6],
+            &[1, 4, 0, 0, 0, 0],
+            &[5, 2, 0, 0, 1, 0],
+            &[0x3e, 4, 9, 9, 9, 9],
+            &[0x31, 0, 0x31, 0, 0x31, 0],
+            &[1, 4, 0, 0, 0, 0, 0x3e, 0, 1, 4, 0, 0, 0, 0],
+        ];
+        let wrong: [&[u8]; 10] = [
+            &[1, 4, 0, 0, 1, 0],
+            &[1, 5, 0, 0, 0, 0],
+            &[0, 0, 0, 0, 0, 9],
+            &[5, 1, 0, 0, 0, 0],
+            &[7, 4, 9, 9, 9, 9],
+            &[0xc2, 4, 0, 1, 0, 0],
+            &[0x7e, 4, 9, 9, 9, 9],
+            &[0xbe, 4, 9, 9, 9, 9],
+            &[0; 14],
+            &[0x3e, 0, 0x3e, 0, 0x3e, 0, 0x3e, 0, 0x3e, 0, 0x3e, 0, 0x3e, 0, 0x3e, 0, 0x3e, 0, 1, 2, 0, 0],
+        ];
+        for (all, is_wrong) in [(&right[..], false), (&wrong[..], true)] {
+            all.iter().for_each(|options| assert_eq!(judged(options), is_wrong, "{options:?}"));
+        }
+        // What a packet does not begin with is not every hop's.
+        assert!(!has_wrong_options(&packet(&[(60, &[0, 0xc2, 4, 0, 1, 0, 0])], 6, &[1; 20])));
+        assert!(!has_wrong_options(&packet(&[(0, &[0, 0xc2, 4, 0, 1, 0, 0])], 6, &[])[..47]));
+    }
+
+    #[test]
     fn a_chain_without_end() {
         let many = [(60, OPTIONS); 40];
         let upper = upper(&packet(&many, 6, &[1; 20])).unwrap();
-        assert_eq!((upper.protocol, upper.at), (60, 40 + 64));
+        assert_eq!((upper.protocol, upper.at), (6, 40 + 40 * 8));
+        // As long as packets are.
+        let many = vec![(60, OPTIONS); 9_000];
+        assert_eq!(super::upper(&packet(&many, 6, &[1; 20])), None);
         bolero::check!().with_type::<Vec<u8>>().for_each(|bytes| {
             let mut packet = vec![0x60];
             packet.extend(bytes);

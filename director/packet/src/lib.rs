@@ -40,6 +40,16 @@ pub const TCP: u8 = 6;
 pub const UDP: u8 = 17;
 /// The IP protocol number of SCTP (RFC 9260).
 pub const SCTP: u8 = 132;
+/// The IP protocol number of IPsec's encapsulating security payload (RFC 4303).
+pub const ESP: u8 = 50;
+/// The IP protocol number of IPsec's authentication header (RFC 4302). In IPv6 it is an extension header.
+pub const AH: u8 = 51;
+
+/// Whether a protocol is one of IPsec's.
+#[must_use]
+pub const fn is_ipsec(protocol: u8) -> bool {
+    matches!(protocol, ESP | AH)
+}
 
 /// TCP flags as they stand in byte 13 of the header (RFC 9293, section 3.1).
 pub mod tcp_flag {

@@ -6,7 +6,7 @@ use crate::checksum::{Delta, pseudo_header};
 use crate::ethernet::{HEADER, Mac};
 use crate::header::{Ipv4, Ipv6, Sctp, Tcp, Udp};
 use crate::parse::Segment;
-use crate::{Endpoint, SCTP, TCP, crc32c};
+use crate::{Endpoint, SCTP, TCP, UDP, crc32c};
 
 /// Which end of a packet is replaced.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -51,7 +51,8 @@ impl Change {
 
     /// Replaces an end of the packet in `frame` and decrements its TTL or hop limit, keeping the checksums as
     /// right or as wrong as they were; a UDP checksum that was not in use is computed where the whole packet
-    /// is at hand. `segment` is what [`crate::parse()`] said of this frame.
+    /// is at hand. `segment` is what [`crate::parse()`] said of this frame; of another protocol only the address is
+    /// replaced.
     #[inline]
     pub fn apply(&self, frame: &mut [u8], segment: &Segment, end: End) {
         let change = Self { network: self.network.and(Delta::TTL_DECREMENT), ..*self };
@@ -97,7 +98,7 @@ impl Change {
             }
         } else if segment.protocol == SCTP {
             self.put_sctp(data, end, length);
-        } else {
+        } else if segment.protocol == UDP {
             let Ok((udp, _)) = Udp::mut_from_prefix(data) else { return };
             match end {
                 End::Source => udp.source.set(self.to.port()),
@@ -136,7 +137,7 @@ impl Change {
 #[cold]
 fn compute_udp(packet: &[u8], data: &mut [u8], length: u16) {
     let Some(datagram) = data.get_mut(..usize::from(length)) else { return };
-    let Some(mut sum) = pseudo_header(packet, crate::UDP, length) else { return };
+    let Some(mut sum) = pseudo_header(packet, UDP, length) else { return };
     sum.add(datagram);
     if let Ok((udp, _)) = Udp::mut_from_prefix(datagram) {
         udp.checksum = match sum.checksum() {

@@ -6,7 +6,7 @@ use crate::ethernet::{self, Mac, ether_type};
 use crate::header::{Ethernet, Ipv4, Ipv6, Sctp, Tcp, Udp};
 use crate::sctp::{CHUNK_HEADER, Event};
 use crate::tcp_flag::{RST, SYN};
-use crate::{Address, Endpoint, ICMP, ICMPV6, SCTP, TCP, UDP, checksum, ipv6};
+use crate::{Address, Endpoint, ICMP, ICMPV6, SCTP, TCP, UDP, checksum, ipv6, is_ipsec, options};
 
 /// A whole TCP segment, UDP datagram or SCTP packet in an IP packet, its headers checked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,7 +59,7 @@ pub enum Malformed {
     Ipv4,
     /// The checksum of the IPv4 header is wrong.
     Ipv4Checksum,
-    /// No sane IPv6 header: version or length (RFC 8200, section 3), or extension headers beyond the packet's end.
+    /// No sane IPv6 header: version or length (RFC 8200, section 3).
     Ipv6,
     /// Too short for the transport header.
     Transport,
@@ -78,10 +78,12 @@ pub enum Verdict {
         source: Address,
         /// Destination address.
         destination: Address,
-        /// [`TCP`], [`UDP`], [`SCTP`], [`ICMP`] or [`ICMPV6`]; of IPv6 also that of destination options.
+        /// [`TCP`], [`UDP`], [`SCTP`], [`ICMP`], [`ICMPV6`] or [one of IPsec](is_ipsec); of IPv6 also that of destination
+        /// options.
         protocol: u8,
     },
-    /// Anything else for this port: another protocol, a broadcast, a tagged frame.
+    /// Anything else for this port: another protocol, a broadcast, a tagged frame; a packet of which its sender may have to
+    /// be told what is wrong with its options or its extension headers.
     Other,
     /// A frame for another station.
     OtherHost,
@@ -180,10 +182,14 @@ fn ipv4(packet: &[u8], available: usize, contiguous: bool) -> Result<Verdict, Ma
     if !sum.is_right() {
         return Err(Malformed::Ipv4Checksum);
     }
+    if header_length > usize::from(options::LEAST) && options::are_the_kernels(whole_header) {
+        return Ok(Verdict::Other);
+    }
     let (source, destination) = (Address::V4(header.source.get()), Address::V4(header.destination.get()));
     let protocol = header.protocol;
     let is_known = [TCP, UDP, SCTP].contains(&protocol);
-    if header.fragment.get() & Ipv4::IS_FRAGMENT != 0 && (is_known || protocol == ICMP) {
+    let may_be_ours = is_known || protocol == ICMP || is_ipsec(protocol);
+    if header.fragment.get() & Ipv4::IS_FRAGMENT != 0 && may_be_ours {
         return Ok(Verdict::Fragment { source, destination, protocol });
     }
     if !is_known {
@@ -213,19 +219,29 @@ fn ipv6(packet: &[u8], available: usize, contiguous: bool) -> Result<Verdict, Ma
     // What is longer than any IPv4 packet, by its header at most, no port of Ethernet has; a jumbogram (RFC 2675), of
     // length 0, is nothing that is known here.
     let Ok(whole) = u16::try_from(length) else { return Ok(Verdict::Other) };
-    let upper = ipv6::upper(packet.get(..length).unwrap_or(packet)).ok_or(short(Malformed::Ipv6))?;
+    let at_hand = packet.get(..length).unwrap_or(packet);
+    if ipv6::has_wrong_options(at_hand) {
+        return Ok(Verdict::Other);
+    }
+    let upper = match ipv6::upper(at_hand) {
+        Some(upper) => upper,
+        None if contiguous => return Ok(Verdict::Other),
+        None => return Err(Malformed::Scattered),
+    };
     let (source, destination) = (Address::V6(header.source.get()), Address::V6(header.destination.get()));
     let ipv6::Upper { protocol, at, fragment } = upper;
     let is_known = [TCP, UDP, SCTP].contains(&protocol);
     // What is behind options only the first fragment says, or the second.
-    if fragment.is_some() && (is_known || [ipv6::DESTINATION_OPTIONS, ICMPV6].contains(&protocol)) {
+    let may_be_ours =
+        is_known || [ipv6::DESTINATION_OPTIONS, ICMPV6].contains(&protocol) || is_ipsec(protocol);
+    if fragment.is_some() && may_be_ours {
         return Ok(Verdict::Fragment { source, destination, protocol });
     }
     if !is_known {
         return Ok(Verdict::Other);
     }
     let start = usize::from(at);
-    let data = length.checked_sub(start).ok_or(Malformed::Ipv6)?;
+    let Some(data) = length.checked_sub(start) else { return Ok(Verdict::Other) };
     let transport = packet.get(start..).unwrap_or_default();
     let (source_port, destination_port, flags) = ports(protocol, transport, data)?;
     Ok(Verdict::Segment(Segment {
@@ -419,8 +435,8 @@ mod tests {
         assert_eq!(lie(14, 0x40), Verdict::Malformed(Malformed::Ipv6));
         assert_eq!(lie(19, 24), Verdict::Malformed(Malformed::Ipv6), "longer than the frame");
         assert_eq!(lie(19, 15), Verdict::Malformed(Malformed::Transport));
-        assert_eq!(lie(19, 7), Verdict::Malformed(Malformed::Ipv6), "half an extension header");
-        assert_eq!(lie(55, 9), Verdict::Malformed(Malformed::Ipv6), "options beyond the end");
+        assert_eq!(lie(19, 7), Verdict::Other, "half an extension header");
+        assert_eq!(lie(55, 9), Verdict::Other, "options beyond the end");
         assert_eq!(lie(54, 58), Verdict::Other, "ICMPv6");
         assert_eq!(parse(&frame[..56], frame.len(), MAC), Verdict::Malformed(Malformed::Scattered));
         assert_eq!(parse(&frame[..40], frame.len(), MAC), Verdict::Malformed(Malformed::Scattered));

@@ -9,7 +9,7 @@ use crate::checksum::{Delta, Sum, pseudo_header};
 use crate::ethernet::HEADER;
 use crate::header::{Ipv4, Ipv6};
 use crate::ipip::{IPIP, IPV6};
-use crate::{Address, Endpoint, ICMP, ICMPV6, SCTP, TCP, UDP, ipv6};
+use crate::{Address, Endpoint, ICMP, ICMPV6, SCTP, TCP, UDP, ipv6, is_ipsec, options};
 
 /// The length of an ICMP header, in bytes.
 const ICMP_HEADER: usize = 8;
@@ -32,7 +32,7 @@ pub struct Related {
     pub ttl: u8,
     /// Its length, in bytes.
     pub length: u16,
-    /// Of the quoted packet: [`TCP`], [`UDP`] or [`SCTP`].
+    /// Of the quoted packet: [`TCP`], [`UDP`], [`SCTP`] or [one of IPsec](is_ipsec), which has no ports.
     pub protocol: u8,
     /// Where it came from.
     pub quoted_source: Endpoint,
@@ -85,6 +85,9 @@ impl Related {
             return None;
         }
         let icmp = outer.header_length();
+        if options::are_the_kernels(packet.get(..icmp)?) {
+            return None;
+        }
         let message = packet.get(icmp..usize::from(outer.length.get()).min(packet.len()))?;
         if !TRANSLATED.contains(message.first()?) {
             return None;
@@ -161,7 +164,7 @@ impl Related {
 
     /// What the quoted packet says; the rest is left open.
     fn of(quoted: &[u8], header: usize, protocol: u8, ends: (Address, Address)) -> Option<Self> {
-        if ![TCP, UDP, SCTP].contains(&protocol) {
+        if ![TCP, UDP, SCTP].contains(&protocol) && !is_ipsec(protocol) {
             return None;
         }
         let [a, b, c, d] = *quoted.get(header..)?.first_chunk::<QUOTED_TRANSPORT>()?;
@@ -227,8 +230,10 @@ impl Related {
             }
             _ => return,
         }
-        let port_at = if shown == Shown::Source { 2 } else { 0 };
-        put(frame, self.transport + port_at, &to.port().to_be_bytes());
+        if !is_ipsec(self.protocol) {
+            let port_at = if shown == Shown::Source { 2 } else { 0 };
+            put(frame, self.transport + port_at, &to.port().to_be_bytes());
+        }
         put(frame, self.icmp + 2, &[0, 0]);
         if let Some(sum) = self.sum(frame) {
             put(frame, self.icmp + 2, &sum.checksum());
@@ -346,7 +351,7 @@ mod tests {
         assert_eq!(lie(6, 17), None, "no ICMP");
         assert_eq!(lie(40, 128), None, "an echo request");
         assert_eq!(lie(48, 0x40), None, "it quotes no IPv6");
-        assert_eq!(lie(54, 50), None, "it quotes another protocol");
+        assert_eq!(lie(54, 47), None, "it quotes another protocol");
         assert_eq!(Related::find(&frame[..HEADER + 48 + 40 + 3]), None, "too little of it");
     }
 }

@@ -6,7 +6,7 @@ use director_packet::header::{Ipv4, Ipv6};
 use director_packet::{Endpoint, SCTP, Segment, UDP, icmp, ipv6};
 use zerocopy::FromBytes;
 
-use super::{Core, Frames, Lane, Moment, Verdict, Way, is_source_routed};
+use super::{Core, Frames, Lane, Moment, Verdict, Way};
 use crate::entry::Entry;
 use crate::reason::Reason;
 use crate::service::Forward;
@@ -25,9 +25,6 @@ impl Core {
             return Verdict::Kernel;
         }
         let lane = Lane::new(moment.snapshot, at, segment);
-        if lane.has_options() && is_source_routed(&lane, frames) {
-            return Verdict::Kernel;
-        }
         let entry = if has_ports { self.local.find(moment, lane.whose()) } else { None };
         let Some(entry) = entry else {
             // To somewhere else it is the kernel's to forward.
@@ -70,7 +67,7 @@ impl Core {
 }
 
 /// Restarts an entry's timer, its state being what it is. False: the entry has just died.
-fn touch(moment: &Moment<'_>, entry: Entry<'_>) -> bool {
+pub(super) fn touch(moment: &Moment<'_>, entry: Entry<'_>) -> bool {
     let mut clock = entry.clock();
     while !clock.is_dead() {
         // Another worker's tick may be ahead of this one's.
@@ -84,7 +81,7 @@ fn touch(moment: &Moment<'_>, entry: Entry<'_>) -> bool {
 }
 
 /// What a packet says below its transport header, and whether it has ports.
-fn beginning(frame: &[u8]) -> Option<(Segment, bool)> {
+pub(super) fn beginning(frame: &[u8]) -> Option<(Segment, bool)> {
     let packet = frame.get(HEADER..)?;
     let (source, destination) = icmp::ends(packet)?;
     let (protocol, header, length, ttl) = if packet.first()? >> 4 == 4 {
@@ -97,7 +94,7 @@ fn beginning(frame: &[u8]) -> Option<(Segment, bool)> {
         let upper = ipv6::upper(packet)?;
         (upper.protocol, upper.at, length, ip.hop_limit)
     };
-    let data = packet.get(usize::from(header)..usize::from(length))?;
+    let data = packet.get(usize::from(header)..usize::from(length).min(packet.len()))?;
     let ports =
         data.first_chunk().map(|&[a, b, c, d]| (u16::from_be_bytes([a, b]), u16::from_be_bytes([c, d])));
     let (from, to) = ports.unwrap_or_default();

@@ -3,7 +3,7 @@
 use director_packet::ethernet::HEADER;
 use director_packet::fragment::{Fragment, v6};
 use director_packet::ipv6::DESTINATION_OPTIONS;
-use director_packet::{Address, Endpoint, ICMP, ICMPV6, SCTP, TCP, UDP, icmp, ipv6, parse};
+use director_packet::{Address, Endpoint, ICMP, ICMPV6, SCTP, TCP, UDP, icmp, ipv6, is_ipsec, parse};
 
 use super::{BURST, Core, Frames, Lane, Moment, Verdict, Worker};
 use crate::fragments::{Added, Arrival, Ticket, Whole};
@@ -140,6 +140,7 @@ impl Core {
         if snapshot.is_off(matches!(destination, Address::V6(_))) {
             return false;
         }
+        let protocol = if is_ipsec(protocol) { UDP } else { protocol };
         let has_service = |protocol| snapshot.has_service_on(destination, protocol);
         if snapshot.is_local(destination) {
             has_service(protocol)

@@ -6,10 +6,11 @@
 //! destination unreachable, source quench and time exceeded are translated, and all errors of ICMPv6, both ways;
 //! they count as packets of the connection, and neither its state nor its timer learns of them.
 
-use director_packet::Address;
 use director_packet::ethernet::{HEADER, ether_type};
 use director_packet::related::{NotTranslated, Related, Shown};
+use director_packet::{Address, Endpoint, ICMPV6, UDP, ipv6, is_ipsec};
 
+use super::ipsec::KEY_EXCHANGE;
 use super::refusal::decrement_ttl;
 use super::tables::{Made, Whose};
 use super::unknown::may_be_a_client;
@@ -45,6 +46,10 @@ impl Core {
             return None;
         }
         if header[12..] == ether_type::IPV6 {
+            let packet = frame.get(HEADER..)?;
+            if ipv6::upper(packet)?.protocol != ICMPV6 || ipv6::has_wrong_options(packet) {
+                return None;
+            }
             self.take_off_fragment_header(moment, at, frames);
         }
         let frame = frames.head(at);
@@ -58,8 +63,7 @@ impl Core {
         // A client's error quotes what the virtual service sent it; a server's, what the client sent. Wherever it is to
         // go, the former is looked at first; to the director no server's is translated.
         let is_local = moment.snapshot.is_local(related.destination);
-        let Related { protocol, quoted_source, quoted_destination, .. } = related;
-        let (client, other) = (quoted_destination, quoted_source);
+        let (protocol, client, other) = connection_of(&related);
         let sent = Whose { client, other, protocol, direction: Direction::In };
         let got = Whose { client: other, other: client, protocol, direction: Direction::Out };
         let mut found = self.local.find(moment, sent).map(|entry| (entry, Direction::In));
@@ -115,11 +119,11 @@ impl Core {
         whose: Whose,
     ) -> Option<Result<Entry<'a>, Reason>> {
         let snapshot = moment.snapshot;
-        if !snapshot.sysctls.schedule_icmp {
+        if !snapshot.sysctls.schedule_icmp || is_ipsec(related.protocol) {
             return None;
         }
         let client = whose.client.address();
-        let service = snapshot.service(client, whose.other, related.protocol)?;
+        let service = snapshot.service(client, whose.other, whose.protocol)?;
         if !may_be_a_client(snapshot, client) {
             return Some(Err(Reason::MartianSource));
         }
@@ -171,6 +175,15 @@ impl Core {
         let verdict = way.take(frame);
         if longest > way.out.mtu { verdict.split(way.out.mtu) } else { verdict }
     }
+}
+
+/// Of what connection the quoted packet is: its protocol, where it went, where it came from.
+pub(super) fn connection_of(related: &Related) -> (u8, Endpoint, Endpoint) {
+    let Related { protocol, quoted_source, quoted_destination, .. } = *related;
+    if is_ipsec(protocol) {
+        return (UDP, quoted_destination.with_port(KEY_EXCHANGE), quoted_source.with_port(KEY_EXCHANGE));
+    }
+    (protocol, quoted_destination, quoted_source)
 }
 
 /// Whether an ICMP error that is too long for its way on is cut: as IPVS does it, one of IPv4 to a server whatever it says.

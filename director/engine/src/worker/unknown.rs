@@ -170,7 +170,8 @@ impl Core {
         let reason = match parsed {
             director_packet::Verdict::Segment(_) => return Verdict::Kernel,
             director_packet::Verdict::Other => {
-                return self.related(moment, at, frames).unwrap_or(Verdict::Kernel);
+                let found = self.related(moment, at, frames);
+                return found.or_else(|| self.ipsec(moment, at, frames)).unwrap_or(Verdict::Kernel);
             }
             director_packet::Verdict::OtherHost => Reason::OtherHost,
             director_packet::Verdict::Fragment { .. } => return self.fragment(moment, at, frames),

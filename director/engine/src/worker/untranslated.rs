@@ -5,7 +5,7 @@ use director_packet::related::Related;
 use director_packet::{Address, icmp, ipip};
 
 use super::refusal::{LEAST_V6, decrement_ttl};
-use super::related::may_be_cut;
+use super::related::{connection_of, may_be_cut};
 use super::tables::Whose;
 use super::{Core, DONT_FRAGMENT, Frames, Moment, Verdict, Way};
 use crate::entry::{Entry, Load};
@@ -132,12 +132,8 @@ impl Core {
         if !moment.snapshot.is_local(related.destination) {
             return None;
         }
-        let whose = Whose {
-            client: related.quoted_source,
-            other: related.quoted_destination,
-            protocol: related.protocol,
-            direction: Direction::In,
-        };
+        let (protocol, other, client) = connection_of(related);
+        let whose = Whose { client, other, protocol, direction: Direction::In };
         let entry = self.local.find(moment, whose)?;
         if entry.forward() != Forward::Tunnelling || entry.server().address() != server {
             return None;

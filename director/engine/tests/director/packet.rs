@@ -375,11 +375,15 @@ fn tcp_flags(header: &TcpHeader) -> String {
     if flags.is_empty() { "-".into() } else { flags }
 }
 
-/// What is said behind everything else: the time to live, the way that was recorded, the extension headers.
+/// What is said behind everything else: the time to live, the way that was recorded, the times, the extension headers.
 fn note(net: &Net) -> String {
     // What a packet that came with 64 leaves with goes without saying.
     let ttl = if net.ttl() == 63 { String::new() } else { format!(" ttl {}", net.ttl()) };
     let Net::V4(header) = net else { return ttl };
+    if let times @ [68, ..] = header.options.as_slice() {
+        let bytes: Vec<_> = times.iter().map(|byte| format!("{byte:x}")).collect();
+        return format!("{ttl} options {}", bytes.join("."));
+    }
     let [7, length, free, addresses @ ..] = header.options.as_slice() else { return ttl };
     let recorded = addresses.chunks_exact(4).take(usize::from((*length).min(free - 1)) / 4);
     let recorded: Vec<_> = recorded.map(|a| Ipv4Addr::new(a[0], a[1], a[2], a[3]).to_string()).collect();
@@ -473,7 +477,10 @@ pub(crate) fn describe(frame: &[u8]) -> String {
         let inside = describe(&[&frame[..12], &kind, payload].concat());
         return format!("{source} > {destination} ipip{df}{note}: {inside}");
     }
-    let (mut text, found, right) = match packet.transport.as_ref().unwrap() {
+    let Some(transport) = packet.transport.as_ref() else {
+        return format!("{source} > {destination} ip {}{note}", protocol.0);
+    };
+    let (mut text, found, right) = match transport {
         TransportSlice::Tcp(tcp) => {
             let header = tcp.to_header();
             let text = format!("{} {}", ends(tcp.source_port(), tcp.destination_port()), tcp_flags(&header));
@@ -568,6 +575,9 @@ fn describe_quoted(quoted: &[u8]) -> String {
     };
     let port = |at: usize| u16::from_be_bytes([rest[at], rest[at + 1]]);
     let (source, destination) = net.ends();
+    if ![IpNumber::TCP, IpNumber::UDP, IpNumber::SCTP].contains(&protocol) {
+        return format!("{source} > {destination} ip {} ttl {}", protocol.0, net.ttl());
+    }
     let (from, to) = (SocketAddr::new(source, port(0)), SocketAddr::new(destination, port(2)));
     let mut text = format!("{from} > {to} ttl {}", net.ttl());
     if let Some(payload) = whole {

@@ -527,6 +527,7 @@ fn whole(words: &[&str]) -> Result<Vec<u8>, String> {
         ["ipip", source, ">", destination, "with", inside @ ..] => {
             (wrapped(source, destination, inside)?, None)
         }
+        ["ip", ..] => (frame_of(words, FRONT)?.split_off(14), None),
         ["sctp", source, ">", destination, chunks] => (packet::sctp(source, destination, chunks), None),
         ["sctp", source, ">", destination, chunks, "cut", cut] => {
             (packet::sctp(source, destination, chunks), Some(number(cut)?))
@@ -588,6 +589,17 @@ fn packet_of(words: &[&str]) -> Result<(Packet, Option<usize>), String> {
             }
             "hop-by-hop" => packet.extension(0, &OPTIONS),
             "destination-options" => packet.extension(60, &OPTIONS),
+            "options" => {
+                let options: Result<Vec<u8>, _> =
+                    next()?.split('.').map(|byte| u8::from_str_radix(byte, 16)).collect();
+                let options = options.map_err(|error| error.to_string())?;
+                if packet.is_v6() {
+                    let length = [(options.len() / 8) as u8];
+                    packet.extension(0, &[&length, &options[..]].concat())
+                } else {
+                    packet.ip_options(&options)
+                }
+            }
             "routing" => packet.extension(43, &[0, 0, number(next()?)?, 0, 0, 0, 0]),
             "authentication" => packet.extension(51, &[2, 0, 0, 0, 0, 0, 7, 0, 0, 0, 7, 0, 0, 0, 0]),
             "atomic" => packet.extension(44, &[0, 0, 0, 0, 0, 0, 7]),
