@@ -75,3 +75,12 @@ same "its template" "IP ASSURED 192.168.18.10:0 0.0.0.1:0 192.168.2.72:0" \
     "$(ipvsadm -Lnc | awk '$1 == "IP" { print $1, $3, $4, $5, $6 }')"
 same "a missing one" "No such service" "$(ipvsadm -D -f 9 2>&1 || true)"
 same "-E of one that is there" "FWM  1 wlc" "$(ipvsadm -E -f 1 -s wlc && ipvsadm -Ln | grep '^FWM  1')"
+
+# Addresses that are the director's by a route alone.
+ipvsadm -C
+director ip route add local 10.9.0.0/16 dev lo
+client ip route add 10.9.0.0/16 via $VIP
+ipvsadm -A -t 10.9.8.7:8888 -s rr
+ipvsadm -a -t 10.9.8.7:8888 -r 192.168.2.71:9999 -m
+found() { [ "$(client curl -s --max-time 2 http://10.9.8.7:8888/)" = "This is 192.168.2.71." ]; }
+wait_until 5 found || fail "a service of an address by a route alone does not answer"

@@ -203,7 +203,7 @@ fn understand(route: &RouteMessage) -> Option<(Prefix, u32, KernelRoute)> {
         return None;
     }
     let meaning = match (header.kind, interface, gateway) {
-        (RouteType::Local, _, _) => KernelRoute::Local,
+        (RouteType::Local | RouteType::Anycast, _, _) => KernelRoute::Local,
         (RouteType::Unicast, Some(interface), Gateway::To(gateway)) => {
             KernelRoute::Gateway { interface, gateway }
         }

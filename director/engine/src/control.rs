@@ -294,7 +294,7 @@ impl Control {
             network.fib.prepare();
         }
         self.shared.adjacencies.set_exits(network.ports.iter().map(PortView::exit).collect());
-        self.own = Arc::new(Own::new(&network.local));
+        self.own = Arc::new(Own::new(&network.local, network.fib.local()));
         self.network = network;
         self.publish();
     }
@@ -405,7 +405,7 @@ impl Control {
     /// the way it came, as often as the rate limit allows: `send` is given the port and the frame. To be called as
     /// often as [`Self::poll`]; `milliseconds` are of any clock.
     pub fn expire_fragments(&mut self, now: Tick, milliseconds: u32, mut send: impl FnMut(u8, &[u8])) {
-        let Self { shared, network, limiter, identification, .. } = self;
+        let Self { shared, network, own, limiter, identification, .. } = self;
         shared.fragments.expire(now, |first| {
             let port = network.ports.get(usize::from(first.port()));
             let (Some(port), Some((_, header))) = (port, first.headers().split_first_chunk::<HEADER>())
@@ -413,7 +413,7 @@ impl Control {
                 return;
             };
             let Some((source, destination)) = icmp::ends(header) else { return };
-            let is_to_us = network.local.contains(&destination);
+            let is_to_us = own.contains(destination);
             let from = if is_to_us { destination } else { port.address_for(Endpoint::of(destination, 0)) };
             let error = icmp::Error::ReassemblyTimeExceeded;
             let is_allowed = |limiter: &mut Limiter| {

@@ -50,7 +50,16 @@ pub struct Hop {
 pub struct Fib {
     v4: PrefixMap<(u32, u8), Route>,
     v6: PrefixMap<(u128, u8), Route>,
-    ranges: OnceLock<(Ranges<u32>, Ranges<u128>)>,
+    prepared: OnceLock<Prepared>,
+}
+
+/// What [`Fib::prepare`] makes of the routes.
+#[derive(Clone)]
+struct Prepared {
+    v4: Ranges<u32>,
+    v6: Ranges<u128>,
+    /// The prefixes of [`Route::Local`].
+    local: Vec<Prefix>,
 }
 
 impl PartialEq for Fib {
@@ -62,7 +71,7 @@ impl PartialEq for Fib {
 impl Fib {
     /// Sets the route of a prefix.
     pub fn insert(&mut self, (address, length): Prefix, route: Route) {
-        self.ranges.take();
+        self.prepared.take();
         match address {
             Address::V4(address) => self.v4.insert((address, length), route),
             Address::V6(address) => self.v6.insert((address, length), route),
@@ -71,17 +80,30 @@ impl Fib {
 
     /// Makes it ready for being asked often. For the control core, before workers see it.
     pub fn prepare(&self) {
-        self.ranges.get_or_init(|| {
-            let v4 = self.v4.iter().map(|((address, length), route)| (address, length, *route));
-            let v6 = self.v6.iter().map(|((address, length), route)| (address, length, *route));
-            (Ranges::new(v4), Ranges::new(v6))
-        });
+        self.prepared();
+    }
+
+    fn prepared(&self) -> &Prepared {
+        self.prepared.get_or_init(|| {
+            let v4 = || self.v4.iter().map(|((address, length), route)| (address, length, *route));
+            let v6 = || self.v6.iter().map(|((address, length), route)| (address, length, *route));
+            let local_v4 = v4().map(|(address, length, route)| (Address::V4(address), length, route));
+            let local_v6 = v6().map(|(address, length, route)| (Address::V6(address), length, route));
+            let local = local_v4.chain(local_v6).filter(|(.., route)| *route == Route::Local);
+            let local = local.map(|(address, length, _)| (address, length)).collect();
+            Prepared { v4: Ranges::new(v4()), v6: Ranges::new(v6()), local }
+        })
+    }
+
+    /// The prefixes of which every address is the director itself.
+    pub(crate) fn local(&self) -> &[Prefix] {
+        &self.prepared().local
     }
 
     /// The route of a destination.
     #[must_use]
     pub fn route(&self, destination: Address) -> Option<Route> {
-        if let Some((v4, v6)) = self.ranges.get() {
+        if let Some(Prepared { v4, v6, .. }) = self.prepared.get() {
             return match destination {
                 Address::V4(address) => v4.route(address),
                 Address::V6(address) => v6.route(address),

@@ -10,7 +10,7 @@ use director_packet::{Address, Endpoint, Mac, SCTP, TCP, UDP};
 use crate::adjacency::Exit;
 use crate::control::Network;
 use crate::directory::Directory;
-use crate::fib::{Fib, Route};
+use crate::fib::{Fib, Prefix, Route};
 use crate::limiter::IcmpLimits;
 use crate::mark::MarkRule;
 use crate::scheduler::ServiceView;
@@ -289,10 +289,7 @@ impl Snapshot {
     #[inline]
     #[must_use]
     pub fn is_local(&self, address: Address) -> bool {
-        match address {
-            Address::V4(address) => self.own.v4.contains(address),
-            Address::V6(address) => self.own.v6.contains(address),
-        }
+        self.own.contains(address)
     }
 }
 
@@ -301,19 +298,51 @@ impl Snapshot {
 pub(crate) struct Own {
     pub(crate) v4: Local<u32>,
     pub(crate) v6: Local<u128>,
+    /// Networks that are local by a route alone (`ip route add local`); only the general way knows of them.
+    networks: Vec<Prefix>,
 }
 
 impl Own {
-    pub(crate) fn new(addresses: &[Address]) -> Self {
-        let v4 = addresses.iter().filter_map(|address| match address {
+    /// Of the addresses of interfaces, and of what routes say.
+    pub(crate) fn new(addresses: &[Address], routes: &[Prefix]) -> Self {
+        let is_whole = |prefix: &&Prefix| matches!(prefix, (Address::V4(_), 32) | (Address::V6(_), 128));
+        let all = || addresses.iter().chain(routes.iter().filter(is_whole).map(|(address, _)| address));
+        let v4 = all().filter_map(|address| match address {
             Address::V4(address) => Some(*address),
             Address::V6(_) => None,
         });
-        let v6 = addresses.iter().filter_map(|address| match address {
+        let v6 = all().filter_map(|address| match address {
             Address::V6(address) => Some(*address),
             Address::V4(_) => None,
         });
-        Self { v4: Local::new(v4), v6: Local::new(v6) }
+        // What is to a loopback address does not come from a network.
+        let is_loopback =
+            |prefix: &Prefix| matches!(prefix, (Address::V4(address), _) if address >> 24 == 127);
+        let networks = routes.iter().filter(|prefix| !is_whole(prefix) && !is_loopback(prefix));
+        Self { v4: Local::new(v4), v6: Local::new(v6), networks: networks.copied().collect() }
+    }
+
+    /// Whether an address is one of them.
+    #[inline]
+    pub(crate) fn contains(&self, address: Address) -> bool {
+        let is_one = match address {
+            Address::V4(address) => self.v4.contains(address),
+            Address::V6(address) => self.v6.contains(address),
+        };
+        is_one || !self.networks.is_empty() && self.is_in_network(address)
+    }
+
+    #[inline(never)]
+    fn is_in_network(&self, address: Address) -> bool {
+        self.networks.iter().any(|(network, length)| match (network, address) {
+            (Address::V4(network), Address::V4(address)) => {
+                (network ^ address).leading_zeros() >= u32::from(*length)
+            }
+            (Address::V6(network), Address::V6(address)) => {
+                (network ^ address).leading_zeros() >= u32::from(*length)
+            }
+            _ => false,
+        })
     }
 }
 

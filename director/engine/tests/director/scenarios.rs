@@ -178,9 +178,10 @@ impl Scene {
             ["neighbour", port, host, state @ ("known" | "unknown")] => {
                 self.lab.set_neighbour(port_of(port)?, host, *state == "known");
             }
-            ["route", prefix, "none"] => {
+            ["route", prefix, route @ ("none" | "local")] => {
                 let (address, length) = prefix.split_once('/').ok_or("a prefix is ADDRESS/LENGTH")?;
-                self.lab.set_route(address, number(length)?, Route::Elsewhere);
+                let route = if *route == "none" { Route::Elsewhere } else { Route::Local };
+                self.lab.set_route(address, number(length)?, route);
             }
             ["mark", mark, protocol, destination, ports] => self.mark(mark, protocol, destination, ports)?,
             // A key of the configuration file.
