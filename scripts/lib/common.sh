@@ -11,6 +11,8 @@ export LC_ALL=C.UTF-8
 # Where rustup puts Rust: it is found without a new login, and before a distribution's.
 RUST_BIN=${CARGO_HOME:-${HOME:-/root}/.cargo}/bin
 [[ :$PATH: == *":$RUST_BIN:"* ]] || export PATH=$RUST_BIN:$PATH
+# After `su` root has the user's PATH, where what administers the machine is not.
+export PATH=$PATH:/usr/sbin:/sbin
 
 say() { printf '%s\n' "$*" >&2; }
 
