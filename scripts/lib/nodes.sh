@@ -20,6 +20,7 @@ server_address() { printf '192.168.2.%d\n' $((70 + $1)); }
 
 # The nodes of this lab that exist, whether or not its `up` came to its end.
 existing_nodes() {
+    command -v ip >/dev/null || return 0
     ip netns list | awk '{ print $1 }' |
         sed -n -E "s/^$LAB-(client|director|switch|server[0-9]+)\$/\1/p" | sort --version-sort
 }
