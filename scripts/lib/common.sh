@@ -21,6 +21,9 @@ die() {
     exit 1
 }
 
+# The command lines that a script's head has.
+usage() { sed -n 's/^#   //p' "$0"; }
+
 # need_root [WHAT FOR]
 need_root() {
     [ "$(id -u)" -eq 0 ] || die "needs root ${1:-to make network namespaces and interfaces}"

@@ -68,6 +68,7 @@ lab() { "$SCRIPTS/lab" "$@"; }
 up() {
     need_root
     if [ -z "${DIRECTOR_BIN:-}" ]; then
+        "$SCRIPTS/install"
         build_director
         DIRECTOR_BIN=$(binaries)
         export DIRECTOR_BIN
