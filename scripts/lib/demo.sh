@@ -60,6 +60,10 @@ proves() { printf '%sproves:%s %s\n' "$GREEN" "$PLAIN" "$*"; }
 
 fail() {
     printf '%snot as it should be:%s %s\n' "$RED" "$PLAIN" "$*"
+    if [ -f "$LOG" ]; then
+        printf "The end of the director's log (demo --keep leaves the lab standing, for you to look at):\n"
+        tail -n 20 "$LOG"
+    fi
     exit 1
 }
 
@@ -236,7 +240,7 @@ demo_closed_port() {
 
 demo() {
     bring_up
-    trap take_down EXIT
+    [ "$KEEP" = yes ] || trap take_down EXIT
     printf 'client 192.168.18.10 ── director 192.168.18.58 | 192.168.2.90 ── server1 192.168.2.71, server2 192.168.2.72\n'
     demo_direct_access
     demo_ipvsadm
