@@ -177,6 +177,11 @@ pub(crate) fn proc_file(file: ProcFile) -> &'static [u8] {
               TCP C0A8120A 07D1 C0A8123A 0050 C0A80247 0050 ESTABLISHED     899\n\
               UDP C0A8120A 0BB8 C0A8123A 0035 C0A80248 0035 UDP             299\n"
         }
+        ProcFile::IpVsStatsPercpu => {
+            b"       Total Incoming Outgoing         Incoming         Outgoing\n\
+              CPU    Conns  Packets  Packets            Bytes            Bytes\n  \
+              0        6       11        D              2A8              208\n"
+        }
         ProcFile::IpVsStats => {
             b"   Total Incoming Outgoing         Incoming         Outgoing\n   \
               Conns  Packets  Packets            Bytes            Bytes\n       \
