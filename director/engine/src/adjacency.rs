@@ -1,12 +1,12 @@
-//! Next hops with what a frame to them needs, shared by all workers.
+//! Next hops, each with what a frame to it needs; shared by all workers.
 //!
-//! An entry, once made for a next hop, stays at its index, so a connection can keep the index, and a change of the
-//! neighbour's MAC address takes effect for all of them at once.
+//! An entry stays at its index once it is made for a next hop. So a connection can keep the index, and a new MAC
+//! address of the neighbour takes effect for all its connections at once.
 //!
-//! When the table is half full, entries go that have not been used for a minute and do not answer: nobody finds them any
-//! more, then connections find their ways again, and when no worker can hold an old one, their places are free. Since
-//! there are free places before an entry then, a next hop may come to have two entries, if two threads make one at once;
-//! the control core sets both.
+//! When the table is half full, the entries that have not been used for a minute and whose next hop does not answer
+//! are retired: lookups find them no more, every connection finds its way again, and once no worker can hold a
+//! retired entry, its place is free. Places may therefore be free before an entry that is in use. Two threads that
+//! add the same next hop at once may then make two entries for it; the control core updates both.
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
@@ -20,7 +20,7 @@ use crate::lock::Lock;
 pub struct Adjacency(u32);
 
 impl Adjacency {
-    /// The number that a record keeps; less than [`Adjacencies::MAX`].
+    /// The number that a record keeps: less than [`Adjacencies::MAX`].
     #[must_use]
     pub const fn number(self) -> u32 {
         self.0
@@ -66,20 +66,20 @@ const RETIRED: u64 = 1 << 60;
 /// Set in [`Entry::rest`] when the MAC address is known.
 const KNOWN: u64 = 1 << 40;
 
-/// In how many places an entry may lie before the table counts as full. They are pairs of neighbours, far from each other: of
-/// as many in a row a table that is half full has some, by chance, that are all taken.
+/// In how many places an entry may lie before the table counts as full. The places are pairs of neighbours, and the
+/// pairs lie far apart: in a table that is half full, as many places in a row are all taken now and then.
 const PROBES: usize = 64;
 
-/// Rounds of [`Adjacencies::take_recent`] without a packet after which an entry may go: a minute.
+/// An entry may be retired after this many rounds of [`Adjacencies::take_recent`] without a packet: a minute.
 const IDLE: u64 = 5;
 
-/// The least part of the table that is worth that connections find their ways again.
+/// Fewer entries than this part of the table are not worth making every connection find its way again.
 const WORTH: usize = 16;
 
 const MAC_BITS: u64 = 0xffff_ffff_ffff;
 
-/// Both MAC addresses of the frames to a next hop lie as they go into the frame, so that a packet takes two
-/// words as they are.
+/// Both MAC addresses of the frames to a next hop are stored in the order of the frame, so that a packet is given two
+/// whole words.
 pub(crate) struct Entry {
     /// [`USED`], port in bits 39–32, address below; 0 when free. Written once, once more with [`WRITTEN`], and with
     /// [`RETIRED`] when it goes.
@@ -87,9 +87,10 @@ pub(crate) struct Entry {
     /// The next hop's MAC address in the low 48 bits, above it the first two bytes of the port's.
     macs: AtomicU64,
     /// The last four bytes of the port's MAC address in the low half; above it the port, [`KNOWN`], and in bits 63–48
-    /// the MTU, 0 unless a frame can be sent at once.
+    /// the MTU, which is 0 unless a frame can be sent at once.
     rest: AtomicU64,
-    /// 1, set by workers, if a packet was sent to it lately; else the control core counts the rounds since.
+    /// Workers set it to 1 when they send a packet to the next hop; the control core counts the rounds since then in
+    /// it.
     recent: AtomicU64,
 }
 
@@ -113,7 +114,7 @@ impl Hot<'_> {
         self.rest as u32
     }
 
-    /// How long a packet may be in bytes; 0 unless it can be sent at once.
+    /// The longest packet in bytes; 0 unless it can be sent at once.
     #[inline(always)]
     pub(crate) const fn mtu(self) -> u32 {
         (self.rest >> 48) as u32
@@ -139,8 +140,8 @@ impl Entry {
 pub(crate) struct View<'a>(&'a [Entry]);
 
 impl<'a> View<'a> {
-    /// The next hop of a number, if there is one. It is not noted that a frame is sent to it: [`Adjacencies::link`] does that, and is to be asked
-    /// now and then.
+    /// The next hop of a number, if there is one. This does not count as a use of the entry; [`Adjacencies::link`]
+    /// does, and must be called now and then for an entry that is in use.
     #[inline(always)]
     pub(crate) fn get(self, number: u64) -> Option<&'a Entry> {
         self.0.get(number as usize)
@@ -150,7 +151,7 @@ impl<'a> View<'a> {
 /// The table.
 pub struct Adjacencies {
     entries: Box<[Entry]>,
-    /// Of entries of IPv6: the halves of the address. Memory only where there are some.
+    /// The two halves of the address of each IPv6 entry. Takes memory only where there are such entries.
     addresses: Box<[[AtomicU64; 2]]>,
     used: AtomicUsize,
     /// Where an entry lies is nobody's to choose.
@@ -201,13 +202,13 @@ impl Adjacencies {
             Address::V4(_) => (key, self.seed.hash_one(key)),
             Address::V6(address) => (key | V6, self.seed.hash_one((key, address))),
         };
-        // An odd step comes by every pair, of which there is a power of two.
+        // The number of pairs is a power of two, so an odd step reaches each of them.
         let (first, step) = (hash as usize, (hash >> 32) as usize | 1);
         let pair = move |probe: usize| first.wrapping_add((probe / 2).wrapping_mul(step)) & (pairs - 1);
         (key, (0..PROBES).map(move |probe| pair(probe) * 2 + probe % 2))
     }
 
-    /// The entry of a next hop, if there is one: what is only heard of needs none.
+    /// The entry of a next hop, if there is one. News about a next hop that nobody sends to makes no entry.
     #[must_use]
     pub fn find(&self, hop: Hop) -> Option<Adjacency> {
         self.find_all(hop).next()
@@ -222,18 +223,18 @@ impl Adjacencies {
     /// The entry of a next hop, made if there is none. Any thread may ask.
     pub fn entry(&self, hop: Hop) -> Result<Adjacency, Full> {
         let (key, mut places) = self.places(hop);
-        // All places are looked at before one is taken: those before an entry's own may have become free.
+        // Looks at all places before it takes one: places before that of an existing entry may have become free.
         let found = places.clone().find(|at| self.is_of(*at, key, hop.address));
         let found = found.or_else(|| places.find(|at| self.claim(*at, key, hop.address)));
         found.map(|at| Adjacency(at as u32)).ok_or(Full)
     }
 
-    /// Whether a place is that of a key, which says all of a next hop of IPv4, and of an address.
+    /// Whether the entry at a place has this key and address. The key alone identifies a next hop of IPv4.
     #[inline]
     fn is_of(&self, at: usize, key: u64, address: Address) -> bool {
         let entry = &self.entries[at];
-        // Of IPv4 the key alone is compared, and nothing else depends on it: an entry that was just made
-        // has no MAC address, and that is what its zeroes say. So Relaxed does.
+        // For IPv4 only the key is compared, and nothing else depends on it: an entry that was just made has no MAC
+        // address, which is what its zeroes mean. So Relaxed is enough.
         let found = entry.key.load(Ordering::Relaxed);
         let Address::V6(address) = address else { return found == key };
         if found & !WRITTEN != key {
@@ -248,7 +249,7 @@ impl Adjacencies {
         half(high) << 64 | half(low) == address
     }
 
-    /// Takes a free place for a next hop. True also if it was taken for the same next hop meanwhile.
+    /// Takes a free place for a next hop. Also true if another thread took it for the same next hop meanwhile.
     fn claim(&self, at: usize, key: u64, address: Address) -> bool {
         let entry = &self.entries[at];
         if entry.key.load(Ordering::Relaxed) != 0
@@ -275,7 +276,7 @@ impl Adjacencies {
         let address = match key & (USED | V6 | WRITTEN) {
             USED => Address::V4(key as u32),
             0 => return None,
-            // Whoever has the number of an entry of IPv6 has seen its address, or written it.
+            // A thread that has the number of an IPv6 entry has read or written its address before.
             _ => {
                 let [high, low] = self.addresses.get(at)?;
                 let half = |half: &AtomicU64| u128::from(half.load(Ordering::Relaxed));
@@ -327,7 +328,8 @@ impl Adjacencies {
         }
     }
 
-    /// The next hops that packets were sent to since it was last asked; to be taken to its end. For the control core.
+    /// The next hops that packets were sent to since the last call. The iterator must be run to its end. For the
+    /// control core.
     pub fn take_recent(&self) -> impl Iterator<Item = (Adjacency, Hop)> {
         self.entries.iter().enumerate().filter_map(|(at, entry)| {
             let rounds = entry.recent.load(Ordering::Relaxed);
@@ -349,9 +351,9 @@ impl Adjacencies {
         })
     }
 
-    /// Takes out of sight what has not been used for a minute and does not answer, if the table is half full and that
-    /// is a good part of it: [`Self::entry`] does not give it any more. Their places are free when they were given to
-    /// [`Self::free`]. For the control core.
+    /// Retires the entries that have not been used for a minute and do not answer, if the table is half full and they
+    /// are a good part of it: [`Self::entry`] no longer finds them. Their places become free by [`Self::free`]. For
+    /// the control core.
     pub(crate) fn retire(&self) -> Vec<Adjacency> {
         let size = self.entries.len();
         if self.len() <= size / 2 {
@@ -378,7 +380,7 @@ impl Adjacencies {
         if entry.key.load(Ordering::Relaxed) & RETIRED != 0 {
             entry.recent.store(0, Ordering::Relaxed);
             self.used.fetch_sub(1, Ordering::Relaxed);
-            // Whoever takes the place has no use for what was there: it is not known where it leads.
+            // The old contents are of no use to the next entry here: its link is not known yet.
             entry.key.store(0, Ordering::Relaxed);
         }
     }
@@ -393,14 +395,14 @@ impl Entry {
     fn refresh(&self, mac: Option<Mac>, exits: &[Exit]) {
         let port = (self.key.load(Ordering::Relaxed) >> 32) as u8;
         let Some(mac) = mac else {
-            // What was the address stays for those who saw that there is one.
+            // The address bits stay, for threads that have just read that there is a MAC address.
             self.rest.store(0, Ordering::Relaxed);
             return;
         };
         let exit = exits.get(usize::from(port)).copied().unwrap_or(Exit { mac: Mac::default(), mtu: 0 });
         let own = exit.mac.word();
-        // Who sees an MTU sees the addresses (Release, in `Entry::hot`); and a port's address is set before it is
-        // used and stays, so that the two words always fit together.
+        // A thread that sees an MTU sees the MAC addresses as well (Release, in `Entry::hot`). A port's address is
+        // set before it is used and then stays, so the two words always belong together.
         self.macs.store(mac.word() & MAC_BITS | own << 48, Ordering::Relaxed);
         let rest = KNOWN | u64::from(port) << 32 | u64::from(exit.mtu) << 48 | (own >> 16 & 0xffff_ffff);
         self.rest.store(rest, Ordering::Release);
@@ -514,7 +516,7 @@ mod tests {
         expected.sort_by_key(|way| way.number());
         assert_eq!(retired, expected, "those with a MAC address and those in use stay");
         assert_eq!((table.find(hop(200)), table.find(hop(199))), (None, Some(all[199])));
-        // Until nobody can have their numbers any more these say what they said.
+        // As long as anybody may have their numbers, they say what they said.
         assert_eq!(table.hop(all[201]), Some(hop(201)));
         let again = table.entry(hop(201)).unwrap();
         assert!(!all.contains(&again));
@@ -530,8 +532,8 @@ mod tests {
         assert_eq!(table.len(), 501);
     }
 
-    /// As much as is heard and asked of next hops, of which none answers for long, there is room; whatever a number stands for,
-    /// it does as long as anybody may have it.
+    /// However many next hops are heard of and asked for, none of which answers for long, there is room; and a number
+    /// stands for the same next hop as long as anybody may have it.
     #[test]
     #[cfg_attr(miri, ignore = "too much for an interpreter")]
     fn never_full_of_what_is_gone() {

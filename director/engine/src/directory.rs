@@ -9,7 +9,7 @@ use crate::scheduler::{ServerView, ServiceView};
 use crate::service::{EndKey, Forward, ServiceKey};
 use crate::shards::Shards;
 
-/// Services by what packets show of them. A copy costs little, and shares with the original what neither changes.
+/// Services by what a packet tells of them. A copy costs little: it shares with the original what neither changes.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Directory {
     services: Shards<EndKey, Arc<ServiceView>>,
@@ -23,8 +23,8 @@ pub(crate) struct Directory {
     lists_servers: bool,
     /// By real server whose packets are translated: how many services have it.
     servers: Shards<EndKey, u32>,
-    /// By server of one-packet services, and of those with a persistence engine, whose packets are translated: those,
-    /// and its slots there.
+    /// The one-packet services, and those with a persistence engine, by the address of each server whose packets are
+    /// translated, with the server's slot there.
     one_packet: Shards<EndKey, Arc<[(Endpoint, u32)]>>,
 }
 
@@ -52,13 +52,13 @@ impl Directory {
         self.any_port > 0
     }
 
-    /// Whether this is a real server; none is if nobody has asked for [`Self::list_servers`].
+    /// Whether this is a real server; always false unless [`Self::list_servers`] was asked for.
     pub(crate) fn has_server(&self, server: EndKey) -> bool {
         self.servers.get(&server).is_some()
     }
 
-    /// The one-packet service, or that with a persistence engine, of a server and its slot there, if it is of exactly
-    /// one.
+    /// The one-packet service, or the service with a persistence engine, that a server belongs to, and its slot
+    /// there, if there is exactly one.
     pub(crate) fn one_packet(&self, server: EndKey) -> Option<(Endpoint, u32)> {
         match **self.one_packet.get(&server)? {
             [only] => Some(only),
@@ -85,7 +85,7 @@ impl Directory {
         true
     }
 
-    /// Puts a service in the place of the one of its key, if there is one.
+    /// Adds a service, in place of the one with its key if there is one.
     pub(crate) fn insert(&mut self, view: Arc<ServiceView>) {
         let key = view.key.into();
         let before = self.service(key).cloned();
@@ -109,7 +109,7 @@ impl Directory {
         *self = Self { lists_servers: self.lists_servers, ..Self::default() };
     }
 
-    /// Counts what a service has but its servers.
+    /// Counts a service, without its servers.
     fn enter(&mut self, view: &ServiceView, comes: bool) {
         let family = &mut self.families[usize::from(view.key.address.is_v6())];
         *family = if comes { *family + 1 } else { *family - 1 };
@@ -127,7 +127,7 @@ impl Directory {
         }
     }
 
-    /// Looks at those servers only that `before` and `after` do not have in common.
+    /// Looks only at the servers that `before` and `after` do not have in common.
     fn change_servers(&mut self, before: Option<&ServiceView>, after: Option<&ServiceView>) {
         if self.lists_servers {
             let (gone, new) = difference(servers(before), servers(after));
@@ -156,7 +156,7 @@ impl Directory {
         count: impl Fn(&mut Shards<EndKey, u32>, EndKey),
     ) {
         for server in list.iter().filter(|server| server.forward == Forward::Masquerading) {
-            // A mark is of packets of any protocol.
+            // The service of a firewall mark takes packets of any protocol.
             let every = [TCP, UDP, SCTP];
             let own = [view.key.protocol.number()];
             let protocols = if view.key.mark().is_some() { &every[..] } else { &own };
@@ -189,8 +189,8 @@ fn servers(view: Option<&ServiceView>) -> &[ServerView] {
     view.map_or(&[], |view| &view.servers)
 }
 
-/// The servers whose datagrams are told by their address and port alone, where they have no entry: replies of one-packet
-/// services, and what belongs to a persistence engine's calls.
+/// The servers whose datagrams, where they have no entry, are recognised by address and port alone: replies of
+/// one-packet services, and datagrams that belong to a call of a persistence engine.
 fn one_packet_servers(view: Option<&ServiceView>) -> &[ServerView] {
     let is = |view: &ServiceView| {
         let is_asked = view.one_packet || view.engine.is_some();
@@ -199,7 +199,7 @@ fn one_packet_servers(view: Option<&ServiceView>) -> &[ServerView] {
     servers(view.filter(|view| is(view)))
 }
 
-/// Two lists without what they begin and end with alike.
+/// Two lists without their common beginning and end.
 fn difference<'a>(
     mut before: &'a [ServerView],
     mut after: &'a [ServerView],
@@ -250,7 +250,7 @@ mod tests {
         view.servers.iter().filter(|server| server.forward == Forward::Masquerading)
     }
 
-    /// Says of all services at once what the directory keeps up to date.
+    /// Works out from all services at once what the directory keeps up to date step by step.
     fn check(directory: &Directory, catalog: &Catalog, lists_servers: bool) {
         let views: Vec<_> = catalog.services().map(|service| service.view().clone()).collect();
         let addressed = || views.iter().filter(|view| view.key.mark().is_none());

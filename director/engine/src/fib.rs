@@ -30,7 +30,7 @@ pub enum Route {
     },
     /// The destination is the director itself.
     Local,
-    /// The way on is not through a port of the director, or there is none (`unreachable`, `blackhole`).
+    /// The way on is not through a port of the director, or there is no way (`unreachable`, `blackhole`).
     Elsewhere,
 }
 
@@ -78,7 +78,7 @@ impl Fib {
         };
     }
 
-    /// Makes it ready for being asked often. For the control core, before workers see it.
+    /// Prepares it for lookups. For the control core, before workers see it.
     pub fn prepare(&self) {
         self.prepared();
     }
@@ -125,7 +125,8 @@ impl Fib {
         }
     }
 
-    /// Whether two addresses are on one link, in one network: each reaches the other without the director.
+    /// Whether two addresses are in the same network on one link, so that each reaches the other without the
+    /// director.
     #[must_use]
     pub fn share_a_link(&self, one: Address, other: Address) -> bool {
         let (first, second) = match (one, other) {
@@ -194,7 +195,7 @@ mod tests {
         assert_eq!(fib.hop(v4(0x0b00_0000)), Some(Hop { port: 1, address: v4(0xc0a8_0201) }));
     }
 
-    /// Prefixes of a few bits, so that they nest and touch; the trie is the model.
+    /// Prefixes of a few bits, so that they nest and touch. The trie serves as the model.
     #[test]
     fn a_prepared_table_says_the_same() {
         bolero::check!().with_type::<Vec<(u8, u8, u8)>>().for_each(|routes| {

@@ -1,15 +1,16 @@
 //! Fragments that wait for the rest of their packet, shared by all workers.
 //!
-//! A fragment has no ports, so devices steer it elsewhere than the packets of its connection. So here any worker may
-//! put in any fragment; the one that puts in the last has the packet. Their bytes are copied to memory of fixed size,
-//! under a lock that is held for one copy; packets are dealt to several such tables by their hash, so that workers
-//! rarely want the same.
+//! A fragment has no ports, so devices steer it to another queue than the packets of its connection. So any worker
+//! may add any fragment here, and the one that adds the last fragment gets the packet. The bytes are copied to memory
+//! of fixed size, under a lock that is held for one copy. Packets are spread by their hash over several tables, each
+//! with a lock of its own, so that workers rarely want the same.
 //!
-//! As Linux does it: a packet is given up 30 s after its first fragment (IPv6: 60 s), whatever came since; a fragment of which all
-//! is there already is a duplicate and is let go; one of which a part is there gives the whole packet up, since which
-//! of the two is right nobody can tell (CVE-2018-5391 and RFC 5722 are about what follows from guessing); and so does
-//! one that contradicts what is known of the packet's length. Where there is no room the oldest packet makes some; each
-//! family has tables of its own, so that neither takes the other's room.
+//! The rules are Linux's. A packet is given up 30 s (IPv6: 60 s) after its first fragment, whatever has come since. A
+//! fragment whose bytes are all there already is a duplicate and is dropped. A fragment of which only a part is there
+//! already gives the whole packet up, since nobody can tell which of the two is right (for what follows from
+//! guessing, see CVE-2018-5391 and RFC 5722). So does a fragment that contradicts what is known of the packet's
+//! length. Where there is no room, the oldest packet is given up for the new one. Each family has tables of its own,
+//! so that neither takes the other's room.
 
 mod shard;
 mod whole;
@@ -29,7 +30,7 @@ pub(crate) use shard::First;
 use shard::Shard;
 pub(crate) use whole::Whole;
 
-/// Tables of each family; a power of two.
+/// Tables for each family; a power of two.
 const SHARDS: usize = 8;
 
 /// Ticks after which a packet is given up: Linux's `net.ipv4.ipfrag_time`, 30 s, and `net.ipv6.ip6frag_time`, 60 s
@@ -37,11 +38,11 @@ const SHARDS: usize = 8;
 const PATIENCE: u32 = 300;
 const PATIENCE_V6: u32 = 600;
 
-/// Why fragments are given up that were taken already.
+/// The reasons for which fragments that were kept are given up.
 const LOSSES: [Reason; 4] =
     [Reason::FragmentTimeout, Reason::FragmentTableFull, Reason::FragmentOverlap, Reason::FragmentMalformed];
 
-/// Ports that a fragment can have come in on.
+/// The number of ports that a fragment can have come in on.
 const PORTS: usize = 256;
 
 /// What the fragments of a packet have in common.
@@ -50,7 +51,7 @@ struct Key {
     source: Address,
     destination: Address,
     identification: u32,
-    /// Of IPv4; 0 in IPv6, where the fragments of a packet may tell of different ones (RFC 8200, section 4.5).
+    /// For IPv4; 0 for IPv6, where the fragments of a packet may name different protocols (RFC 8200, section 4.5).
     protocol: u8,
 }
 
@@ -71,7 +72,7 @@ pub(crate) struct Opening {
     bytes: [u8; director_packet::ethernet::HEADER + MAX_HEADER],
     length: u8,
     port: u8,
-    /// What comes behind these headers, where IPv6 has a fragment header.
+    /// What follows these headers in IPv6 where there is a fragment header.
     next: u8,
 }
 
@@ -79,7 +80,7 @@ impl Opening {
     const NONE: Self =
         Self { bytes: [0; director_packet::ethernet::HEADER + MAX_HEADER], length: 0, port: 0, next: 0 };
 
-    /// Of a frame, if it is of a packet's first fragment.
+    /// From a frame, if it has the first fragment of a packet.
     fn of(frame: &[u8], fragment: &Fragment, port: u8) -> Self {
         let length = director_packet::ethernet::HEADER + usize::from(fragment.base);
         let mut opening = Self { port, next: fragment.protocol, ..Self::NONE };
@@ -97,7 +98,7 @@ impl Opening {
     }
 }
 
-/// A fragment that has come.
+/// A fragment as it was received.
 pub(crate) struct Arrival {
     fragment: Fragment,
     opening: Opening,
@@ -105,7 +106,7 @@ pub(crate) struct Arrival {
 }
 
 impl Arrival {
-    /// The fragment in `frame`, or in as much of it as is at hand, that came in on a port.
+    /// Reads the fragment in `frame`, or in the part of the frame that is at hand, which came in on a port.
     pub(crate) fn new(frame: &[u8], fragment: Fragment, port: u8, now: Tick) -> Self {
         Self { fragment, opening: Opening::of(frame, &fragment, port), now }
     }
@@ -116,7 +117,7 @@ impl Arrival {
 pub(crate) enum Added {
     /// It waits.
     Kept,
-    /// It was the last that was missing: who put it in takes the packet.
+    /// It was the last one missing. The thread that added it takes the packet.
     Complete(Ticket),
     /// It is dropped.
     Refused(Reason),
@@ -130,11 +131,11 @@ pub(crate) struct Ticket {
 }
 
 impl Ticket {
-    /// Of no packet.
+    /// A ticket for no packet.
     pub(crate) const NONE: Self = Self { shard: 0, datagram: u32::MAX };
 }
 
-/// The fragments that wait.
+/// The fragments that wait, of all packets.
 pub(crate) struct Fragments {
     shards: Box<[Lock<Shard>]>,
     seed: ahash::RandomState,
@@ -155,7 +156,7 @@ impl Fragments {
         }
     }
 
-    /// Puts in a fragment. `read` copies from its data, from a place on, and says whether it could.
+    /// Adds a fragment. `read` copies from its data, starting at an offset, and says whether it could.
     pub(crate) fn add(&self, arrival: &Arrival, read: impl FnMut(usize, &mut [u8]) -> bool) -> Added {
         let key = Key::of(&arrival.fragment);
         let hash = self.seed.hash_one(key);
@@ -169,7 +170,7 @@ impl Fragments {
         }
     }
 
-    /// Takes a complete packet. Its fragments do not wait any more.
+    /// Takes a complete packet out; its fragments do not wait any more.
     pub(crate) fn take(&self, ticket: Ticket, whole: &mut Whole) {
         whole.clear();
         if let Some(shard) = self.shards.get(usize::from(ticket.shard)) {
@@ -178,7 +179,7 @@ impl Fragments {
         whole.complete();
     }
 
-    /// Gives up what has waited long enough; shows the first fragment of each packet of which that came, under the
+    /// Gives up the packets that have waited for too long. Shows the first fragment of each, if it came, under the
     /// lock of its table.
     pub(crate) fn expire(&self, now: Tick, mut first: impl FnMut(First<'_>)) {
         for (at, shard) in self.shards.iter().enumerate() {
@@ -197,7 +198,7 @@ impl Fragments {
         }
     }
 
-    /// How many fragments were given up since this was last asked: of each port, for each reason.
+    /// How many fragments were given up since the last call, by port and reason.
     pub(crate) fn take_losses(&self, mut each: impl FnMut(u8, Reason, u64)) {
         if !self.is_any_lost.swap(false, Acquire) {
             return;

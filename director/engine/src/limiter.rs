@@ -5,7 +5,7 @@ use director_packet::icmp::Error;
 
 use crate::fib::Fib;
 
-/// A host that was sent nothing for a while may be sent this many at once, as Linux allows.
+/// How many errors in a row a host may be sent that was sent none for a while, as in Linux.
 const BURST: u32 = 6;
 
 /// Hosts remembered; another host takes the place of the one that shares it.
@@ -70,7 +70,7 @@ impl IcmpLimits {
 #[derive(Clone, Copy)]
 struct Place {
     address: Address,
-    /// Milliseconds in hand.
+    /// The milliseconds saved up.
     credit: u32,
     last: u32,
 }

@@ -2,16 +2,17 @@
 
 use std::sync::{Mutex, MutexGuard, TryLockError};
 
-/// Holds a lock, until it is dropped.
+/// Holds the lock until it is dropped.
 pub(crate) type Guard<'a, T> = MutexGuard<'a, T>;
 
-/// A lock for some 100 ns at a time, among workers on cores of their own and the control core.
+/// A lock for some 100 ns at a time, between workers on cores of their own and the control core.
 ///
-/// Waiting spins, and never sleeps; after some microseconds it offers its CPU to others, since who holds the lock may be
-/// a thread that the kernel took off this very one (as in a lab). A mutex that is only ever tried has no waiters, so
-/// unlocking it makes no system call.
-/// Which packets of existing connections take one is said, and tested, in `tests/director/locks.rs`: builds with debug
-/// assertions count them.
+/// Waiting spins, and never sleeps. After some microseconds it offers its CPU to others, because the thread that
+/// holds the lock may have been taken off this very CPU by the kernel (as in a lab). A mutex that is only ever tried
+/// has no waiters, so unlocking it makes no system call.
+///
+/// `tests/director/locks.rs` tests which packets of existing connections take a lock; builds with debug assertions
+/// count them.
 #[derive(Debug, Default)]
 pub(crate) struct Lock<T>(Mutex<T>);
 

@@ -4,16 +4,16 @@ use std::num::NonZeroU32;
 
 use director_packet::{Address, Endpoint};
 
-/// A rule. Of several that match the first counts.
+/// A rule. The first that matches counts.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct MarkRule {
     /// The IP protocol; none: any.
     pub protocol: Option<u8>,
     /// The client's network; none: any, of either family.
     pub source: Option<Network>,
-    /// Likewise the network that the connection is to, which is the director's own as far as it is asked about.
+    /// The same for the connection's destination, as far as it is an address of the director's.
     pub destination: Option<Network>,
-    /// The first and the last port that the connection is to.
+    /// The first and the last destination port.
     pub ports: (u16, u16),
     /// The mark.
     pub mark: NonZeroU32,
@@ -39,7 +39,7 @@ impl Network {
 }
 
 impl MarkRule {
-    /// Every port: nothing is asked.
+    /// All ports.
     pub const ANY_PORT: (u16, u16) = (0, u16::MAX);
 
     pub(crate) fn matches(&self, source: Address, destination: Endpoint, protocol: u8) -> bool {
@@ -48,7 +48,7 @@ impl MarkRule {
             && (self.ports.0..=self.ports.1).contains(&destination.port())
     }
 
-    /// Whether something to this address may match.
+    /// Whether something sent to this address may match.
     pub(crate) fn is_for(&self, destination: Address, protocol: u8) -> bool {
         self.protocol.is_none_or(|own| own == protocol)
             && self.destination.is_none_or(|network| network.contains(destination))

@@ -1,20 +1,20 @@
-//! `drop_entry`: under attack, entries of connections that are not established yet are thrown away at random.
+//! `drop_entry`: under attack, random entries of connections that are not established yet are deleted.
 
 use director_flow::{Index, TICKS_PER_SECOND, Table, Tick};
 
 use crate::entry::{self, Layout};
 
-/// Each second one in so many records is looked at, as in the kernel.
+/// One in this many records is looked at each second, as in the kernel.
 const ONE_IN: u64 = 32;
 
-/// Which records are looked at when.
+/// When which records are looked at.
 #[derive(Default)]
 pub(crate) struct Pressure {
     random: ahash::RandomState,
     drawn: u64,
-    /// When records were last looked at; none while the switch is off.
+    /// When records were last looked at. None while the switch is off.
     last: Option<Tick>,
-    /// Records still to be looked at, times the ticks of [`ONE_IN`] seconds.
+    /// The records still to be looked at, multiplied by the ticks of [`ONE_IN`] seconds.
     owed: u64,
 }
 
@@ -25,8 +25,8 @@ impl Pressure {
         self.owed = 0;
     }
 
-    /// Looks at as many random records as are due at `now`, at most `budget`, and names the entries to be thrown away.
-    /// True: there is more to do than that.
+    /// Looks at as many random records as are due at `now`, at most `budget`, and names the entries to be deleted.
+    /// True: more are due.
     pub(crate) fn apply<F: Layout>(
         &mut self,
         table: &Table<F>,
@@ -37,7 +37,7 @@ impl Pressure {
         const WHOLE: u64 = ONE_IN * TICKS_PER_SECOND as u64;
         let used = used(table);
         let ticks = now.since(self.last.replace(now).unwrap_or(now));
-        // What could not be done within a second is not made up for.
+        // What was not done within a second is not made up for.
         let most = u64::from(used) * u64::from(TICKS_PER_SECOND);
         self.owed = (self.owed + u64::from(used) * u64::from(ticks)).min(most.max(WHOLE));
         let due = (self.owed / WHOLE).min(budget as u64);
@@ -58,7 +58,7 @@ impl Pressure {
     }
 }
 
-/// How many records were ever in use: a scan goes on from each of these positions.
+/// How many records were ever in use: a scan goes on at each of these positions.
 fn used<F: Layout>(table: &Table<F>) -> u32 {
     let (mut low, mut high) = (0, table.capacity());
     while low < high {

@@ -10,7 +10,7 @@ use director_packet::{Address, Endpoint, SCTP, TCP, UDP};
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 #[repr(u8)]
 pub enum Protocol {
-    /// Any: of a firewall mark's service, as the kernel has it (`IPPROTO_IP`).
+    /// Any protocol: that of a firewall mark's service, as in the kernel (`IPPROTO_IP`).
     Any = 0,
     /// TCP.
     Tcp = TCP,
@@ -21,7 +21,7 @@ pub enum Protocol {
 }
 
 impl Protocol {
-    /// The protocol of an IP protocol number, of those that packets have.
+    /// The protocol with an IP protocol number. [`Self::Any`] has none.
     #[must_use]
     pub const fn from_number(number: u8) -> Option<Self> {
         match number {
@@ -50,11 +50,10 @@ impl Protocol {
     }
 }
 
-/// What identifies a virtual service: its protocol, address and port, or a firewall mark and the family of the
-/// packets that have it.
+/// What identifies a virtual service: protocol, address and port, or a firewall mark and the family of its packets.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct ServiceKey {
-    /// Address and port: the VIP. Of a firewall mark the mark, and port 0.
+    /// Address and port: the VIP. For a firewall mark, the mark and port 0.
     pub address: Endpoint,
     /// The protocol.
     pub protocol: Protocol,
@@ -73,7 +72,7 @@ impl ServiceKey {
         Self { protocol: Protocol::Any, address: Endpoint::v6(mark.get() as u128, 0) }
     }
 
-    /// The netmask of persistence that takes clients' whole addresses.
+    /// The netmask of persistence that keeps clients' whole addresses.
     #[must_use]
     pub const fn whole_netmask(self) -> u32 {
         if self.address.is_v6() { u128::BITS } else { u32::MAX }
@@ -135,7 +134,7 @@ impl fmt::Display for ServiceKey {
     }
 }
 
-/// How new connections are spread: IPVS's schedulers.
+/// How new connections are spread over the servers: IPVS's schedulers.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum SchedulerKind {
     /// `rr`: one after the other.
@@ -167,7 +166,7 @@ pub enum SchedulerKind {
 }
 
 impl SchedulerKind {
-    /// Every scheduler.
+    /// All schedulers.
     pub const ALL: [Self; 13] = [
         Self::RoundRobin,
         Self::WeightedRoundRobin,
@@ -184,7 +183,7 @@ impl SchedulerKind {
         Self::Maglev,
     ];
 
-    /// The scheduler of a name.
+    /// The scheduler with a name.
     #[must_use]
     pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|kind| kind.name() == name)
@@ -232,20 +231,20 @@ pub fn flag_names(scheduler: SchedulerKind, flags: u32) -> impl Iterator<Item = 
     names.into_iter().zip(bits).filter(move |(_, bit)| flags & bit != 0).map(|(name, _)| name)
 }
 
-/// What may be changed of a virtual service.
+/// The settings of a virtual service that can be changed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct ServiceSpec {
     /// How new connections are spread.
     pub scheduler: SchedulerKind,
     /// IPVS's flags of the scheduler (`-b`): of [`FALLBACK`], [`PORT`] and [`THIRD_FLAG`].
     pub flags: u32,
-    /// Connections of one client go to one server (`-p`).
+    /// Whether connections of one client go to one server (`-p`).
     pub persistence: Option<Persistence>,
-    /// What else makes a client another for persistence (`--pe`); means nothing without.
+    /// What tells clients apart for persistence, besides the address (`--pe`). Without persistence it means nothing.
     pub engine: Option<Engine>,
-    /// Every UDP datagram is scheduled alone (`-o`).
+    /// Whether each UDP datagram is scheduled alone (`-o`).
     pub one_packet: bool,
-    /// Clients on a server's own link are shown to it with an address of the director's, so that its answers come
+    /// Whether servers see clients on their own link under an address of the director's, so that their answers come
     /// back this way. IPVS has no such thing.
     pub hairpin_snat: bool,
 }
@@ -266,7 +265,7 @@ pub enum Engine {
 }
 
 impl Engine {
-    /// The engine of a name.
+    /// The engine with a name.
     #[must_use]
     pub fn from_name(name: &str) -> Option<Self> {
         (name == Self::Sip.name()).then_some(Self::Sip)
@@ -284,15 +283,15 @@ impl Engine {
 /// How connections of one client are kept together.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Persistence {
-    /// For so many seconds after the last connection began.
+    /// The timeout in seconds, counted from the beginning of the last connection.
     pub timeout: u32,
-    /// What of a client's address makes it the same client (`-M`): of IPv4 a mask in host order, not necessarily
-    /// of a prefix; of IPv6 the length of a prefix, as the kernel has it.
+    /// The part of a client's address that identifies the client (`-M`). For IPv4 a mask in host order, not
+    /// necessarily that of a prefix; for IPv6 the length of a prefix, as in the kernel.
     pub netmask: u32,
 }
 
 impl Persistence {
-    /// What it looks at of a client's address.
+    /// The part of a client's address that identifies the client.
     #[must_use]
     pub(crate) fn masked(self, client: Address) -> Address {
         match client {
@@ -314,7 +313,8 @@ pub enum Forward {
     Masquerading = 0,
     /// As they are, to the server's MAC address (`-g`). The server has the VIP too and answers by itself.
     DirectRouting = 1,
-    /// Inside of packets to the server, of their family (`-i`). The server has the VIP too and answers by itself.
+    /// Inside packets to the server, which are of the same family (`-i`). The server has the VIP too and answers by
+    /// itself.
     Tunnelling = 2,
 }
 
@@ -329,7 +329,7 @@ impl Forward {
         }
     }
 
-    /// The method of a number that a record or a slot keeps; of an unknown one, that of 0.
+    /// The method with a number from a record or a slot. An unknown number gives the method of 0.
     #[must_use]
     pub(crate) const fn from_number(number: u8) -> Self {
         match number {
@@ -339,14 +339,14 @@ impl Forward {
         }
     }
 
-    /// Whether only the client's packets come by: the server answers it without the director.
+    /// Whether the director sees only the client's packets, because the server answers without it.
     #[must_use]
     pub const fn is_one_sided(self) -> bool {
         !matches!(self, Self::Masquerading)
     }
 }
 
-/// What may be changed of a real server.
+/// The settings of a real server that can be changed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct ServerSpec {
     /// How packets reach it.
@@ -355,7 +355,7 @@ pub struct ServerSpec {
     pub weight: u32,
     /// The server is overloaded from this many connections on; 0: never.
     pub upper: u32,
-    /// And no longer below this many; 0: below three quarters of `upper`.
+    /// It stays overloaded until it has fewer than this many; 0: fewer than three quarters of `upper`.
     pub lower: u32,
 }
 

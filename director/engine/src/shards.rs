@@ -1,4 +1,4 @@
-//! A map for snapshots: a copy shares everything with the original, and a change copies one shard of it.
+//! A map for snapshots: a copy shares everything with the original, and a change copies only one shard.
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -8,13 +8,13 @@ use std::sync::Arc;
 type Hasher = ahash::RandomState;
 type Shard<K, V> = HashMap<K, V, Hasher>;
 
-/// Shards are in groups, and there are as many groups, so that a change copies two short lists and one shard: of 10,000
-/// entries about 40.
+/// Shards are in groups, as many groups as shards in each, so that a change copies two short lists and one shard:
+/// about 40 of 10,000 entries.
 const GROUP: usize = 16;
 
 type Group<K, V> = Arc<[Arc<Shard<K, V>>; GROUP]>;
 
-/// A map in shards that its copies share until one of them changes it.
+/// A map in shards. Copies share each shard until one of them changes it.
 #[derive(Clone, Debug)]
 pub(crate) struct Shards<K, V> {
     hasher: Hasher,
@@ -32,7 +32,8 @@ impl<K, V> Default for Shards<K, V> {
 }
 
 impl<K: Clone + Eq + Hash, V: Clone> Shards<K, V> {
-    /// A group and a shard of it. Not the bits that the shard itself goes by, lest all keys of one look alike to it.
+    /// The group and the shard of a key. These are not the bits of the hash by which the shard spreads its keys:
+    /// those would be the same for all keys of a shard.
     fn place(&self, key: &K) -> (usize, usize) {
         let hash = self.hasher.hash_one(key) >> 32;
         (hash as usize / GROUP % GROUP, hash as usize % GROUP)
@@ -58,7 +59,7 @@ impl<K: Clone + Eq + Hash, V: Clone> Shards<K, V> {
         self.groups.iter().flat_map(|group| group.iter())
     }
 
-    /// Changes what a key has: `change` gets it and says what is to be there.
+    /// Changes the value of a key: `change` gets the present one and returns what is to be there.
     pub(crate) fn update(&mut self, key: K, change: impl FnOnce(Option<V>) -> Option<V>) {
         let (group, shard) = self.place(&key);
         let group = Arc::make_mut(&mut Arc::make_mut(&mut self.groups)[group]);
@@ -84,7 +85,7 @@ impl<K: Clone + Eq + Hash, V: Clone> Shards<K, V> {
         removed
     }
 
-    /// How many entries, and shards, this one has that `other` has not: what was copied in between.
+    /// How many entries and shards this map does not share with `other`: what was copied in between.
     #[cfg(test)]
     pub(crate) fn own(&self, other: &Self) -> (usize, usize) {
         let pairs = self.shards().zip(other.shards());

@@ -25,27 +25,28 @@ pub struct Sysctls {
     pub sloppy_tcp: bool,
     /// Whether a SYN on an entry in `TIME_WAIT` or `CLOSE` is a new connection: unless 0.
     pub conn_reuse_mode: u32,
-    /// Connections of a deleted server end, instead of going on when it is added again.
+    /// Whether the connections of a deleted server end, instead of going on when it is added again.
     pub expire_nodest_conn: bool,
     /// 3: every `am_droprate`-th new connection is dropped, beginning with the first. 0 to 2: none.
     pub drop_packet: u32,
     /// See [`Self::drop_packet`].
     pub am_droprate: u32,
-    /// A real server's packet without a connection is answered with an ICMP error.
+    /// Whether a real server's packet without a connection is answered with an ICMP error.
     pub nat_icmp_send: bool,
-    /// Each second about one in 32 entries of connections that are not established yet is thrown away.
+    /// Whether about one in 32 entries of connections that are not established yet is deleted each second.
     pub drop_entry: bool,
     /// A TCP connection is established by its server alone.
     pub secure_tcp: bool,
-    /// An ICMP error to a virtual service about a connection that is not known makes an entry.
+    /// Whether an ICMP error to a virtual service about an unknown connection makes an entry.
     pub schedule_icmp: bool,
     /// An SCTP association may begin with any packet but an ABORT.
     pub sloppy_sctp: bool,
-    /// A persistence template whose server has the weight 0 is no longer used.
+    /// Whether a persistence template is no longer used when its server has the weight 0.
     pub expire_quiescent_template: bool,
-    /// FTP: data connections may lead to other hosts than those of the control connection, and to privileged ports.
+    /// FTP: whether data connections may lead to other hosts than those of the control connection, and to privileged
+    /// ports.
     pub ftp_loose: bool,
-    /// What must not be split is not put into a tunnel's packet that is, either.
+    /// Whether a packet that must not be split is put only into tunnel packets that must not be split either.
     pub pmtu_disc: bool,
 }
 
@@ -80,14 +81,14 @@ pub struct PortView {
     pub up: bool,
     /// Whether it has a kernel twin.
     pub twin: bool,
-    /// The address that its ICMP errors come from, host order; 0: none.
+    /// The source address of its ICMP errors, in host order; 0: none.
     pub address: u32,
     /// Likewise of IPv6.
     pub address_v6: u128,
 }
 
 impl PortView {
-    /// The address that ICMP errors about packets of this client's come from.
+    /// The source address of ICMP errors about this client's packets.
     pub(crate) const fn address_for(&self, client: Endpoint) -> Address {
         if client.is_v6() { Address::V6(self.address_v6) } else { Address::V4(self.address) }
     }
@@ -97,17 +98,17 @@ impl PortView {
     }
 }
 
-/// FTP's control connection, and its data connections that the server opens. As in the kernel nothing from the latter
-/// port is a new connection to a service, whatever the service.
+/// The port of FTP's control connections, and the port from which servers open data connections. As in the kernel,
+/// what a client sends from the latter is never a new connection, to whichever service.
 pub(crate) const FTP: u16 = 21;
 pub(crate) const FTP_DATA: u16 = 20;
 
-/// The configuration of one moment. What is large in it is shared with the moments before and after.
+/// The configuration at one moment. Its large parts are shared with the snapshots before and after.
 #[derive(Clone, Debug)]
 pub struct Snapshot {
     directory: Directory,
     own: Arc<Own>,
-    /// Tells this configuration from every other that a worker may have seen lately.
+    /// Distinguishes this snapshot from every other that a worker may have seen lately.
     pub(crate) serial: u32,
     /// The ports.
     pub ports: Vec<PortView>,
@@ -115,7 +116,7 @@ pub struct Snapshot {
     pub fib: Arc<Fib>,
     /// The addresses that the director's own packets come from.
     pub(crate) sources: Arc<[Source]>,
-    /// Changes with every change of the routing table; 24 bits, and not 0.
+    /// Changes with every change of the routing table. It has 24 bits and is never 0.
     pub fib_epoch: u32,
     /// The timeouts of the states.
     pub timeouts: Timeouts,
@@ -123,7 +124,7 @@ pub struct Snapshot {
     pub sysctls: Sysctls,
     /// The kernel's `net.ipv4.ip_forward`.
     pub ip_forward: bool,
-    /// And its `net.ipv6.conf.all.forwarding`.
+    /// The kernel's `net.ipv6.conf.all.forwarding`.
     pub ip_forward_v6: bool,
     /// Its switches for ICMP errors.
     pub(crate) icmp_limits: IcmpLimits,
@@ -194,7 +195,7 @@ impl Snapshot {
         state::next(state, direction, flags)
     }
 
-    /// As [`Self::next_state`], after a client's packet of a connection whose server answers without the director.
+    /// As [`Self::next_state`], for a client's packet of a connection whose server answers without the director.
     pub(crate) fn next_one_sided(&self, state: State, protocol: u8, flags: u8) -> State {
         if protocol == UDP {
             return State::Udp;
@@ -214,18 +215,18 @@ impl Snapshot {
         if client.is_v6() { self.ip_forward_v6 } else { self.ip_forward }
     }
 
-    /// Whether there is no service of this family at all: then nothing of it is translated, not even for existing
-    /// connections.
+    /// Whether there is no service at all of this family. Then nothing of the family is translated, not even for
+    /// existing connections.
     #[inline]
     #[must_use]
     pub fn is_off(&self, is_v6: bool) -> bool {
         self.directory.is_empty(is_v6)
     }
 
-    /// The service that a new connection from a client is for: that of its firewall mark, else that
-    /// of the address and port, else that of all ports, which refuses them if it is not persistent. A service of FTP's
-    /// control port comes before the latter for the ports of data connections, which it has if it is persistent, and
-    /// leaves to the kernel if not.
+    /// The service of a client's new connection: that of its firewall mark, else that of the address and port, else
+    /// that of all ports of the address, which refuses the connection if it is not persistent. For the ports of data
+    /// connections, a service with FTP's control port comes before that of all ports: it takes the connection if it
+    /// is persistent, and leaves it to the kernel if not.
     #[must_use]
     pub fn service(&self, client: Address, address: Endpoint, protocol: u8) -> Option<&Arc<ServiceView>> {
         let marked = |rule: &&MarkRule| rule.matches(client, address, protocol);
@@ -249,8 +250,8 @@ impl Snapshot {
         if self.directory.has_any_port() { of_port(0) } else { None }
     }
 
-    /// The service that datagrams without an entry of a server at this address and port are of, and its slot there: if
-    /// it is one, and schedules each datagram alone or has a persistence engine.
+    /// The service to which datagrams without an entry from this server's address and port belong, and the server's
+    /// slot there: if there is exactly one, and it schedules each datagram alone or has a persistence engine.
     #[must_use]
     pub(crate) fn one_packet_service(
         &self,
@@ -268,7 +269,7 @@ impl Snapshot {
             || self.marks.iter().any(|rule| rule.is_for(address, protocol))
     }
 
-    /// Whether this is a real server of a service, as far as `nat_icmp_send` wants to know.
+    /// Whether this is a real server of a service, as `nat_icmp_send` sees it.
     #[must_use]
     pub fn has_server(&self, address: Endpoint, protocol: u8) -> bool {
         self.directory.has_server(EndKey::new(address, protocol))
@@ -280,7 +281,7 @@ impl Snapshot {
         &self.own
     }
 
-    /// Whether packets to an address end at the director: its own ones, and what its routing table says.
+    /// Whether packets to an address end at the director: to its own addresses, and where its routing table says so.
     pub(crate) fn ends_here(&self, address: Address) -> bool {
         self.is_local(address) || self.fib.route(address) == Some(Route::Local)
     }
@@ -353,7 +354,7 @@ pub(crate) trait Bits: Copy + Eq + Hash {
     /// One of another [place](Self::place).
     const ANOTHER: Self;
 
-    /// One of `1 << PLACE_BITS` numbers, for which a few addresses are spread well enough.
+    /// A number of [`PLACE_BITS`] bits; good enough to spread a few addresses.
     fn place(self) -> usize;
 }
 
@@ -378,11 +379,11 @@ impl Bits for u128 {
     }
 }
 
-/// The director's own addresses of a family, asked about every packet.
+/// The director's own addresses of a family. Every packet asks for them.
 #[derive(Clone, Debug)]
 pub(crate) struct Local<A> {
     all: HashSet<A, ahash::RandomState>,
-    /// By place: the only address that has it. Where there is none, or are several, one of another place.
+    /// By place: its only address. Where a place has none or several, an address that belongs to another place.
     only: Only<A>,
     /// The places of several, of which `all` knows.
     several: u64,

@@ -38,9 +38,9 @@ impl Source {
     }
 }
 
-/// The address that packets to a host beyond the link come from by a next hop: of those of its port and the host's
-/// family, the first in the next hop's network; else the first. Linux does so where a route names none. Of IPv6 it is
-/// none of the link alone.
+/// The source address of packets through a next hop to a host beyond the link: of the addresses of the port and the
+/// host's family, the first in the next hop's network, or else the first. Linux does so where the route names none.
+/// Link-local addresses of IPv6 do not count.
 #[must_use]
 pub(crate) fn towards(sources: &[Source], hop: Hop, host: Address) -> Option<Address> {
     let is_v6 = |address| matches!(address, Address::V6(_));

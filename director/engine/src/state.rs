@@ -61,7 +61,7 @@ pub enum State {
     SctpClosed = SCTP_STATES + 13,
 }
 
-/// Added to the numbers of SCTP's states, which an entry keeps in as few bits as the others: its protocol tells them
+/// Added to the numbers of SCTP's states. An entry keeps states in few bits; its protocol tells TCP's and SCTP's
 /// apart.
 const SCTP_STATES: u8 = 16;
 
@@ -98,7 +98,7 @@ impl State {
         Self::SctpClosed,
     ];
 
-    /// The state of a number kept in the record of an entry of this protocol; an unknown one is none.
+    /// The state with a number from the record of an entry of this protocol. An unknown number gives `None`.
     #[inline]
     #[must_use]
     pub const fn of(protocol: u8, number: u8) -> Self {
@@ -145,7 +145,7 @@ impl State {
         }
     }
 
-    /// Whether a connection in it counts as active (`ActiveConn`), else as inactive (`InActConn`).
+    /// Whether a connection in this state counts as active (`ActiveConn`) and not as inactive (`InActConn`).
     #[must_use]
     pub const fn is_active(self) -> bool {
         matches!(
@@ -160,7 +160,7 @@ impl State {
         matches!(self, Self::SynRecv | Self::SynAck | Self::SctpInit1 | Self::SctpInit)
     }
 
-    /// Whether a SYN or INIT in it starts a new connection under `conn_reuse_mode` 1.
+    /// Whether a SYN or INIT in this state starts a new connection under `conn_reuse_mode` 1.
     #[must_use]
     pub const fn is_over(self) -> bool {
         matches!(self, Self::TimeWait | Self::Close | Self::SctpClosed)
@@ -188,7 +188,7 @@ pub enum Direction {
     Out = 1,
 }
 
-/// Columns of the transition table, by the flag that counts: RST before SYN before FIN before ACK.
+/// The columns of the transition table. Only one flag counts: RST before SYN before FIN before ACK.
 const SYN_SEEN: usize = 0;
 const FIN_SEEN: usize = 1;
 const ACK_SEEN: usize = 2;
@@ -217,9 +217,8 @@ const COLUMN: [u8; 32] = {
     columns
 };
 
-/// The state that follows, by direction, state and column; [`State::Udp`] stays what it is. Rows of TCP
-/// as recorded of Linux 6.1; the rows of `LAST_ACK` and `LISTEN`, which NAT enters only through helpers,
-/// as Linux has them.
+/// The next state, by direction, state and column; [`State::Udp`] never changes. The rows of TCP were recorded from
+/// Linux 6.1, except `LAST_ACK` and `LISTEN`, which NAT enters only through helpers; those are as in Linux's source.
 const NEXT: [[[State; 5]; 16]; 2] = {
     use State::{
         Close, CloseWait, Established, FinWait, LastAck, Listen, None, SynRecv, SynSent, TimeWait, Udp,
@@ -274,8 +273,8 @@ pub fn next(state: State, direction: Direction, flags: u8) -> State {
     NEXT[direction as usize][state as usize & 15][usize::from(COLUMN[usize::from(flags & 31)])]
 }
 
-/// As [`next`], under `secure_tcp`: a connection is established by its server's word alone, so that ACKs without a
-/// server behind them hold no entry for a quarter of an hour.
+/// As [`next`], under `secure_tcp`: only the server's packets establish a connection, so an ACK without a server
+/// behind it does not hold an entry for a quarter of an hour.
 #[inline]
 #[must_use]
 pub fn next_secure(state: State, direction: Direction, flags: u8) -> State {
@@ -289,8 +288,8 @@ pub fn next_secure(state: State, direction: Direction, flags: u8) -> State {
     }
 }
 
-/// As [`next`], of a connection whose server answers without the director: what the client sends is all there is, so
-/// its FIN is taken for the beginning of the end of both sides. (IPVS's table `INPUT_ONLY`.)
+/// As [`next`], for a connection whose server answers without the director. Only the client's packets are seen, so
+/// its FIN counts as the beginning of the end of both sides. (IPVS's table `INPUT_ONLY`.)
 #[inline]
 #[must_use]
 pub fn next_one_sided(state: State, flags: u8) -> State {
@@ -301,7 +300,7 @@ pub fn next_one_sided(state: State, flags: u8) -> State {
     }
 }
 
-/// As [`next_one_sided`], under `secure_tcp`: a SYN holds an entry that counts as inactive.
+/// As [`next_one_sided`], under `secure_tcp`: the entry of a SYN counts as inactive.
 #[inline]
 #[must_use]
 pub fn next_one_sided_secure(state: State, flags: u8) -> State {
@@ -321,7 +320,8 @@ impl Default for Timeouts {
     fn default() -> Self {
         let mut timeouts = Self([1; NUMBERS]);
         for (state, seconds) in [
-            // Of entries that an ICMP error made: the kernel's table says 2, and nothing ever sets it.
+            // The state of entries that an ICMP error made. The kernel's table says 2 seconds, but the kernel never
+            // sets it.
             (State::None, 3),
             (State::Established, 900),
             (State::SynSent, 120),
@@ -403,7 +403,7 @@ mod tests {
         }
     }
 
-    /// As recorded: client SYN FIN ACK RST, then server SYN FIN ACK RST; the other states as ever.
+    /// As recorded: client SYN FIN ACK RST, then server SYN FIN ACK RST. The other states are as without it.
     #[test]
     fn the_recorded_transitions_of_secure_tcp() {
         use State::SynAck;
@@ -435,7 +435,8 @@ mod tests {
         }
     }
 
-    /// Recorded: as a client's packets else, but for its FIN. Under `secure_tcp` nothing was recorded: as Linux has it.
+    /// As recorded: only a client's FIN differs. Nothing was recorded under `secure_tcp`: that is as in Linux's
+    /// source.
     #[test]
     fn the_states_of_one_sided_traffic() {
         for state in State::ALL.into_iter().take(12) {

@@ -1,4 +1,4 @@
-//! A connection table as the control core keeps it: what is over ends.
+//! A connection table as the control core keeps it; it ends the entries whose time is up.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use crate::pressure::Pressure;
 use crate::servers::Servers;
 use crate::templates::Templates;
 
-/// How many entries are looked at in one turn when those of deleted servers end.
+/// How many entries one turn looks at while those of deleted servers end.
 const SCAN: u32 = 10_000;
 
 /// What is the same for the tables of both families in one turn.
@@ -68,14 +68,14 @@ impl<F: Layout> Kept<F> {
         Ok((kept, locals))
     }
 
-    /// Has the entries of deleted servers end. A search under way goes on all the same, lest the last entries never
-    /// have their turn.
+    /// Ends the entries of deleted servers. A search that is under way goes on instead of beginning again, or the
+    /// last entries would never have their turn.
     pub(crate) fn purge(&mut self) {
         self.purge_again = self.purging.is_some_and(|at| at > 0);
         self.purging.get_or_insert(0);
     }
 
-    /// Whether there may be some left of those that [`Self::purge`] is about.
+    /// Whether there may still be entries that [`Self::purge`] has to end.
     pub(crate) fn is_purging(&self) -> bool {
         self.purging.is_some()
     }

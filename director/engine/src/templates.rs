@@ -1,13 +1,13 @@
 //! Persistence templates: which server a client's connections to a service go to, and for how long.
 //!
-//! They are not connections and have no client end, so they have a table of their own. It has its size from
-//! the start, is cut into shards, and each shard has a lock, which only new connections of persistent services
-//! take, and the control core for a few templates at a time. Whoever has the lock finds a client's template or
-//! makes it, so two first connections of a client go to one server.
+//! They are not connections and have no client end, so they have a table of their own. Its size is fixed at the
+//! start. It is divided into shards with a lock each, which only new connections of persistent services take, and the
+//! control core for a few templates at a time. Finding a client's template and making it are one step under the lock,
+//! so two first connections of a client go to one server.
 //!
-//! As in the kernel a template that runs out while it still has connections goes on for a minute, and with a
-//! minute from then on. That is reckoned whenever it is looked at; the control core looks at all of them every
-//! second.
+//! As in the kernel, a template that runs out while it still has connections goes on for a minute, and from then on
+//! for a minute at a time. This is worked out whenever the template is looked at; the control core looks at all of
+//! them every second.
 
 mod shard;
 
@@ -29,17 +29,17 @@ pub const MAX_TEMPLATES: u32 = 1 << 24;
 
 const SHARD_BITS: u32 = 6;
 const SHARDS: usize = 1 << SHARD_BITS;
-/// Of a template's number those of its place in its shard, which can have more than its share.
+/// The bits of a template's number that are its place in its shard. A shard can have more than its share.
 const SLOT_BITS: u32 = 24;
 
-/// In a connection's word: the template's state has heard that the connection is established.
+/// In a connection's word: the template has been told that the connection is established.
 const TOLD: u32 = 1 << 31;
 
 /// How many templates are looked at under one lock.
 const STRIDE: usize = 64;
 
-/// Whose template it is: a client's, as far as the service looks at its address, for a service or all ports of
-/// its address.
+/// Whose template it is: a client's (the part of its address that the service looks at), for a service or for all
+/// ports of its address.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Key {
     pub(crate) service: EndKey,
@@ -47,7 +47,7 @@ pub(crate) struct Key {
     pub(crate) client: Address,
 }
 
-/// A key, and the call that a persistence engine tells apart from others of it.
+/// A key, and the call by which a persistence engine tells several templates of the key apart.
 type Wanted<'a> = (Key, Option<&'a CallId>);
 
 /// A server that a template has.
@@ -60,7 +60,7 @@ pub(crate) struct Chosen {
 /// What [`Templates::join`] found.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Joined {
-    /// A template with this server. The connection is still to be counted as its.
+    /// There is a template with this server, and the connection is still to be counted as the server's.
     Found(Chosen),
     /// None; this server was chosen.
     Made(Chosen),
@@ -83,13 +83,14 @@ pub struct Templates {
     shards: Box<[Lock<Shard>]>,
     seed: RandomState,
     capacity: u32,
-    /// How many there are. It bounds them and says nothing else, hence Relaxed.
+    /// How many there are. The number only limits them, hence Relaxed.
     count: AtomicU32,
-    /// Whether there ever was one: what existing connections ask first. Relaxed: it is stored before the
-    /// connection that made the first is published, so who found one of a template sees it.
+    /// Whether there ever was one: existing connections ask this first. Relaxed, because it is stored before the
+    /// connection that made the first template is published: a thread that found a connection with a template sees
+    /// it.
     in_use: AtomicBool,
-    /// By connection: the number of its template and 1, and [`TOLD`]; or 0. Written under the template's lock,
-    /// and read again under it by who acts on it, hence Relaxed.
+    /// By connection: the number of its template plus 1, with [`TOLD`]; or 0. Written under the template's lock, and
+    /// read again under the lock before anything depends on it, hence Relaxed.
     of_connection: Box<[AtomicU32]>,
 }
 
@@ -98,12 +99,12 @@ pub struct Templates {
 pub(crate) struct Sweep {
     shard: usize,
     last: Tick,
-    /// So many shards are still to be rid of the templates of deleted servers.
+    /// How many shards still have to be searched for templates of deleted servers.
     purging: usize,
 }
 
 impl Sweep {
-    /// Has the templates of deleted servers end that have no connections.
+    /// Ends the templates of deleted servers that have no connections.
     pub(crate) fn purge(&mut self) {
         self.purging = SHARDS;
     }
@@ -115,7 +116,7 @@ impl Templates {
     pub(crate) fn new(capacity: u32, connections: u32) -> Self {
         let capacity = capacity.clamp(1, MAX_TEMPLATES);
         let share = capacity as usize / SHARDS;
-        // Keys fall into shards by chance; this many fall short once in a lifetime.
+        // Keys are spread over the shards by chance; so much room is too little once in a lifetime.
         let room = (share + 8 * share.isqrt() + 32).min(1 << SLOT_BITS);
         Self {
             shards: std::iter::repeat_with(|| Lock::new(Shard::new(room))).take(SHARDS).collect(),
@@ -160,8 +161,8 @@ impl Templates {
         self.count.fetch_sub(1, Relaxed);
     }
 
-    /// Takes memory for calls, as much as there can be templates; it is touched when it is used. For the control core,
-    /// before a service has a persistence engine.
+    /// Allocates memory for the calls of as many templates as there can be; it is touched only when used. For the
+    /// control core, before a service has a persistence engine.
     pub(crate) fn take_calls(&self) {
         for number in 0..SHARDS {
             let (count, is_taken) = {
@@ -175,9 +176,9 @@ impl Templates {
         }
     }
 
-    /// Has a new connection go where the client's template says, whose timer starts anew; makes one for `timeout`
-    /// seconds if there is none that `is_usable`, with the server that `choose` gives. `connection` is none for a
-    /// datagram that is none; an established one assures the template.
+    /// Sends a new connection where the client's template says, and restarts the template's timer. If no template
+    /// `is_usable`, it makes one for `timeout` seconds with the server that `choose` returns. `connection` is none
+    /// for a datagram without an entry; a connection that is already established assures the template.
     pub(crate) fn join(
         &self,
         wanted: Wanted<'_>,
@@ -269,7 +270,7 @@ impl Templates {
         self.of(connection).is_some()
     }
 
-    /// A connection is established: its template, if it has one, shows it.
+    /// Tells the template of a connection, if it has one, that the connection is established.
     #[inline]
     pub(crate) fn assure(&self, connection: u32) {
         if let Some((word, value)) = self.of(connection)
@@ -305,7 +306,7 @@ impl Templates {
         }
     }
 
-    /// Frees what is over, all of it within a second of being called every tick. For the control core.
+    /// Frees what is over: all of it within a second, if called every tick. For the control core.
     pub(crate) fn sweep(&self, sweep: &mut Sweep, now: Tick, servers: &Servers) {
         let gone = now.since(sweep.last);
         sweep.last = now;
@@ -328,8 +329,8 @@ impl Templates {
         }
     }
 
-    /// Goes through some templates of a shard from a place on: frees what is over, by its time or for another reason,
-    /// shows the others. Returns where to go on.
+    /// Goes through some templates of a shard, starting at a place: frees those whose time is up or that end for
+    /// another reason, and shows the others. Returns where to go on.
     fn pass(
         &self,
         number: usize,
@@ -364,7 +365,7 @@ impl Templates {
         (to < shard.templates.len()).then_some(to)
     }
 
-    /// Lists templates: of `count` places from `from` on. Returns where to go on. For the control core.
+    /// Lists the templates in `count` places, starting at `from`. Returns where to go on. For the control core.
     pub(crate) fn list(
         &self,
         now: Tick,

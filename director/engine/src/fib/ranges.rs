@@ -1,8 +1,8 @@
-//! A routing table as ranges of addresses that follow each other, for looking things up and nothing else.
+//! A routing table as consecutive ranges of addresses, made for lookups only.
 
 use super::Route;
 
-/// A number that an address is.
+/// An address as a number.
 pub(super) trait Number: Copy + Ord {
     const MIN: Self;
     /// The last address of a prefix that begins here.
@@ -37,10 +37,10 @@ pub(super) struct Ranges<T> {
 }
 
 impl<T: Number> Ranges<T> {
-    /// Of prefixes in the order of their addresses, the shorter of two at one address first.
+    /// Takes prefixes in the order of their addresses; of two that begin at the same address, the shorter first.
     pub(super) fn new(prefixes: impl Iterator<Item = (T, u8, Route)>) -> Self {
         let mut ranges = Self { starts: vec![T::MIN], routes: vec![None] };
-        // The prefixes around the present one, the longest last: where each ends, and its route.
+        // The prefixes around the present one, the longest last: the end of each, and its route.
         let mut around: Vec<(T, Route)> = Vec::new();
         for (address, length, route) in prefixes {
             ranges.leave(&mut around, |last| last < address);
@@ -51,7 +51,7 @@ impl<T: Number> Ranges<T> {
         ranges
     }
 
-    /// Leaves the prefixes that are over: behind each that of the one around it goes on.
+    /// Leaves the prefixes that have ended; behind each of them the one around it goes on.
     fn leave(&mut self, around: &mut Vec<(T, Route)>, is_over: impl Fn(T) -> bool) {
         while let Some((last, _)) = around.pop_if(|(last, _)| is_over(*last)) {
             if let Some(next) = last.next() {

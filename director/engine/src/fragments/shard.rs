@@ -1,4 +1,4 @@
-//! One table of packets of which fragments are missing: everything allocated before.
+//! One table of incomplete packets. All its memory is allocated at the start.
 
 use director_flow::Tick;
 use director_packet::Address;
@@ -7,17 +7,17 @@ use director_packet::fragment::{MAX_PACKET, UNIT, v6};
 use super::{Arrival, Key, Opening, Whole};
 use crate::reason::Reason;
 
-/// Packets; a power of two.
+/// The number of packets; a power of two.
 pub(super) const DATAGRAMS: usize = 512;
 
-/// Pieces of memory, and the bytes of one: 2 MiB. A fragment takes as many as it needs.
+/// The number of pieces of memory, and the bytes of one: 2 MiB together. A fragment takes as many as it needs.
 pub(super) const PIECES: usize = 4096;
 pub(super) const PIECE: usize = 512;
 
 /// The shortest header of IP, in bytes.
 const LEAST_HEADER: usize = 20;
 
-/// Words of a packet's map of what is there, a bit for each [`UNIT`] of its data.
+/// The words of a packet's bitmap of what has come, with a bit for each [`UNIT`] of its data.
 const WORDS: usize = (MAX_PACKET + 1) / UNIT / u64::BITS as usize;
 
 /// No index.
@@ -30,7 +30,7 @@ pub(super) enum Added {
     Refused(Reason),
 }
 
-/// A piece of memory. The first of a fragment says what the fragment is.
+/// A piece of memory. The first piece of a fragment also describes the fragment.
 #[derive(Clone, Copy)]
 struct Piece {
     /// The next piece of the same fragment.
@@ -47,22 +47,22 @@ struct Piece {
 struct Datagram {
     key: Key,
     bucket: u32,
-    /// The next of the same bucket.
+    /// The next packet of the same bucket.
     next: u32,
     older: u32,
     newer: u32,
     since: Tick,
     /// The first piece of the fragment that came last.
     fragments: u32,
-    /// Bytes that are there.
+    /// How many bytes have come.
     there: u32,
-    /// The end of what is known to be of the packet; of all of it, where [`Self::has_end`].
+    /// The highest end of a fragment so far; the end of the whole packet where [`Self::has_end`].
     end: u32,
     has_end: bool,
-    /// The longest fragment, with its header; and the longest that has the flag "don't fragment".
+    /// The longest fragment, with its header; and the longest of those with the flag "don't fragment".
     longest: u16,
     longest_unsplittable: u16,
-    /// The two bits of congestion notification that fragments have: of each of the four values whether one has it.
+    /// Which of the four values of the two bits of congestion notification fragments have had: a bit for each.
     congestion: u8,
     opening: Opening,
 }
@@ -85,10 +85,10 @@ const EMPTY: Datagram = Datagram {
 };
 
 pub(super) struct Shard {
-    /// By hash: a packet.
+    /// The first packet of each bucket.
     buckets: Box<[u32]>,
     datagrams: Box<[Datagram]>,
-    /// Of each packet [`WORDS`].
+    /// The bitmaps, [`WORDS`] for each packet.
     maps: Box<[u64]>,
     pieces: Box<[Piece]>,
     bytes: Box<[u8]>,
@@ -98,11 +98,11 @@ pub(super) struct Shard {
     newest: u32,
 }
 
-/// The first fragment of a packet that is not complete.
+/// The first fragment of a packet that is incomplete.
 pub(crate) struct First<'a> {
     shard: &'a Shard,
     opening: &'a Opening,
-    /// What its fragments have in common; of IPv6 in their headers.
+    /// What the packet's fragments have in common; in IPv6, what their headers do.
     key: Key,
     /// The first piece of one of the packet's fragments.
     fragments: u32,
@@ -114,12 +114,12 @@ impl First<'_> {
         self.opening.port
     }
 
-    /// The headers of Ethernet and of IP, as they came, but for the fragment header of IPv6.
+    /// The headers of Ethernet and of IP as they came, without the fragment header of IPv6.
     pub(crate) fn headers(&self) -> &[u8] {
         self.opening.bytes()
     }
 
-    /// The frame, but no more of its data than so many bytes.
+    /// The frame, with at most so many bytes of its data.
     pub(crate) fn frame(&self, most: usize) -> Vec<u8> {
         let mut frame = self.opening.bytes().to_vec();
         if matches!(self.key.source, Address::V6(_)) {
@@ -141,7 +141,7 @@ impl First<'_> {
     }
 }
 
-/// Whether of a range of units all, none or some are in a map.
+/// Whether all, none or some of a range of units are set in a bitmap.
 #[derive(PartialEq, Eq)]
 enum Covered {
     All,
@@ -151,7 +151,7 @@ enum Covered {
 
 impl Shard {
     pub(super) fn new() -> Self {
-        // Of the larger two, which are all zeros, no memory is taken before it is written to.
+        // The larger two are all zeros: they take no memory before they are written to.
         let none = Piece { next: NONE, other: NONE, offset: 0, length: 0, port: 0 };
         Self {
             buckets: vec![NONE; DATAGRAMS].into(),
@@ -166,7 +166,7 @@ impl Shard {
         }
     }
 
-    /// Puts in a fragment; tells `lost` of each that was taken before and is given up.
+    /// Adds a fragment. Calls `lost` for each fragment that was kept before and is given up now.
     pub(super) fn add(
         &mut self,
         key: Key,
@@ -177,7 +177,8 @@ impl Shard {
     ) -> Added {
         let fragment = &arrival.fragment;
         let found = self.find(key, hash);
-        // What is not a multiple of a unit cannot be followed by more; Linux cuts it off, and of IPv6 drops it.
+        // Nothing can follow a fragment whose length is not a multiple of a unit. Linux cuts off the rest in IPv4,
+        // and drops the fragment in IPv6.
         let odd = if fragment.more { usize::from(fragment.length) % UNIT } else { 0 };
         let length = usize::from(fragment.length) - odd;
         let start = usize::from(fragment.offset);
@@ -187,7 +188,7 @@ impl Shard {
             _ => self.judge(found, start, end, fragment.more),
         };
         if let Err(reason) = judged {
-            // A duplicate harms nobody.
+            // A duplicate does no harm.
             if let Some(at) = found.filter(|_| reason != Reason::FragmentDuplicate) {
                 self.give_up(at, reason, &mut lost);
             }
@@ -216,7 +217,7 @@ impl Shard {
         self.note(at, arrival, first, start, end)
     }
 
-    /// Whether a fragment may be one of the packet `found`, or the first that comes of one.
+    /// Whether a fragment may belong to the packet `found`, or be the first to come of a packet.
     fn judge(&self, found: Option<u32>, start: usize, end: usize, more: bool) -> Result<(), Reason> {
         if start == end || end + LEAST_HEADER > MAX_PACKET {
             return Err(Reason::FragmentMalformed);
@@ -239,7 +240,7 @@ impl Shard {
         }
     }
 
-    /// Writes down what is known of a fragment whose bytes are stored.
+    /// Notes what a fragment, whose bytes are stored, says of its packet.
     fn note(&mut self, at: u32, arrival: &Arrival, first: u32, start: usize, end: usize) -> Added {
         let fragment = &arrival.fragment;
         self.each_word(at, start, end, |word, mask| *word |= mask);
@@ -292,7 +293,7 @@ impl Shard {
         self.free(at, |_| ());
     }
 
-    /// Gives up what came so many ticks ago; shows the first fragment of each packet of which that came.
+    /// Gives up packets that came so many ticks ago. Shows the first fragment of each, if it came.
     pub(super) fn expire(
         &mut self,
         now: Tick,
@@ -311,7 +312,7 @@ impl Shard {
         }
     }
 
-    /// How many packets and pieces are free.
+    /// How many packets and pieces of memory are free.
     #[cfg(test)]
     pub(super) fn room(&self) -> (usize, usize) {
         (self.free_datagrams.len(), self.free_pieces.len())
@@ -328,7 +329,7 @@ impl Shard {
         None
     }
 
-    /// A packet of which nothing has come yet. None where all places are of complete packets.
+    /// A new packet, of which nothing has come yet. None if all places are taken by complete packets.
     fn begin(&mut self, key: Key, hash: usize, now: Tick, lost: &mut impl FnMut(u8, Reason)) -> Option<u32> {
         if self.free_datagrams.is_empty() {
             self.give_up(self.oldest, Reason::FragmentTableFull, lost);
@@ -346,7 +347,7 @@ impl Shard {
         Some(at)
     }
 
-    /// Copies the data of a fragment to pieces, of which enough are free. None where it cannot be read.
+    /// Copies the data of a fragment to pieces of memory; enough of them must be free. None if it cannot be read.
     fn store(
         &mut self,
         start: usize,
@@ -355,14 +356,14 @@ impl Shard {
         mut read: impl FnMut(usize, &mut [u8]) -> bool,
     ) -> Option<u32> {
         let mut first = NONE;
-        // From the end, so that each piece knows the next.
+        // From the end, so that the next piece is known to each.
         for at in (0..length.div_ceil(PIECE)).rev() {
             let piece = self.free_pieces.pop()?;
             let from = at * PIECE;
             let place = piece as usize * PIECE;
             let count = PIECE.min(length - from);
             if let Some(said) = self.pieces.get_mut(piece as usize) {
-                // Both are less than 2^16, as those of an IPv4 packet are.
+                // Both are less than 2^16, as in an IPv4 packet.
                 *said = Piece { next: first, other: NONE, offset: start as u16, length: length as u16, port };
             }
             first = piece;
@@ -374,7 +375,7 @@ impl Shard {
         Some(first)
     }
 
-    /// Drops a packet that is not complete, and says so of each of its fragments.
+    /// Drops an incomplete packet, and calls `lost` for each of its fragments.
     fn give_up(&mut self, at: u32, reason: Reason, lost: &mut impl FnMut(u8, Reason)) {
         if at == NONE {
             return;
@@ -383,7 +384,7 @@ impl Shard {
         self.free(at, |port| lost(port, reason));
     }
 
-    /// Takes a packet out of its bucket and out of the order of age.
+    /// Takes a packet out of its bucket and out of the list by age.
     fn unlink(&mut self, at: u32) {
         let Some(datagram) = self.datagrams.get(at as usize).copied() else { return };
         let Datagram { bucket, next, older, newer, .. } = datagram;
@@ -410,7 +411,7 @@ impl Shard {
         }
     }
 
-    /// Gives back what a packet took.
+    /// Frees the memory that a packet took.
     fn free(&mut self, at: u32, mut each: impl FnMut(u8)) {
         let Some(datagram) = self.datagrams.get_mut(at as usize) else { return };
         let mut fragment = std::mem::replace(&mut datagram.fragments, NONE);
@@ -436,8 +437,7 @@ impl Shard {
         self.maps.get_mut(from..from + WORDS).unwrap_or_default()
     }
 
-    /// Shows the words of a packet's map that say whether its bytes `start..end` are there, each with those of its
-    /// bits that do.
+    /// Shows the words of a packet's bitmap for its bytes `start..end`, each with those of the bits that are set.
     fn each_word(&mut self, at: u32, start: usize, end: usize, mut each: impl FnMut(&mut u64, u64)) {
         for (word, mask) in masks(start, end) {
             if let Some(word) = self.map(at).get_mut(word) {
@@ -461,7 +461,7 @@ impl Shard {
     }
 }
 
-/// The words of a map for the bytes `start..end`, each with its bits.
+/// The words of a bitmap for the bytes `start..end`, each with its bits.
 fn masks(start: usize, end: usize) -> impl Iterator<Item = (usize, u64)> {
     const BITS: usize = u64::BITS as usize;
     let (first, last) = (start / UNIT, end.div_ceil(UNIT));

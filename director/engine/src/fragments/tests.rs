@@ -94,7 +94,7 @@ fn room(fragments: &Fragments) -> (usize, usize) {
 
 const ALL_FREE: (usize, usize) = (2 * SHARDS * DATAGRAMS, 2 * SHARDS * PIECES);
 
-/// From where to where data of this length is cut, at any places.
+/// Cuts data of this length at random places; returns the ranges.
 fn cuts_of(data: usize, cuts: &[u16]) -> Vec<(usize, usize)> {
     let mut ends: Vec<_> = cuts.iter().map(|cut| usize::from(*cut) % data / 8 * 8).collect();
     ends.extend([8, data]);
@@ -105,8 +105,8 @@ fn cuts_of(data: usize, cuts: &[u16]) -> Vec<(usize, usize)> {
     starts.zip(ends.iter().copied()).collect()
 }
 
-/// All fragments of a packet come in any order, duplicates in between: it comes out as it was, and then the same
-/// fragments in order.
+/// All fragments of a packet come in any order, with duplicates in between: the packet comes out as it was, and then
+/// the same fragments in order.
 fn comes_out(fragments: &Fragments, frame: &[u8], sent: &[Vec<u8>], order: &[u16]) {
     let mut shuffled: Vec<_> = (0..sent.len()).collect();
     for (at, other) in order.iter().enumerate() {
@@ -138,7 +138,7 @@ fn any_cuts_in_any_order() {
     assert_eq!(losses(&fragments), []);
 }
 
-/// The fragment header of IPv6 goes, and comes again.
+/// The fragment header of IPv6 is taken off, and put back.
 #[test]
 fn any_cuts_of_ipv6() {
     let fragments = Fragments::new();
@@ -151,7 +151,7 @@ fn any_cuts_of_ipv6() {
     assert_eq!(losses(&fragments), []);
 }
 
-/// Of IPv6 the first fragment is shown with its fragment header.
+/// In IPv6 the first fragment is shown with its fragment header.
 #[test]
 fn the_first_fragment_of_ipv6() {
     let fragments = Fragments::new();
@@ -167,7 +167,7 @@ fn the_first_fragment_of_ipv6() {
 fn what_ipv6_has_otherwise() {
     let fragments = Fragments::new();
     let frame = frame_v6(1, 3_000);
-    // Twice as long until it is given up; IPv4's in between are not kept longer.
+    // It waits twice as long as IPv4's; those are not kept longer because of it.
     assert_eq!(add(&fragments, &part_v6(&frame, 7, 0, 800)), Added::Kept);
     assert_eq!(add(&fragments, &part(&self::frame(1, 7, 3_000), 0, 800)), Added::Kept);
     fragments.expire(Tick(START.0 + 300), |_| ());
@@ -192,11 +192,11 @@ fn what_ipv6_has_otherwise() {
     assert_eq!(room(&fragments), ALL_FREE);
 }
 
-/// Any fragments at all, of two packets: what is put together is never more than what a plain model says, and
-/// nothing is lost from sight.
+/// Any fragments at all, of two packets: what is put together never has more than a plain model says, and every
+/// fragment is accounted for.
 #[test]
 fn any_fragments_against_a_model() {
-    /// A packet by bytes.
+    /// A packet as bytes.
     #[derive(Default)]
     struct Model {
         bytes: std::collections::BTreeMap<usize, u8>,
@@ -292,7 +292,7 @@ fn given_up_after_half_a_minute() {
     );
 }
 
-/// Of a packet that is given up the first fragment is shown, if it came: as it came.
+/// If the first fragment of a packet that is given up has come, it is shown as it came.
 #[test]
 fn the_first_fragment_of_what_is_given_up() {
     let fragments = Fragments::new();
@@ -380,7 +380,7 @@ fn the_longest_packet() {
     assert_eq!(room(&fragments), ALL_FREE);
 }
 
-/// A first fragment with options makes the whole longer than the fragments let one think.
+/// The options of a first fragment make the whole longer than the other fragments suggest.
 #[test]
 fn too_long_with_its_options() {
     let fragments = Fragments::new();
@@ -433,7 +433,7 @@ fn what_cannot_be_read_is_not_kept() {
     assert_eq!(losses(&fragments), []);
 }
 
-/// Workers put in the fragments of the same packets, all mixed: each packet comes out once.
+/// Workers add the fragments of the same packets, all mixed: each packet comes out once.
 #[test]
 fn several_workers_share_the_work() {
     const PACKETS: u16 = 300;

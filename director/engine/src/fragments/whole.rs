@@ -1,4 +1,4 @@
-//! A packet put together, and the parts it is sent in again.
+//! A packet that was put together, and the parts in which it is sent again.
 
 use director_packet::ethernet::HEADER;
 use director_packet::fragment::{self, MAX_FRAME, MAX_PACKET, UNIT, v6};
@@ -11,45 +11,45 @@ use crate::reason::Reason;
 /// "Congestion experienced", of the two lowest bits of the type of service (RFC 3168).
 const EXPERIENCED: u8 = 3;
 
-/// How much longer a packet can become at its front, in bytes.
+/// How many bytes can be added at the front of a packet.
 const HEADROOM: usize = ipip::MOST;
 
 /// A fragment that was received.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Received {
-    /// The bytes of the packet's data that it had.
+    /// The range of the packet's data that it had.
     pub(crate) start: usize,
     pub(crate) end: usize,
     /// The port it came in on.
     pub(crate) port: u8,
 }
 
-/// Room for one packet; a worker has one.
+/// Room for one packet. A worker has one.
 pub(crate) struct Whole {
     memory: Box<[u8]>,
-    /// Where in it the frame begins, and the length of the frame.
+    /// Where the frame begins in it, and the length of the frame.
     start: usize,
     length: usize,
-    /// The length of its header of IPv4, or of the headers that each of its fragments has, of IPv6.
+    /// The length of the headers: in IPv4 the IP header, in IPv6 those that each fragment has.
     header: usize,
-    /// What comes behind them, and what tells the fragments of the packet, of IPv6.
+    /// In IPv6: the protocol behind these headers, and the identification that the fragments share.
     next: u8,
     identification: u32,
-    /// The identification of the last packet that was put in another; it begins anywhere.
+    /// The identification of the last packet that was put into another. It may begin anywhere.
     wrapped: u32,
     /// The length of its data.
     data: usize,
-    /// Has room for as many as there can be: it never grows.
+    /// Has room for the largest possible number of fragments: it never grows.
     parts: Vec<Received>,
     longest: u16,
     port: u8,
     is_unsplittable: bool,
     congestion: u8,
     fault: Option<Reason>,
-    /// The part that is next, and how much of it was sent.
+    /// The next part, and how much of it has been sent.
     at: usize,
     sent: usize,
-    /// Where each fragment is written that is to be sent.
+    /// Room for one fragment that is to be sent.
     out: Box<[u8; MAX_FRAME]>,
 }
 
@@ -86,8 +86,8 @@ impl Whole {
         self.length
     }
 
-    /// Makes the frame longer at its front, for another header before that of the packet. It is cut where it was cut
-    /// before: the last part has the rest. False: there is no room.
+    /// Makes the frame longer at its front, for another header before that of the packet. It will be cut where it was
+    /// cut before; the last part gets the rest. False: there is no room.
     pub(crate) fn prepend(&mut self, bytes: usize) -> bool {
         let Some(start) = self.start.checked_sub(bytes).filter(|_| self.length + bytes <= MAX_FRAME) else {
             return false;
@@ -97,22 +97,24 @@ impl Whole {
             last.end += self.header;
         }
         self.header = bytes;
-        // The outer packet's own, of IPv6: others of the director's have others.
+        // In IPv6 the outer packet gets an identification of its own, distinct from those of the director's other
+        // packets.
         self.wrapped = self.wrapped.wrapping_add(1);
         self.identification = self.wrapped;
         true
     }
 
-    /// So much of the memory for the frame, from its front.
+    /// The memory for a frame of this length, from its front.
     fn room(&mut self, from: usize, to: usize) -> Option<&mut [u8]> {
         self.memory.get_mut(self.start..)?.get_mut(from..to)
     }
 
-    /// Takes up a frame of IPv4 that is no fragment, of `length` bytes, that came in on a port. False: it cannot be read.
+    /// Takes up an IPv4 frame that is no fragment, `length` bytes long, which came in on a port. False: it cannot be
+    /// read.
     pub(crate) fn load(&mut self, port: u8, length: usize, read: impl FnOnce(&mut [u8]) -> bool) -> bool {
         self.clear();
         self.port = port;
-        // Even if it cannot be read there is a part, to be dropped.
+        // There is a part, to be dropped, even if the frame cannot be read.
         self.add_part(0, 0, port);
         let Some(frame) = self.room(0, length).filter(|frame| frame.len() > HEADER + 3) else {
             return false;
@@ -130,8 +132,9 @@ impl Whole {
         true
     }
 
-    /// The next part: the packet is cut where it was cut before, and further where a part is longer than the MTU in
-    /// bytes. Gives the frame, the port it came in on, and whether it is the first of what came in one.
+    /// The next part: the packet is cut where it was cut before, and a part that is longer than the MTU (in bytes) is
+    /// cut further. Returns the frame, the port it came in on, and whether it is the first part of what one frame
+    /// brought.
     pub(crate) fn next_part(&mut self, mtu: u16) -> Option<(&[u8], u8, bool)> {
         let part = *self.parts.get(self.at)?;
         let from = part.start + self.sent;
@@ -172,7 +175,7 @@ impl Whole {
         (self.at, self.sent) = (0, 0);
     }
 
-    /// Of a packet with this beginning and so many bytes of data.
+    /// For a packet that begins like this and has so many bytes of data.
     pub(super) fn begin(&mut self, opening: &Opening, data: u32, longest: u16, is_unsplittable: bool) {
         let bytes = opening.bytes();
         self.header = bytes.len().saturating_sub(HEADER);
@@ -190,14 +193,14 @@ impl Whole {
         }
     }
 
-    /// What its fragments have in common, of IPv6: they leave with it again.
+    /// What the fragments have in common in IPv6; they get it again when they leave.
     pub(super) const fn note_identification(&mut self, identification: u32) {
         self.identification = identification;
     }
 
-    /// Whether routers on the way told of congestion, as Linux reads it off the fragments (RFC 3168, section 5.3):
-    /// if one says so and all take part, the packet says so; some that take part and some that do not cannot be of
-    /// one packet.
+    /// Congestion as routers on the way signalled it in the fragments, by Linux's reading of RFC 3168, section 5.3:
+    /// if all fragments take part and one signals it, the packet does. Fragments that take part and fragments that do
+    /// not cannot belong to one packet.
     pub(super) fn note_congestion(&mut self, values: u8) {
         if values & 1 != 0 && values != 1 {
             self.fault = Some(Reason::FragmentMalformed);
@@ -211,7 +214,7 @@ impl Whole {
         }
     }
 
-    /// Puts in data, from a place on.
+    /// Copies data to its place in the packet.
     pub(super) fn put(&mut self, at: usize, bytes: &[u8]) {
         let from = HEADER + self.header + at;
         if let Some(place) = self.room(from, from + bytes.len()) {
@@ -223,7 +226,7 @@ impl Whole {
     pub(super) fn complete(&mut self) {
         self.parts.sort_unstable_by_key(|part| part.start);
         self.length = HEADER + self.header + self.data;
-        // Not more than the longest packet, see `begin`.
+        // At most the longest packet: see `begin`.
         let length = (self.header + self.data) as u16;
         let (congestion, is_unsplittable, next) = (self.congestion, self.is_unsplittable, self.next);
         match self.room(HEADER, HEADER + self.header) {

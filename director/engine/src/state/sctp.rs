@@ -1,4 +1,4 @@
-//! The states of SCTP associations. None was recorded: these are those of Linux 6.1's `ip_vs_proto_sctp`.
+//! The states of SCTP associations, from Linux 6.1's `ip_vs_proto_sctp`; none was recorded.
 
 use director_packet::sctp::{EVENTS, Event};
 
@@ -9,14 +9,15 @@ use super::State::{
 };
 use super::{Direction, State};
 
-/// The longest that an endpoint waits before it sends again (RTO.Max, RFC 9260, section 16), and one more, in seconds.
+/// In seconds: one more than the longest time that an endpoint waits before it sends again (RTO.Max, RFC 9260,
+/// section 16).
 pub(super) const MAX_RTO: u32 = 61;
 
 /// SCTP's states, that of no packet yet among them.
 const STATES: usize = 14;
 
-/// The state that follows, by direction, event and state; the third, of what the client sends where nothing else is
-/// seen.
+/// The next state, by direction, event and state. The third table is for what the client sends where only its packets
+/// are seen.
 #[rustfmt::skip]
 const NEXT: [[[State; STATES]; EVENTS]; 3] = [
     [
@@ -69,7 +70,7 @@ pub fn next(state: State, direction: Direction, event: Event) -> State {
     of(direction as usize, state, event)
 }
 
-/// As [`next`], of an association whose server answers without the director.
+/// As [`next`], for an association whose server answers without the director.
 #[must_use]
 pub fn next_one_sided(state: State, event: Event) -> State {
     of(ONE_SIDED, state, event)

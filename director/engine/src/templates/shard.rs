@@ -1,4 +1,4 @@
-//! Templates of some of the keys, under one lock: everything allocated before.
+//! The templates of some of the keys, under one lock. All memory is allocated at the start.
 
 use director_flow::{TICKS_PER_SECOND, Tick};
 
@@ -8,8 +8,8 @@ use crate::sip::CallId;
 /// How long a template goes on that has connections, in seconds.
 const EXTENSION: u32 = 60;
 
-/// Ticks that a connection may be listed after its time is up. A template whose connections end with it ends too, as in
-/// the kernel: whether it goes on is asked this much later.
+/// How many ticks a connection may stay listed after its time is up. A template whose connections end at the same
+/// time as it does ends too, as in the kernel; so whether it goes on is decided this much later.
 pub(super) const LEEWAY: u32 = 8;
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -17,7 +17,7 @@ pub(super) enum Life {
     Free,
     /// Found by its key.
     Valid,
-    /// Its server is to get no more connections; it is listed until its time is up.
+    /// Its server gets no more connections by it; it stays listed until its time is up.
     Invalid,
 }
 
@@ -31,9 +31,9 @@ pub(super) struct Template {
     pub(super) connections: u32,
     pub(super) life: Life,
     pub(super) is_assured: bool,
-    /// Whether it is of a call: of that in its place among the shard's.
+    /// Whether it has a call: the one at its place in the shard's list.
     pub(super) has_call: bool,
-    /// The next of its bucket, or of the free ones: a place and 1, or 0.
+    /// The next one of its bucket or of the free ones: a place plus 1, or 0.
     pub(super) next: u32,
 }
 
@@ -42,10 +42,10 @@ impl Template {
         self.started.plus(self.timeout * TICKS_PER_SECOND)
     }
 
-    /// Lets the time pass. False: it is over.
+    /// Takes account of the time that has passed. False: the template is over.
     pub(super) fn lives(&mut self, now: Tick) -> bool {
         let end = self.end();
-        // Never early: the tick it was started in may have been nearly over.
+        // Never too early: it may have been started near the end of a tick.
         let late = now.since(end);
         if late == 0 {
             return true;
@@ -70,10 +70,10 @@ impl Template {
 pub(super) struct Shard {
     /// As many as there is room for from the start: it never grows.
     pub(super) templates: Vec<Template>,
-    /// By place, the calls of templates that have one; none before [`super::Templates::take_calls`].
+    /// The calls, by the place of their template; empty before [`super::Templates::take_calls`].
     pub(super) calls: Box<[CallId]>,
     free: u32,
-    /// The first template of each bucket: a place and 1, or 0. A power of two of them.
+    /// The first template of each bucket: a place plus 1, or 0. The number of buckets is a power of two.
     pub(super) buckets: Box<[u32]>,
 }
 
@@ -123,7 +123,7 @@ impl Shard {
         self.free != 0 || self.templates.len() < self.templates.capacity()
     }
 
-    /// Adds a template, for which there is room. Returns its place.
+    /// Adds a template. There must be room for it. Returns its place.
     pub(super) fn add(&mut self, bucket: usize, mut template: Template) -> usize {
         template.next = self.buckets[bucket];
         let place = if self.free == 0 {
