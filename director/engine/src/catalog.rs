@@ -85,7 +85,7 @@ pub struct Service {
     steps: Vec<Step>,
     /// The state of the scheduler, if it is one that has one.
     turns: Option<Arc<Turns>>,
-    /// What the slots that left the service had counted, less what those that came to it had.
+    /// What the slots that left the service had counted, minus what those that joined it had.
     moved: Traffic,
     meter: Meter,
 }
@@ -93,16 +93,16 @@ pub struct Service {
 /// All services.
 pub struct Catalog {
     services: BTreeMap<ServiceKey, Service>,
-    /// The keys of services of which workers know another state, or nothing, or that are no more.
+    /// The keys of services that have changed, come or gone since workers were last told.
     stale: BTreeSet<ServiceKey>,
     /// What workers are told.
     directory: Directory,
     /// By service and server.
     trash: BTreeMap<(ServiceKey, Endpoint), Trash>,
-    /// The keys of what came to the trash since workers were last told.
+    /// The keys of what was added to the trash since workers were last told.
     discarded: Vec<(ServiceKey, Endpoint)>,
-    /// Services that [`Self::flush`] deleted and whose servers are yet to come to the trash, none of which has the key
-    /// of a service that there is.
+    /// Services that [`Self::flush`] deleted and whose servers have not been moved to the trash yet. None of them has
+    /// the key of a service that exists.
     flushed: BTreeMap<ServiceKey, Service>,
     /// Whether workers were given a configuration without them.
     flush_is_published: bool,
@@ -113,14 +113,14 @@ pub struct Catalog {
     free: Vec<u32>,
     next: u32,
     meter: Meter,
-    /// An estimate that is under way.
+    /// The estimate that is under way.
     round: Option<Round>,
-    /// Whether a service was given a persistence engine since this was last asked.
+    /// Whether a service was given a persistence engine since the last query.
     pub(crate) has_new_engine: bool,
 }
 
 impl Service {
-    /// Its view for workers, as of when it was last made anew, which is with each publication.
+    /// Its view for workers, as of the last publication.
     #[must_use]
     pub fn view(&self) -> &Arc<ServiceView> {
         &self.view
@@ -188,7 +188,7 @@ impl Service {
         self.view = Arc::new(view(self.key, &self.spec, servers, scheduler));
     }
 
-    /// The servers or their weights have changed.
+    /// Takes account of a change of the servers or their weights.
     fn rescale(&self) {
         if let Some(turns) = &self.turns {
             turns.rescale(self.weights.scale());
@@ -202,7 +202,7 @@ impl Service {
     }
 }
 
-/// Where packets to a service's own port go: port 0 of a server keeps it.
+/// Where packets to a service's own port go; a server with port 0 keeps the packet's port.
 pub(crate) fn effective(server: Endpoint, vip: Endpoint) -> Endpoint {
     if server.port() == 0 { server.with_port(vip.port()) } else { server }
 }
@@ -246,8 +246,8 @@ impl Catalog {
         self.services.values()
     }
 
-    /// The services behind that of a key in the same order, whether there still is one of it or not: a listing goes on
-    /// here that was interrupted.
+    /// The services after the one with a key, in the same order, whether or not that one still exists: an interrupted
+    /// listing goes on here.
     pub fn services_after(&self, key: Option<ServiceKey>) -> impl Iterator<Item = &Service> {
         let from = key.map_or(Bound::Unbounded, Bound::Excluded);
         self.services.range((from, Bound::Unbounded)).map(|(_, service)| service)
@@ -278,7 +278,7 @@ impl Catalog {
             self.discard_flushed(key, before);
         }
         let mut moved = Traffic::default();
-        // Connections of deleted servers of a deleted service of this key count for this one from now on.
+        // From now on, connections of deleted servers of an earlier service with this key count for this one.
         for slot in self.trash_of(key) {
             moved = moved.since(self.slots.traffic(slot));
         }
@@ -293,7 +293,7 @@ impl Catalog {
         Ok(())
     }
 
-    /// Changes a service; another scheduler knows nothing of what the one before did.
+    /// Changes a service. A new scheduler knows nothing of what the one before it did.
     pub fn set_service(&mut self, key: ServiceKey, spec: ServiceSpec) -> Result<(), CatalogError> {
         let service = self.services.get_mut(&key).ok_or(CatalogError::NoService)?;
         if service.spec.scheduler != spec.scheduler {
@@ -351,7 +351,7 @@ impl Catalog {
                 let slot = slot.ok_or(CatalogError::TooManyServers)?;
                 self.slots.ensure(slot);
                 self.slots.enter(address.address());
-                // A slot that is used again has counted for another server.
+                // A slot that is used again starts with what it counted for another server.
                 let before = self.slots.traffic(slot);
                 service.moved = service.moved.since(before);
                 (slot, Meter::starting_at(before))
@@ -406,7 +406,7 @@ impl Catalog {
         let service = self.services.get_mut(&key).ok_or(CatalogError::NoService)?;
         let (server, before) = service.servers.remove(address).ok_or(CatalogError::NoServer)?;
         service.weights.remove(server.spec.weight);
-        // First of all nobody may take its turn any more.
+        // First: nobody may choose it any more.
         self.slots.set_gone(server.slot);
         if let Some(turns) = &service.turns {
             turns.leave(server.slot, before);
@@ -435,7 +435,7 @@ impl Catalog {
         &self.directory
     }
 
-    /// Whether workers are told which servers there are, of whatever service.
+    /// Whether workers are given a list of all servers.
     pub(crate) fn list_servers(&mut self, wanted: bool) {
         if self.directory.list_servers(wanted) {
             // Their views have lists of servers, or have none any more.

@@ -1,5 +1,5 @@
-//! The control core's side: it owns the configuration and hands snapshots of it to the workers, runs
-//! the timers and gives back what is over.
+//! The control core's side: it owns the configuration, hands snapshots of it to the workers, runs the timers and
+//! frees what is over.
 
 use std::sync::Arc;
 
@@ -28,21 +28,21 @@ use crate::tables::{Cycle, Kept};
 use crate::templates::{self, Sweep, Templates};
 use crate::worker::{Shared, Worker};
 
-/// Deleted servers that are looked after in one turn, at most: some hundred nanoseconds each.
+/// How many deleted servers are looked at in one turn, at most: some hundred nanoseconds each.
 const COLLECTED: usize = 250;
 
 /// How many next hops there is room for.
 const ADJACENCIES: usize = 1 << 18;
 
-/// How many persistence templates there is room for if nobody says.
+/// How many persistence templates there is room for by default.
 const TEMPLATES: u32 = 1_000_000;
 
-/// In [`Control::connections`], where the places of connections over IPv6 begin, and those of templates: each has up to
-/// 32 bits.
+/// Where the places of connections over IPv6, and those of templates, begin in [`Control::connections`]: each kind
+/// has up to 32 bits.
 const AMONG_V6: u64 = 1 << 32;
 const AMONG_TEMPLATES: u64 = 2 << 32;
 
-/// The network as the kernel, or the configuration file, has it.
+/// The network, from the kernel or the configuration file.
 #[derive(Clone, Debug, Default)]
 pub struct Network {
     /// The ports.
@@ -61,14 +61,14 @@ pub struct Network {
     pub icmp_limits: IcmpLimits,
 }
 
-/// What an entry of a listing is.
+/// What kind of entry a listing shows.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Kind {
     /// A connection.
     Connection,
     /// A persistence template; `assured` once a connection of it was established.
     Template {
-        /// Whether one was.
+        /// Whether a connection of it was ever established.
         assured: bool,
     },
 }
@@ -76,21 +76,21 @@ pub enum Kind {
 /// A connection, or a persistence template, as listings show it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Connection {
-    /// Which of them.
+    /// Its kind.
     pub kind: Kind,
     /// The IP protocol number; 0 for a template of a firewall mark.
     pub protocol: u8,
-    /// The client. Of a template, what the service looks at of its address, and port 0.
+    /// The client. For a template, the part of its address that the service looks at, and port 0.
     pub client: Endpoint,
-    /// The virtual service. Of a template, port 0 if it is for all ports and 65535 if it is no longer used.
+    /// The virtual service. For a template, port 0 if it is for all ports and 65535 if it is no longer used.
     pub service: Endpoint,
     /// The real server.
     pub server: Endpoint,
-    /// Of a template, the call it is of, where a persistence engine looked for one.
+    /// For a template, the call it belongs to, where a persistence engine looked for one.
     pub call: Option<CallId>,
     /// Its state.
     pub state: State,
-    /// Whole seconds until it ends if nothing comes.
+    /// Whole seconds until it ends if no packet comes.
     pub seconds: u32,
 }
 
@@ -100,7 +100,7 @@ impl Connection {
     pub const fn state_name(&self) -> &'static str {
         match self.kind {
             Kind::Template { assured: true } => "ASSURED",
-            // To the kernel UDP has but one state.
+            // The kernel has only one state for UDP.
             Kind::Connection if self.protocol == UDP => State::Udp.name(),
             _ => self.state.name(),
         }
@@ -110,7 +110,7 @@ impl Connection {
 /// A template, as IPVS lists it.
 fn template(row: &templates::Row) -> Connection {
     let service = match row.key.service.end {
-        // The kernel has the mark where an address of IPv4 would be.
+        // The kernel shows the mark in place of an IPv4 address.
         Endpoint::V6(end) if row.key.service.protocol == 0 => Endpoint::v6(end.address() << 96, 0),
         end => end,
     };
@@ -135,9 +135,9 @@ fn template(row: &templates::Row) -> Connection {
 pub struct Control {
     /// The services. [`Self::publish`] makes a change known to the workers.
     pub catalog: Catalog,
-    /// Whether [`Self::settle`] has to.
+    /// Whether [`Self::settle`] has something to do.
     is_changed: bool,
-    /// Whether connections of deleted servers are to be ended then.
+    /// Whether it has to end connections of deleted servers.
     is_purging: bool,
     shared: Arc<Shared>,
     v4: Kept<V4>,
@@ -152,11 +152,11 @@ pub struct Control {
     deletions: u32,
     /// How often it was published.
     serial: u32,
-    /// Next hops that nobody finds any more, and when no worker has their numbers.
+    /// The next hops that were retired, and from when on no worker can have their numbers.
     retired_hops: Option<(Grace, Vec<Adjacency>)>,
-    /// Snapshots that a worker may still hold: dropped here, so that no worker ever frees memory.
+    /// Snapshots that a worker may still hold. They are dropped here, so that no worker ever frees memory.
     retired: Vec<Arc<Snapshot>>,
-    /// Until when slots of deleted servers wait.
+    /// Until when the slots of deleted servers wait.
     collecting: Option<Grace>,
     sweep: Sweep,
     limiter: Limiter,
@@ -164,23 +164,23 @@ pub struct Control {
 }
 
 impl Control {
-    /// A table of these options, the workers for it and the control of both, with room for a million persistence
+    /// Makes the tables with these options, the workers and the control of them, with room for a million persistence
     /// templates.
     pub fn new(options: &Options) -> Result<(Self, Vec<Worker>), director_flow::CreateError> {
         Self::with_templates(options, TEMPLATES)
     }
 
-    /// As [`Self::new`], with room for so many persistence templates, at most [`templates::MAX_TEMPLATES`].
+    /// As [`Self::new`], with room for so many persistence templates: at most [`templates::MAX_TEMPLATES`].
     pub fn with_templates(
         options: &Options,
         templates: u32,
     ) -> Result<(Self, Vec<Worker>), director_flow::CreateError> {
-        // Memory that nobody touches costs nothing, unless it is of huge pages.
+        // Memory that nobody touches costs nothing, unless it is in huge pages.
         let v6 = Options { pages: Pages::Unreserved, populate: false, ..options.clone() };
         Self::with_v6(options, &v6, templates)
     }
 
-    /// As [`Self::with_templates`], with a table of its own options for connections over IPv6.
+    /// As [`Self::with_templates`], with options of their own for connections over IPv6.
     pub fn with_v6(
         v4: &Options,
         v6: &Options,
@@ -263,19 +263,19 @@ impl Control {
         self.publish();
     }
 
-    /// Sets which new connections have a firewall mark.
+    /// Sets the rules that give new connections firewall marks.
     pub fn set_marks(&mut self, rules: Vec<MarkRule>) {
         self.marks = rules.into();
         self.publish();
     }
 
-    /// The rules by which new connections have a firewall mark.
+    /// The rules that give new connections firewall marks.
     #[must_use]
     pub fn marks(&self) -> &[MarkRule] {
         &self.marks
     }
 
-    /// Sets timeouts, switches and marks together. Workers hear of it with the next publication.
+    /// Sets timeouts, switches and marks together. Workers see them with the next publication.
     pub fn prepare(&mut self, timeouts: Timeouts, sysctls: Sysctls, marks: Vec<MarkRule>) {
         (self.timeouts, self.sysctls, self.marks) = (timeouts, sysctls, marks.into());
         self.catalog.list_servers(sysctls.nat_icmp_send);
@@ -287,7 +287,7 @@ impl Control {
         &self.network
     }
 
-    /// Sets what is known of the network. Every connection finds its ways again where routes changed.
+    /// Sets what is known of the network. Where routes changed, every connection finds its ways again.
     pub fn set_network(&mut self, network: Network) {
         if !Arc::ptr_eq(&self.network.fib, &network.fib) {
             self.fib_epoch = entry::next_epoch(self.fib_epoch);
@@ -299,8 +299,8 @@ impl Control {
         self.publish();
     }
 
-    /// The services were changed, and [`Self::settle`] follows: for changes that come in numbers, since what has to be
-    /// made known of a service takes longer the more servers it has.
+    /// Notes that services were changed; [`Self::settle`] must follow. This is for many changes in a row: publishing
+    /// a service takes the longer the more servers it has.
     pub fn change(&mut self, deletes: bool) {
         self.is_changed = true;
         self.is_purging |= deletes;
@@ -312,7 +312,7 @@ impl Control {
         self.is_changed || self.is_purging
     }
 
-    /// Brings into force what was changed since the last time.
+    /// Publishes what was changed since the last call.
     pub fn settle(&mut self) {
         if self.is_changed {
             self.publish();
@@ -324,8 +324,8 @@ impl Control {
 
     /// Makes the configuration known to the workers, each of which takes it up with its next burst.
     ///
-    /// Where a server was deleted, every connection finds its way again, and those of that server find that it is
-    /// gone: no other packet need ask.
+    /// Where a server was deleted, every connection finds its ways again. Those of that server notice then that it is
+    /// gone, so no other packet has to ask.
     pub fn publish(&mut self) {
         self.is_changed = false;
         let deletions = self.shared.servers.deletions();
@@ -354,12 +354,13 @@ impl Control {
         self.retired.retain(|snapshot| Arc::strong_count(snapshot) > 1);
     }
 
-    /// Deletes every service, at once for whatever packet: one that still finds a service finds all of its servers.
+    /// Deletes every service, at the same moment for every packet: one that still finds a service finds all of its
+    /// servers.
     pub fn flush(&mut self) {
         self.catalog.vacate();
         self.publish();
-        // With no service nothing asks for a server. The next publication, of the next service, has every connection
-        // find its way again.
+        // Without services nothing asks for a server. The next publication, with the next service, makes every
+        // connection find its ways again.
         self.catalog.flush_vacated();
         self.catalog.published();
         self.purge();
@@ -375,8 +376,8 @@ impl Control {
         }
     }
 
-    /// Runs the timers and gives back what is over, at most about `budget` steps of it. To be called
-    /// every 100 ms or more often.
+    /// Runs the timers and frees what is over, in about `budget` steps at most. To be called every 100 ms or more
+    /// often.
     pub fn poll(&mut self, now: Tick, budget: usize) -> Progress {
         self.retired.retain(|snapshot| Arc::strong_count(snapshot) > 1);
         let Shared { servers, templates, ftp, .. } = &*self.shared;
@@ -384,7 +385,7 @@ impl Control {
         let mut progress = self.v4.poll(&cycle);
         progress.behind |= self.v6.poll(&cycle).behind;
         if self.v4.is_purging() || self.v6.is_purging() {
-            // Templates go when their connections have gone.
+            // Templates end once their connections have ended.
             self.sweep.purge();
         }
         templates.sweep(&mut self.sweep, now, servers);
@@ -435,9 +436,9 @@ impl Control {
         });
     }
 
-    /// Frees places of next hops that nobody has used for a minute and that do not answer, when half of the places are
-    /// taken. To be called after each [`Adjacencies::take_recent`], every 15 s: of what was taken out of sight in one
-    /// call the next frees the places. `is_awaited` says whether a frame waits for a next hop.
+    /// Frees the places of next hops that nobody has used for a minute and that do not answer, once half of the
+    /// places are taken. To be called after each [`Adjacencies::take_recent`], every 15 s: the places that one call
+    /// retires are freed by the next. `is_awaited` says whether a frame waits for a next hop.
     pub fn sweep_next_hops(&mut self, is_awaited: impl Fn(Adjacency) -> bool) {
         let adjacencies = &self.shared.adjacencies;
         if let Some((grace, retired)) = &mut self.retired_hops {
@@ -456,28 +457,28 @@ impl Control {
         }
         let retired = adjacencies.retire();
         if !retired.is_empty() {
-            // No connection keeps a way to any of them any longer, and none finds one.
+            // No connection keeps a way to any of them any longer, and none finds a new one.
             self.fib_epoch = entry::next_epoch(self.fib_epoch);
             self.publish();
             self.retired_hops = Some((self.v4.keeper.grace(), retired));
         }
     }
 
-    /// The fragments that were taken ([`crate::Verdict::Keep`]) and given up since this was last asked: the port they
-    /// came in on, why, and how many.
+    /// The fragments that were kept ([`crate::Verdict::Keep`]) and have been given up since the last call: the port
+    /// they came in on, the reason, and how many.
     pub fn take_lost_fragments(&self, each: impl FnMut(u8, Reason, u64)) {
         self.shared.fragments.take_losses(each);
     }
 
-    /// Workers that have kept others waiting for so many ticks.
+    /// The workers that have kept others waiting for so many ticks.
     #[must_use]
     pub fn stalled(&self, now: Tick, ticks: u32) -> Vec<usize> {
         self.v4.keeper.stalled(now, ticks)
     }
 
-    /// Tells a client that its packet did not reach the next hop: `frame` is the packet as it waited,
-    /// translated, `service` the virtual service that it was for. Returns the frame to send and its
-    /// port, where the client may be told and the way to it is known.
+    /// Tells a client that its packet did not reach the next hop. `frame` is the packet as it waited, translated;
+    /// `service` is the virtual service it was for. Returns the port and the frame to send, if the client may be told
+    /// and the way to it is known.
     pub fn host_unreachable(
         &mut self,
         frame: &mut [u8],
@@ -486,7 +487,7 @@ impl Control {
     ) -> Option<(u8, Vec<u8>)> {
         let frame = ipip::unwrapped(frame);
         let mac = Mac(*frame.first_chunk()?);
-        // Of a packet in several buffers this is the first; that is enough.
+        // The first buffer of a packet in several is enough.
         let segment = match parse(frame, usize::MAX, mac) {
             Parsed::Segment(segment) => segment,
             Parsed::Fragment { .. } => fragment::beginning(frame.get(HEADER..)?)?,
@@ -507,8 +508,8 @@ impl Control {
         Some((link.port, frame))
     }
 
-    /// Lists connections, then persistence templates: those of `count` places from `from` on. Returns where to go
-    /// on.
+    /// Lists connections, then persistence templates: those in `count` places, starting at `from`. Returns where to
+    /// go on.
     pub fn connections(
         &self,
         now: Tick,
@@ -516,7 +517,7 @@ impl Control {
         count: u32,
         mut each: impl FnMut(Connection),
     ) -> Option<u64> {
-        // What is left of it is the place in one table.
+        // The rest of the number is the place in one table.
         let place = from as u32;
         if from >= AMONG_TEMPLATES {
             let Shared { servers, templates, .. } = &*self.shared;
@@ -552,7 +553,7 @@ impl Control {
         self.v6.table.counters().active
     }
 
-    /// How many connections over IPv4 there are, persistence templates not counted.
+    /// How many connections over IPv4 there are, without persistence templates.
     #[must_use]
     pub fn active(&self) -> u64 {
         self.v4.table.counters().active

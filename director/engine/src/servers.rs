@@ -1,7 +1,7 @@
-//! Real servers as workers see them: a slot each, with what is shared and what each worker counts.
+//! Real servers as workers see them. Each has a slot: what all workers share, and what each worker counts.
 //!
-//! A slot belongs to one server of one service from the server's creation until no connection refers
-//! to it any more, so a record keeps the number of the slot.
+//! A slot belongs to one server of one service from the server's creation until no connection refers to it any more,
+//! so a record can keep the number of the slot.
 
 mod shared;
 #[cfg(test)]
@@ -24,7 +24,7 @@ pub(crate) use shared::{Standing, Watch};
 pub(crate) use traffic::Counters;
 pub use traffic::Traffic;
 
-/// Slots in a chunk; chunks are allocated when the control core first gives out a slot of theirs.
+/// Slots in a chunk. The control core allocates a chunk when it first gives out one of its slots.
 const CHUNK: usize = 1024;
 
 /// The most slots.
@@ -53,10 +53,10 @@ impl<T: Default> Chunks<T> {
     }
 }
 
-/// Places of servers' addresses; a power of two.
+/// The size of the filter of servers' addresses; a power of two.
 const PLACES: usize = 1 << 16;
 
-/// Zeroed memory, of which the kernel gives only the pages that are touched.
+/// Zeroed memory; the kernel allocates only the pages that are touched.
 pub(crate) fn zeroed<T: FromZeros>(count: usize) -> Box<[T]> {
     <[T]>::new_box_zeroed_with_elems(count).unwrap_or_default()
 }
@@ -64,14 +64,15 @@ pub(crate) fn zeroed<T: FromZeros>(count: usize) -> Box<[T]> {
 /// The slots of all real servers.
 pub struct Servers {
     shared: Chunks<Shared>,
-    /// Of each worker, by slot.
+    /// For each worker, by slot.
     counters: Box<[Box<[Counters]>]>,
     /// How often a server was deleted.
     deletions: AtomicU32,
-    /// Whether there has been a service with `hairpin_snat`.
+    /// Whether there has ever been a service with `hairpin_snat`.
     hairpins: AtomicBool,
-    /// By [`Self::place_of`] of an address: how many slots' servers have one of this place. Only the control core
-    /// writes, and a slot is entered before any worker hears of it; hence Relaxed.
+    /// A filter of the servers' addresses: for each value of [`Self::place_of`], how many slots have a server with
+    /// such an address. Only the control core writes, and it enters an address before any worker hears of the slot;
+    /// hence Relaxed.
     addresses: Box<[AtomicU32]>,
 }
 
@@ -105,17 +106,18 @@ impl Servers {
         self.shared.ensure(slot);
     }
 
-    /// For how many workers they are.
+    /// How many workers there are.
     pub(crate) fn workers(&self) -> usize {
         self.counters.len()
     }
 
-    /// There is a service with `hairpin_snat`. For the control core, before any worker hears of it; hence Relaxed.
+    /// Notes that there is a service with `hairpin_snat`. For the control core, before any worker hears of the
+    /// service; hence Relaxed.
     pub(crate) fn set_hairpins(&self) {
         self.hairpins.store(true, Relaxed);
     }
 
-    /// Whether there can be connections of such a service: never wrong if it says no.
+    /// Whether there can be connections of such a service. It may say yes wrongly, but not no.
     pub(crate) fn may_have_hairpins(&self) -> bool {
         self.hairpins.load(Relaxed)
     }
@@ -124,36 +126,36 @@ impl Servers {
         (address.fold().wrapping_mul(0x9e37_79b1) >> (u32::BITS - PLACES.ilog2())) as usize
     }
 
-    /// A slot is of a server with this address from now on. For the control core.
+    /// Enters the address of a slot's new server. For the control core.
     pub(crate) fn enter(&self, address: Address) {
         if let Some(count) = self.addresses.get(Self::place_of(address)) {
             count.fetch_add(1, Relaxed);
         }
     }
 
-    /// A slot of a server with this address is free again. For the control core.
+    /// Takes out the address of a slot's server, once the slot is free. For the control core.
     pub(crate) fn leave(&self, address: Address) {
         if let Some(count) = self.addresses.get(Self::place_of(address)) {
             count.fetch_sub(1, Relaxed);
         }
     }
 
-    /// Whether a server that has connections, or may get some, can have this address: never wrong if
-    /// it says no.
+    /// Whether this can be the address of a server that has connections or may get some. It may say yes wrongly, but
+    /// not no.
     pub(crate) fn may_have(&self, address: Address) -> bool {
         self.addresses.get(Self::place_of(address)).is_some_and(|count| count.load(Relaxed) != 0)
     }
 
-    /// Sets what an operator may change. New thresholds count at once, by the connections that there are: with as
-    /// many as the upper one the server is overloaded, below the lower one no longer, and between them as before.
+    /// Sets what an operator may change. New thresholds apply at once to the connections that exist: from the upper
+    /// one on the server is overloaded, below the lower one no longer, and in between it stays what it was.
     pub(crate) fn set(&self, slot: u32, spec: &ServerSpec) {
         if let Some(shared) = self.shared.get(slot) {
             shared.set(spec);
         }
     }
 
-    /// Says where in the list of its service a server stands, and where its changes are marked from now
-    /// on. For the control core; returns where they were marked before, which a worker may still hold.
+    /// Sets the server's place in the list of its service, and where its changes are marked from now on. For the
+    /// control core. Returns where they were marked before, which a worker may still hold.
     pub(crate) fn watch(
         &self,
         slot: u32,
@@ -164,13 +166,13 @@ impl Servers {
         self.shared.get(slot)?.watch(place, marks, watch)
     }
 
-    /// Nobody wants to hear of a server's changes any more. For the control core; returns where they were marked
-    /// before, which a worker may still hold.
+    /// Stops marking a server's changes. For the control core. Returns where they were marked before, which a worker
+    /// may still hold.
     pub(crate) fn unwatch(&self, slot: u32) -> Option<Arc<Dirty>> {
         self.shared.get(slot)?.unwatch()
     }
 
-    /// Where in the list of its service a server stands, or stood: whoever asks must look.
+    /// The server's place in the list of its service. It may be out of date, so the caller must check it.
     pub(crate) fn place(&self, slot: u32) -> usize {
         self.shared.get(slot).map_or(0, |shared| shared.place.load(Relaxed) as usize)
     }
@@ -213,7 +215,7 @@ impl Servers {
         self.shared.get(slot).map_or(KeptWay::NONE, |shared| KeptWay(shared.way.load(Relaxed)))
     }
 
-    /// Keeps a way that was found to the server of a slot.
+    /// Keeps a way that was found to a server.
     pub(crate) fn keep_way(&self, slot: u32, way: KeptWay) {
         if let Some(shared) = self.shared.get(slot) {
             shared.way.store(way.0, Relaxed);
@@ -288,7 +290,7 @@ impl Servers {
         })
     }
 
-    /// Whether no connection refers to a server, nor is any change of one still to be counted.
+    /// Whether no connection refers to a server, and no change of one is still to be counted.
     pub(crate) fn is_idle(&self, slot: u32) -> bool {
         self.shared.get(slot).is_none_or(Shared::is_idle)
     }
@@ -299,7 +301,7 @@ impl Servers {
         self.counters.get(worker).map_or(&[], |counters| counters)
     }
 
-    /// Counts a packet, its length in bytes, unless the server was deleted. For the worker itself only.
+    /// Counts a packet of so many bytes, unless the server was deleted. For the worker itself only.
     #[inline]
     pub(crate) fn count(&self, worker: usize, slot: u32, direction: Direction, bytes: u16) {
         if !self.is_gone(slot) {
@@ -307,7 +309,7 @@ impl Servers {
         }
     }
 
-    /// As [`Self::count`], of a server that was found not to be deleted.
+    /// As [`Self::count`], for a server that is known not to be deleted.
     #[inline]
     pub(crate) fn count_known(&self, worker: usize, slot: u32, direction: Direction, bytes: u16) {
         if let Some(counters) = self.counters(worker).get(slot as usize) {
@@ -322,7 +324,7 @@ impl Servers {
         }
     }
 
-    /// What passed to and from a server since its slot was first used, over all workers.
+    /// What passed to and from a server since its slot was first used, summed over all workers.
     #[must_use]
     pub fn traffic(&self, slot: u32) -> Traffic {
         let of_workers = self.counters.iter().filter_map(|counters| counters.get(slot as usize));

@@ -1,4 +1,4 @@
-//! What services and servers have counted, as listings show it: since the last `-Z`, with rates.
+//! The counters of services and servers as listings show them: since the last `-Z`, with rates.
 
 use std::ops::Bound;
 
@@ -17,7 +17,7 @@ pub(super) struct Meter {
 }
 
 impl Meter {
-    /// One that stands at 0 when so much has been counted.
+    /// Counters that stand at 0 when so much has been counted.
     pub(super) fn starting_at(now: Traffic) -> Self {
         Self { zero: now, estimator: Estimator::starting_at(now) }
     }
@@ -38,8 +38,8 @@ pub struct ServerRow {
     pub rates: Rates,
 }
 
-/// How far an estimate of all rates has come: over all slots, whose sum is the rate of all services, and then from
-/// service to service.
+/// How far an estimate of all rates has come: it goes over all slots, whose sum gives the rate of all services, and
+/// then from service to service.
 #[derive(Default)]
 pub(super) struct Round {
     slot: u32,
@@ -81,8 +81,8 @@ impl Catalog {
         service.servers.iter().map(|server| self.row(server))
     }
 
-    /// The next server of a service behind the one that this has given the number of, newest first: a listing goes on
-    /// here that was interrupted.
+    /// The next server of a service after the one with this number, newest first: an interrupted listing goes on
+    /// here.
     #[must_use]
     pub fn server_after(&self, service: &Service, number: Option<u64>) -> Option<(u64, ServerRow)> {
         let (number, server) = service.servers.older_than(number.unwrap_or(u64::MAX))?;
@@ -122,7 +122,7 @@ impl Catalog {
         }
         let total = self.total_traffic();
         self.meter = Meter::starting_at(total);
-        // What it has summed up is older than the counters that it would be compared with.
+        // What the estimate has summed up is older than the counters it would be compared with.
         if let Some(round) = &mut self.round
             && !round.total_is_done
         {
@@ -130,13 +130,13 @@ impl Catalog {
         }
     }
 
-    /// An interval of [`crate::estimator::INTERVAL`] has passed: the rates are to be estimated anew, by
-    /// [`Self::estimate`].
+    /// Notes that an interval of [`crate::estimator::INTERVAL`] has passed: [`Self::estimate`] has to estimate the
+    /// rates again.
     pub fn begin_estimate(&mut self) {
         self.round.get_or_insert_default();
     }
 
-    /// Goes on with estimating, for about `most` servers. False: it is done.
+    /// Goes on estimating, for about `most` servers. False: it is finished.
     pub fn estimate(&mut self, most: usize) -> bool {
         let Some(round) = &mut self.round else { return false };
         let mut left = most;

@@ -6,8 +6,8 @@ use director_packet::Endpoint;
 
 use super::Server;
 
-/// Servers by number, which is the greater the later they came, and by address. Nothing takes longer because there are
-/// many.
+/// The servers by address, and by a number that rises from one to the next. No operation takes longer because there
+/// are many.
 #[derive(Debug, Default)]
 pub(super) struct Roster {
     servers: BTreeMap<u64, Server>,
@@ -41,19 +41,19 @@ impl Roster {
         self.servers.values_mut().rev()
     }
 
-    /// The newest of those that are older than `number`, with its own number.
+    /// The newest server among those older than `number`, with its own number.
     pub(super) fn older_than(&self, number: u64) -> Option<(u64, &Server)> {
         self.servers.range(..number).next_back().map(|(number, server)| (*number, server))
     }
 
-    /// Adds a server of an address that none has.
+    /// Adds a server with an address that none of them has.
     pub(super) fn add(&mut self, server: Server) {
         self.numbers.insert(server.address, self.next);
         self.servers.insert(self.next, server);
         self.next += 1;
     }
 
-    /// Takes a server out; with it comes the slot of the next newer one.
+    /// Takes a server out. Returns it with the slot of the next newer one.
     pub(super) fn remove(&mut self, address: Endpoint) -> Option<(Server, Option<u32>)> {
         let number = self.numbers.remove(&address)?;
         let server = self.servers.remove(&number)?;

@@ -66,8 +66,8 @@ fn a_deleted_server_comes_back_with_its_connections() {
     catalog.add_server(KEY, A, ServerSpec::default()).unwrap();
     assert!(!slots.is_gone(slot));
     assert_eq!((row(&catalog, 0).load.active, row(&catalog, 0).traffic.in_bytes), (1, 100));
-    // Without connections the slot is free a grace period after the workers were told, and its next
-    // server starts at 0.
+    // Without connections the slot is free a grace period after the workers were told, and its next server starts at
+    // 0.
     slots.unbind(slot, State::Established);
     catalog.delete_server(KEY, A).unwrap();
     catalog.collect(Tick(0), usize::MAX);
@@ -75,7 +75,7 @@ fn a_deleted_server_comes_back_with_its_connections() {
     catalog.published();
     catalog.collect(Tick(0), usize::MAX);
     assert!(catalog.has_trash());
-    // A worker that had not heard binds one more.
+    // A worker that had not been told counts one more connection.
     slots.bind(slot, State::SynRecv);
     catalog.collect(Tick(0), usize::MAX);
     slots.unbind(slot, State::SynRecv);
@@ -243,7 +243,8 @@ fn a_listing_in_pieces_is_borne_by_changes() {
         at = Some(number);
         listed.push(row.address);
         if listed.len() == 3 {
-            // What was listed and goes, what comes, what goes before it was listed.
+            // A server that was listed and is deleted, one that is added, and one that is deleted before it was
+            // listed.
             for gone in [servers[7], servers[2]] {
                 catalog.delete_server(KEY, gone).unwrap();
             }

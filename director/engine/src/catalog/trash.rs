@@ -23,9 +23,9 @@ const MOST_REMEMBERED: usize = MAX_SERVERS / 8;
 pub(super) struct Trash {
     pub(super) slot: u32,
     pub(super) meter: Meter,
-    /// Whether the service was deleted that it was a server of. Its counters begin anew with the next one of that key.
+    /// Whether its service was deleted as well. Then its counters begin at 0 with the next service of that key.
     pub(super) is_orphan: bool,
-    /// Whether workers were given a configuration without the server.
+    /// Whether workers have been given a configuration without the server.
     published: bool,
     /// Since when it has been idle whenever [`Catalog::collect`] looked. It is freed when it is so again, a grace period
     /// later or more: then no worker is about to bind a connection to it, or to count a change of one.
@@ -39,14 +39,14 @@ impl Catalog {
         self.flush_vacated();
     }
 
-    /// The first half of [`Self::flush`]: workers are to be told that there is no service.
+    /// The first half of [`Self::flush`]: workers are told that there are no services.
     pub(crate) fn vacate(&mut self) {
         self.stale.clear();
         self.directory.clear();
     }
 
-    /// The second half: nothing is left of the services but what connections refer to. What takes long with many of them
-    /// is left to [`Self::collect`].
+    /// The second half: of the services only what connections refer to is left. What takes long with many of them is
+    /// left to [`Self::collect`].
     pub(crate) fn flush_vacated(&mut self) {
         for service in self.services.values() {
             service.servers.iter().for_each(|server| self.slots.set_gone(server.slot));
@@ -55,7 +55,7 @@ impl Catalog {
         self.flush_is_published = false;
     }
 
-    /// The servers of a service that was flushed come to the trash.
+    /// Moves the servers of a flushed service to the trash.
     pub(super) fn discard_flushed(&mut self, key: ServiceKey, service: Service) {
         for server in service.servers.into_servers() {
             self.throw_away((key, server.address), &server, self.flush_is_published);
@@ -77,7 +77,7 @@ impl Catalog {
         }
     }
 
-    /// The workers were given the services as they are now.
+    /// Notes that the workers have been given the services as they are now.
     pub(crate) fn published(&mut self) {
         self.flush_is_published = true;
         for key in self.discarded.drain(..) {
@@ -103,7 +103,7 @@ impl Catalog {
         let from = self.collected.map_or(Bound::Unbounded, Bound::Excluded);
         let due: Vec<_> =
             self.trash.range((from, Bound::Unbounded)).map(|(key, _)| *key).take(most).collect();
-        // A pass that has reached the end begins anew with the next call.
+        // A pass that has reached the end starts again with the next call.
         self.collected = due.last().copied().filter(|_| due.len() == most);
         for key in due {
             let Some(trash) = self.trash.get_mut(&key) else { continue };

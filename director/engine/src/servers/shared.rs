@@ -12,21 +12,22 @@ use crate::scheduler::dirty::Dirty;
 use crate::service::ServerSpec;
 use crate::state::State;
 
-/// The server may not be used for packets of clients: it was deleted.
+/// The server was deleted: it may not be used for packets of clients.
 const GONE: u32 = 1;
 /// The server has as many connections as it may.
 const OVERLOADED: u32 = 2;
 
-/// In [`Shared::connections`], one connection in an active state; 1 is one in any other.
+/// One connection in an active state, in [`Shared::connections`]; one in any other state is 1.
 const ACTIVE: u64 = 1 << 32;
 
-/// What all workers see and change of a server at once. The counts are exact, since each change is one
-/// atomic addition, and both are in one word, so a connection is never in neither or in both.
+/// What all workers see and change of a server at once. The counts are exact, since each change is one atomic
+/// addition. Both are in one word, so a connection is never in neither or in both.
 ///
-/// What a scheduler chooses by, `connections`, `flags` and `weight`, is changed and then marked; the
-/// scheduler takes the mark and then looks. That makes all four accesses `SeqCst`, so that one of the two
-/// sees the other's. So are the thresholds: who changes one looks at the connections afterwards, and who counts a
-/// connection looks at the thresholds afterwards. The rest is Relaxed: every field stands for itself.
+/// A thread that changes `connections`, `flags` or `weight`, by which a scheduler chooses, sets a mark afterwards;
+/// the scheduler first takes the mark and then looks. All four accesses are `SeqCst`, so that one of the two sees
+/// what the other did. The same holds for the thresholds: a thread that changes one looks at the connections
+/// afterwards, and a thread that counts a connection looks at the thresholds afterwards. The rest is Relaxed, since
+/// no field depends on another.
 #[derive(Default)]
 #[repr(align(64))]
 pub(super) struct Shared {
@@ -39,10 +40,11 @@ pub(super) struct Shared {
     lower: AtomicU32,
     /// The number of its [`Forward`](crate::service::Forward).
     pub(super) forward: AtomicU32,
-    /// Which changes the scheduler wants to hear of: [`Watch`]'s bits, or none. Stored after `place` and `marks`,
-    /// so that who sees it sees them; who does not is seen by the scheduler, which looks afterwards.
+    /// Which changes the scheduler wants to know of: the bits of [`Watch`], or none. Stored after `place` and
+    /// `marks`, so that a thread that sees it sees those too. The scheduler looks afterwards, and so sees what a
+    /// thread changed that did not see it yet.
     watch: AtomicU32,
-    /// Where in the list of its service the server stands.
+    /// The server's place in the list of its service.
     pub(super) place: AtomicU32,
     /// Where changes are marked.
     marks: ArcSwapOption<Dirty>,
@@ -56,7 +58,7 @@ const _: () = assert!(size_of::<Shared>() == 64);
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u32)]
 pub(crate) enum Watch {
-    /// Whether it may be used.
+    /// Whether it may be used for a new connection.
     Usable = 1,
     /// That and every change of its connections.
     Connections = 3,
@@ -72,7 +74,7 @@ pub(crate) struct Standing {
 }
 
 impl Standing {
-    /// That of no server.
+    /// Where there is no server.
     pub(super) const NONE: Self = Self { flags: GONE, weight: 0, active: 0, inactive: 0 };
 
     /// Whether it may take a new connection.
@@ -85,13 +87,13 @@ impl Standing {
         self.flags & GONE != 0
     }
 
-    /// The same server, were it neither deleted nor overloaded.
+    /// The same server, if it were neither deleted nor overloaded.
     pub(crate) const fn as_usable(self) -> Self {
         Self { flags: 0, ..self }
     }
 }
 
-/// What a connection in a state adds to [`Shared::connections`].
+/// What a connection in this state adds to [`Shared::connections`].
 const fn one(state: State) -> u64 {
     if state.is_active() { ACTIVE } else { 1 }
 }
@@ -135,7 +137,7 @@ impl Shared {
         Standing { flags, weight, active, inactive }
     }
 
-    /// Has changes marked as `place` in `marks` from now on; returns where they were marked before.
+    /// From now on marks changes in `marks`, at `place`. Returns where they were marked before.
     pub(super) fn watch(&self, place: u32, marks: &Arc<Dirty>, watch: Watch) -> Option<Arc<Dirty>> {
         self.place.store(place, Relaxed);
         let before = self.marks.swap(Some(marks.clone()));
@@ -143,13 +145,13 @@ impl Shared {
         before
     }
 
-    /// Has changes marked no longer; returns where they were marked before.
+    /// No longer marks changes. Returns where they were marked before.
     pub(super) fn unwatch(&self) -> Option<Arc<Dirty>> {
         self.watch.store(0, SeqCst);
         self.marks.swap(None)
     }
 
-    /// Counts a connection, without a look at the thresholds.
+    /// Counts a connection, without looking at the thresholds.
     pub(super) fn add(&self, state: State) {
         self.connections.fetch_add(one(state), SeqCst);
         self.mark(Watch::Connections);
@@ -169,13 +171,13 @@ impl Shared {
         self.mark(Watch::Connections);
     }
 
-    /// Whether it has no connection, no template, and no change of one that is still to be counted.
+    /// Whether it has neither connections nor templates, and no change of a connection is still to be counted.
     pub(super) fn is_idle(&self) -> bool {
         self.connections.load(Relaxed) == 0 && self.persistent.load(Relaxed) == 0
     }
 
-    /// Active connections, and the others. The end of a connection may be counted before its last change of
-    /// state, by another thread, is: then one of the two is below 0 for a moment, and shown as 0.
+    /// Active connections, and the others. The end of a connection may be counted before its last change of state,
+    /// which another thread counts. Then one of the two is below 0 for a moment, and is shown as 0.
     pub(super) fn counts(&self) -> (u32, u32) {
         let word = self.connections.load(SeqCst) as i64;
         let inactive = i64::from(word as i32);
@@ -188,21 +190,22 @@ impl Shared {
         active.saturating_add(inactive)
     }
 
-    /// Whether an overloaded server is so no longer.
+    /// Whether a server that was overloaded is so no longer.
     fn is_released(&self) -> bool {
         let (upper, lower) = (self.upper.load(SeqCst), self.lower.load(SeqCst));
         let total = self.total();
         let is_below = if lower > 0 { total < lower } else { u64::from(total) * 4 < u64::from(upper) * 3 };
-        // Who sees one new threshold and one old one may see a lower one above the upper; without the comparison with
-        // the upper one, `fill` and `release` would then call each other until the other is stored.
+        // A thread that sees one new threshold and one old one may see a lower one above the upper. Without the
+        // comparison with the upper one, `fill` and `release` would then call each other until the other threshold is
+        // stored.
         upper == 0 || is_below && total < upper
     }
 
-    /// After a connection came: the server may have all it may have.
+    /// To be called after a connection was added: the server may have reached its upper threshold.
     ///
-    /// Other threads count ends and more connections at the same time. Who changes the flag looks again afterwards
-    /// whether the other change is due by now. Of two changes of the flag the later sees what came before the earlier; so
-    /// the last of all leaves it as the counts have it.
+    /// Other threads add and remove connections at the same time. So a thread that changes the flag looks again
+    /// afterwards whether the opposite change has become due. Of two changes of the flag, the later one sees what was
+    /// counted before the earlier one; so the last one leaves the flag as the counts require.
     pub(super) fn fill(&self) {
         let upper = self.upper.load(SeqCst);
         if upper != 0 && self.total() >= upper {
@@ -212,14 +215,14 @@ impl Shared {
         }
     }
 
-    /// After a connection ended: see [`Self::fill`].
+    /// To be called after a connection was removed: see [`Self::fill`].
     fn drain(&self) {
         if self.upper.load(SeqCst) != 0 {
             self.release();
         }
     }
 
-    /// Is overloaded no longer, if so few connections are left; see [`Self::fill`].
+    /// Clears the flag if few enough connections are left; see [`Self::fill`].
     fn release(&self) {
         if self.is_released() && self.flags.fetch_and(!OVERLOADED, SeqCst) & OVERLOADED != 0 {
             self.mark(Watch::Usable);

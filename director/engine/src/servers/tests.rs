@@ -48,7 +48,7 @@ fn new_thresholds_count_at_once() {
     assert!(set(0, 0));
 }
 
-/// Between the stores of the two thresholds other threads may see a lower one above the upper.
+/// While the two thresholds are being stored, other threads may see a lower one above the upper.
 #[test]
 fn a_half_set_threshold_is_borne() {
     let servers = server(ServerSpec { upper: 100, lower: 50, ..ServerSpec::default() });
@@ -111,8 +111,8 @@ fn an_overload_never_outlasts_its_connections() {
     assert!(servers.is_idle(5000) && servers.is_usable(5000));
 }
 
-/// Of three two end and one comes, while two more come: whoever is first, the server then has all the four that it may
-/// have.
+/// Two of three connections end and one begins, while another thread adds two: in whatever order, the server then has
+/// all the four that it may have.
 #[test]
 fn an_end_does_not_hide_that_others_came() {
     const ROUNDS: u32 = if cfg!(miri) { 100 } else { 100_000 };
@@ -146,7 +146,7 @@ fn an_end_does_not_hide_that_others_came() {
     assert_eq!(welcome, 0, "times one more was");
 }
 
-/// Thresholds change while connections come and go: the last of all leaves the flag as both have it.
+/// Thresholds change while connections come and go: in the end the flag is as both require.
 #[test]
 fn thresholds_change_among_connections() {
     const ROUNDS: u32 = if cfg!(miri) { 50 } else { 20_000 };

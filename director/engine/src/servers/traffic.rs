@@ -1,4 +1,4 @@
-//! What passed to and from the servers, as every worker counts it for itself.
+//! What passed to and from the servers. Each worker counts for itself.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
@@ -62,7 +62,7 @@ fn add(counter: &AtomicU64, amount: u64) {
 }
 
 impl Counters {
-    /// Counts a packet, its length in bytes.
+    /// Counts a packet of so many bytes.
     #[inline(always)]
     pub(crate) fn count(&self, direction: Direction, bytes: u32) {
         add(&self.packets[direction as usize], 1);

@@ -1,5 +1,6 @@
-//! Packets whose transport header is cut short, or, of SCTP, says nothing: as IPVS does, those of a connection count,
-//! but for a server's that are dropped, and restart its timer, and go on where nothing in what is missing is to be translated.
+//! Packets whose transport header is cut short, or in SCTP has no chunk behind it. As in IPVS, those of a connection
+//! are counted (except a server's that are dropped), restart its timer, and are forwarded if none of the missing
+//! bytes would have to be translated.
 
 use director_packet::ethernet::HEADER;
 use director_packet::header::{Ipv4, Ipv6};
@@ -12,7 +13,7 @@ use crate::reason::Reason;
 use crate::service::Forward;
 use crate::state::Direction;
 
-/// The length of SCTP's header before the first chunk, in bytes: all of it that is translated.
+/// The length of SCTP's header before the first chunk, in bytes. Only this part is translated.
 const SCTP_HEADER: u16 = 12;
 
 impl Core {
@@ -27,7 +28,7 @@ impl Core {
         let lane = Lane::new(moment.snapshot, at, segment);
         let entry = if has_ports { self.local.find(moment, lane.whose()) } else { None };
         let Some(entry) = entry else {
-            // To somewhere else it is the kernel's to forward.
+            // A packet to another address is forwarded by the kernel.
             return match lane.direction {
                 Direction::In => cut,
                 Direction::Out if has_ports => self.nobodys(moment, &lane, frames),
@@ -43,13 +44,13 @@ impl Core {
         }
         let way = Way::of(moment, entry, lane.direction);
         if lane.direction == Direction::Out {
-            // `steady` takes a way for a sign that there was an answer.
+            // A kept way tells `steady` that there was an answer.
             entry.forget_way(lane.direction);
             if let Some(verdict) = self.hindered(moment, &lane, &way, frames) {
                 return verdict;
             }
         }
-        // Of UDP there is but one state, whatever a datagram says.
+        // UDP has only one state, whatever the datagram says.
         let is_live =
             if segment.protocol == UDP { self.advance(moment, &lane, entry) } else { touch(moment, entry) };
         let load = entry.load(lane.direction);

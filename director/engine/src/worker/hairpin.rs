@@ -1,8 +1,8 @@
 //! Clients on a server's own link, of a service with `hairpin_snat`.
 //!
-//! The server would answer such a client directly, with its own address, and the client would not know what that is.
-//! So towards the server an address of the director's stands for the client, with a port of its own: the answers come
-//! to the director, which finds the entry by this end, its second key, and puts both ends back.
+//! The server would answer such a client directly, with its own address, which the client does not expect. So the
+//! server is shown an address of the director's in place of the client's, with a port of its own. Its answers then
+//! come to the director, which finds the entry by this end, the entry's second key, and puts both ends back.
 
 use std::ops::RangeInclusive;
 
@@ -18,14 +18,15 @@ use crate::service::Forward;
 use crate::sources;
 use crate::state::Direction;
 
-/// The ports that stand for clients: above those that Linux gives to connections of its own, and not for it to give.
+/// The ports that stand for clients. They are above those that Linux uses for its own connections, and Linux must not
+/// use them.
 pub const HAIRPIN_PORTS: RangeInclusive<u16> = 61_000..=65_535;
 
 /// How many ports are tried for a connection.
 const TRIES: usize = 64;
 
-/// The ports that a worker may choose: of n workers each has every n-th, so that no two choose one at a time. They are
-/// taken in turn, so that one is used again as late as can be.
+/// The ports that a worker may choose: with n workers each has every n-th, so that no two workers choose the same.
+/// They are taken in turn, so that a port is used again as late as possible.
 pub(super) struct Ports {
     first: u16,
     step: u16,
@@ -34,7 +35,7 @@ pub(super) struct Ports {
 
 impl Ports {
     pub(super) fn new(worker: usize, workers: usize) -> Self {
-        // There are fewer workers than ports: an lcore each.
+        // Each worker is an lcore, so there are fewer of them than ports.
         let first = HAIRPIN_PORTS.start() + worker as u16;
         Self { first, step: workers.max(1) as u16, next: first }
     }
@@ -47,7 +48,7 @@ impl Ports {
     }
 }
 
-/// What stands for a client towards a server of a service, where something is to.
+/// What stands for a client towards a server of the service, if something has to.
 pub(super) fn stand_in(
     ports: &mut Ports,
     moment: &Moment<'_>,
@@ -67,7 +68,7 @@ pub(super) fn stand_in(
     free.map(Some).ok_or(Reason::HairpinPortsFull)
 }
 
-/// Puts what stands for the client in its place, or the client back, in a packet that is translated otherwise.
+/// Replaces the client by what stands for it, or the reverse, in a packet whose other end is translated elsewhere.
 pub(super) fn replace(lane: &Lane, stand_in: Endpoint, frame: &mut [u8]) {
     let segment = Segment { ttl: lane.segment.ttl.wrapping_sub(1), ..lane.segment };
     match lane.direction {
@@ -77,8 +78,8 @@ pub(super) fn replace(lane: &Lane, stand_in: Endpoint, frame: &mut [u8]) {
 }
 
 impl Core {
-    /// A packet to the director that has no entry by its source: a server's to what stands for a client. None: it is
-    /// none.
+    /// Whom a packet to the director is for that has no entry by its source, if it is a server's packet to what
+    /// stands for a client.
     pub(super) fn hairpin_reply(
         &mut self,
         moment: &Moment<'_>,

@@ -1,8 +1,8 @@
-//! Datagrams of servers that have no entry: replies of one-packet services, which schedule each datagram alone and
-//! leave no entry behind, and what a server sends of its own in a call that a persistence engine knows.
+//! Servers' datagrams without an entry: replies of one-packet services, which schedule each datagram alone and leave
+//! no entry behind, and what a server itself begins to send in a call that a persistence engine knows.
 //!
-//! Such a datagram says nothing of the service it belongs to. It is translated where the server's address and port are
-//! those of one such service only.
+//! Such a datagram does not tell which service it belongs to. It is translated only if the server's address and port
+//! are those of exactly one such service.
 
 use director_flow::Clock;
 use director_packet::{Change, UDP};
@@ -17,7 +17,7 @@ use crate::sip::CallId;
 use crate::state::{Direction, State};
 
 impl Core {
-    /// A client's datagram.
+    /// A client's datagram to a one-packet service.
     pub(super) fn one_packet(
         &mut self,
         moment: &Moment<'_>,
@@ -47,7 +47,7 @@ impl Core {
         Ok(self.carry(moment, lane, load, Way::to(moment, server.address.address()), frames))
     }
 
-    /// A server's packet without an entry, if it is a reply to such a datagram, or of a call.
+    /// A server's packet without an entry, if it is a reply to such a datagram or belongs to a call.
     pub(super) fn one_packet_reply(
         &mut self,
         moment: &Moment<'_>,
@@ -79,8 +79,8 @@ impl Core {
 }
 
 impl Core {
-    /// The entry of what a server sends of its own, and the call's template, which names this server from now on. None:
-    /// the service leaves no entries.
+    /// Makes the entry for what a server itself begins to send, and updates the call's template, which names this
+    /// server from now on. None: the service leaves no entries.
     fn begun_by_server<'a>(
         &mut self,
         moment: &Moment<'a>,
@@ -111,7 +111,7 @@ impl Core {
                 servers.count_connection(self.local.id(), slot);
                 Some(entry)
             }
-            // Another worker's, just now: the next datagram finds what has become of it.
+            // Another worker has just made it. The next datagram finds what has become of it.
             Made::Existing(_) => None,
         })
     }

@@ -1,4 +1,4 @@
-//! New connections of persistent services: they go where the client's template says.
+//! New connections of persistent services go where the client's template says.
 
 use director_packet::ethernet::HEADER;
 use director_packet::{Address, Endpoint, Segment, UDP};
@@ -16,8 +16,9 @@ use crate::templates::{Chosen, Joined, Key};
 const UDP_HEADER: usize = 8;
 
 impl ServiceView {
-    /// The server of a new connection in this state from `request` to `vip`, counted as its. Of a persistent
-    /// service it is the one that the client has already; `connection` is none for a datagram that is none, `call` for one without a Call-ID.
+    /// The server of a new connection in this state from `request` to `vip`, counted as its connection. In a
+    /// persistent service it is the server that the client has already. `connection` is none for a datagram without
+    /// an entry, `call` for one without a Call-ID.
     pub(super) fn server_for(
         &self,
         moment: &Moment<'_>,
@@ -29,7 +30,7 @@ impl ServiceView {
     ) -> Result<ServerView, Reason> {
         let servers = &moment.shared.servers;
         let Some(persistence) = self.persistence else {
-            // Only persistence has a service of port 0 be that of every port.
+            // A service of port 0 is that of every port only if it is persistent.
             if self.key.address.port() == 0 && vip.port() != 0 && self.key.mark().is_none() {
                 return Err(Reason::NoServer);
             }
@@ -66,8 +67,8 @@ impl ServiceView {
         Ok(self.towards(servers, server.slot, server.address, vip))
     }
 
-    /// Has what `server` sends to a client belong to the client's template, which is made anew where it names another
-    /// server. Nothing is counted.
+    /// Ties what `server` sends to a client to the client's template, which is made again if it names another server.
+    /// Counts nothing.
     pub(super) fn join_by_server(
         &self,
         moment: &Moment<'_>,
@@ -98,8 +99,8 @@ impl ServiceView {
         CallId::of(frame.get(message..end.min(frame.len()))?)
     }
 
-    /// A service of one port has templates of that port; one of all ports has them for all, and so has one of FTP,
-    /// whose clients come to other ports too.
+    /// A service of one port has templates for that port. A service of all ports has templates for all, and so has
+    /// one of FTP, whose clients come to other ports too.
     fn template_of(&self, persistence: Persistence, vip: Endpoint, source: Address) -> Key {
         let client = persistence.masked(source);
         if self.key.mark().is_some() {

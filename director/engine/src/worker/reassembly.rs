@@ -1,4 +1,4 @@
-//! Fragments: kept until their packet is complete, which then goes the way of any packet and leaves in parts again.
+//! Fragments are kept until their packet is complete. It then goes the way of any packet, and leaves in parts again.
 
 use director_packet::ethernet::HEADER;
 use director_packet::fragment::{Fragment, v6};
@@ -10,8 +10,8 @@ use crate::fragments::{Added, Arrival, Ticket, Whole};
 use crate::reason::Reason;
 use director_flow::Tick;
 
-/// What may stand above IP where a packet is a connection's all the same: an ICMP error is about one, and destination
-/// options come before the transport.
+/// Protocols above IP, other than a transport, in which a packet may still belong to a connection: an ICMP error is
+/// about one, and destination options come before the transport.
 const ABOVE: [u8; 3] = [ICMP, ICMPV6, DESTINATION_OPTIONS];
 
 /// A part of a packet that was put together, or is split.
@@ -20,11 +20,11 @@ pub struct Part<'a> {
     pub frame: &'a [u8],
     /// The port it came in on.
     pub port: u8,
-    /// What becomes of it; [`Verdict::Keep`] and the verdicts with an MTU it is never.
+    /// What becomes of it: never [`Verdict::Keep`] or a verdict with an MTU.
     pub verdict: Verdict,
-    /// The virtual service that it was for; none for a server's.
+    /// The virtual service it was for; none for a server's packet.
     pub service: Option<Endpoint>,
-    /// Whether it stands for a frame that was received, and not for a further part of one that was too long.
+    /// Whether it stands for a frame that was received. False for further parts of a frame that was too long.
     pub is_received: bool,
 }
 
@@ -33,9 +33,9 @@ pub(super) struct Reassembly {
     /// Packets that became complete with a frame of the last burst.
     complete: [Ticket; BURST],
     count: usize,
-    /// None while the core decides about it.
+    /// None while the core decides about the packet.
     whole: Option<Whole>,
-    /// What becomes of its parts, how long they may be in bytes, and what virtual service they are for.
+    /// What becomes of its parts, how many bytes they may have, and which virtual service they are for.
     verdict: Verdict,
     mtu: u16,
     service: Option<Endpoint>,
@@ -53,7 +53,7 @@ impl Reassembly {
         }
     }
 
-    /// Says what becomes of the parts.
+    /// Sets what becomes of the parts.
     fn send(&mut self, verdict: Verdict, service: Option<Endpoint>) {
         self.service = service;
         (self.verdict, self.mtu) = match verdict {
@@ -90,8 +90,8 @@ impl Frames for One<'_> {
 }
 
 impl Moment<'_> {
-    /// What becomes of a packet that was put together: none of its parts is longer than the MTU of the way on. They may
-    /// have become so though no fragment was: options that only the first one had make the others longer by as many
+    /// The verdict on a packet that was put together: no part of it may be longer than the MTU of the way on. A part
+    /// can be too long although no fragment was: where only the first fragment had options, the others get as many
     /// bytes of "no operation", as in Linux.
     fn bounded(&self, verdict: Verdict) -> Verdict {
         let port = match verdict {
@@ -104,7 +104,7 @@ impl Moment<'_> {
 }
 
 impl Core {
-    /// A fragment. Only those are kept that can be of a connection.
+    /// A fragment. It is kept only if it can belong to a connection.
     #[cold]
     pub(super) fn fragment(&mut self, moment: &Moment<'_>, at: usize, frames: &mut impl Frames) -> Verdict {
         let head = frames.head(at);
@@ -133,8 +133,8 @@ impl Core {
         }
     }
 
-    /// Whether what of a packet is known without its ports allows that it is of a connection: a packet to a virtual
-    /// service's address, from a real server's, or of ICMP, from anybody to anybody.
+    /// Whether a packet can belong to a connection, as far as that is known without its ports: a packet to a virtual
+    /// service's address, one from a real server's address, or ICMP from anybody to anybody.
     fn is_ours(moment: &Moment<'_>, source: Address, destination: Address, protocol: u8) -> bool {
         let (snapshot, servers) = (moment.snapshot, &moment.shared.servers);
         if snapshot.is_off(matches!(destination, Address::V6(_))) {
@@ -151,8 +151,8 @@ impl Core {
         }
     }
 
-    /// Takes off the fragment header of a whole packet of IPv6 (RFC 6946), as the kernel's reassembly does before IPVS
-    /// sees it. False: there is none, or it is none of ours.
+    /// Takes off the fragment header of a whole IPv6 packet (RFC 6946), as the kernel's reassembly does before IPVS
+    /// sees it. False: there is none, or the packet is not ours.
     #[cold]
     pub(super) fn take_off_fragment_header(
         &mut self,
@@ -161,7 +161,7 @@ impl Core {
         frames: &mut impl Frames,
     ) -> bool {
         let length = frames.length(at);
-        // What was put together is cut again behind the headers it had: they stay.
+        // A packet that was put together keeps its headers, behind which it is cut again.
         if frames.head(at).len() != length || !frames.resize(at, length) {
             return false;
         }
@@ -173,7 +173,7 @@ impl Core {
         if !Self::is_ours(moment, source, destination, upper.protocol) || !v6::take_off_header(packet) {
             return false;
         }
-        // If it cannot be done the rest is padding.
+        // If the frame cannot be made shorter, the rest is padding.
         frames.resize(at, length - ipv6::FRAGMENT_HEADER);
         true
     }
@@ -189,7 +189,7 @@ impl Core {
                 let lane = Lane { longest, ..Lane::new(moment.snapshot, 0, segment) };
                 self.segment(moment, &lane, &mut frames)
             }
-            // It is no fragment any more.
+            // It is no longer a fragment.
             director_packet::Verdict::Fragment { .. } => Verdict::Kernel,
             other => self.not_a_segment(moment, 0, other, &mut frames),
         }
@@ -197,13 +197,13 @@ impl Core {
 }
 
 impl Worker {
-    /// Decides about the next of the packets that became complete with a fragment of the last burst;
-    /// [`Self::next_part`] then gives its parts, and [`Self::replies`] has one ICMP error more where there is one to
-    /// be sent. False: there is none left. To be called when the verdicts of the burst were obeyed.
+    /// Decides about the next packet that a fragment of the last burst completed. [`Self::next_part`] then gives its
+    /// parts, and [`Self::replies`] has one more ICMP error if one is to be sent. False: there is none left. To be
+    /// called after the verdicts of the burst were carried out.
     pub fn reassemble(&mut self, now: Tick, milliseconds: u32) -> bool {
         let Self { table, table_v6, shared, snapshot, core, .. } = self;
         let Some(last) = core.reassembly.count.checked_sub(1) else { return false };
-        // Taken out while the core decides about what is in it.
+        // Taken out while the core decides about the packet in it.
         let Some(mut whole) = core.reassembly.whole.take() else { return false };
         // The oldest first; there is rarely more than one.
         core.reassembly.complete.get_mut(..=last).unwrap_or_default().rotate_left(1);
@@ -229,8 +229,8 @@ impl Worker {
         true
     }
 
-    /// Takes up a frame of the last burst that is to leave in fragments, given its verdict: [`Self::next_part`]
-    /// gives them. `read` copies the frame, of `length` bytes, and says whether it could.
+    /// Takes up a frame of the last burst that its verdict says to send in fragments; [`Self::next_part`] gives them.
+    /// `read` copies the frame, of `length` bytes, and says whether it could.
     pub fn split(
         &mut self,
         at: usize,
@@ -245,7 +245,7 @@ impl Worker {
         reassembly.send(if is_loaded { verdict } else { Verdict::Drop(Reason::ScatteredHeaders) }, service);
     }
 
-    /// The next part of what [`Self::reassemble`] or [`Self::split`] took up.
+    /// The next part of the packet that [`Self::reassemble`] or [`Self::split`] took up.
     pub fn next_part(&mut self) -> Option<Part<'_>> {
         let Reassembly { whole, verdict, mtu, service, .. } = &mut self.core.reassembly;
         let (frame, port, is_received) = whole.as_mut()?.next_part(*mtu)?;

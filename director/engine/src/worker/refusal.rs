@@ -1,4 +1,4 @@
-//! The ICMP errors that tell a sender why its packet did not go on.
+//! The ICMP errors that tell a sender why its packet was not forwarded.
 
 use director_packet::checksum::Delta;
 use director_packet::ethernet::{HEADER, ether_type};
@@ -41,7 +41,7 @@ struct Back {
 /// The ICMP errors of a burst.
 pub(super) struct Refusals {
     limiter: Limiter,
-    /// As many as there is room for from the start: it never grows.
+    /// Has room for all of them from the start: it never grows.
     replies: Vec<Reply>,
     identification: u16,
 }
@@ -62,7 +62,7 @@ impl Refusals {
 }
 
 impl Core {
-    /// A packet that nothing can be done with; a client is told where there is no server or no way to it.
+    /// Drops a packet. A client is told if there is no server or no way to it.
     #[cold]
     pub(super) fn refuse(
         &mut self,
@@ -80,9 +80,9 @@ impl Core {
         Verdict::Drop(reason)
     }
 
-    /// A client's packet that may not go on: its time to live ended, or it is longer than `mtu`. The error
-    /// comes from the virtual service and quotes the packet as the client knows it; about a packet that is
-    /// too long, with the time to live it would have had, as the kernel does.
+    /// Refuses a client's packet whose time to live has ended or that is longer than `mtu`. The error comes from the
+    /// virtual service and quotes the packet as the client knows it. About a packet that is too long it shows the
+    /// time to live decremented, as the kernel does.
     #[cold]
     pub(super) fn refuse_client(
         &mut self,
@@ -98,15 +98,15 @@ impl Core {
             return Verdict::Drop(Reason::TtlExceeded);
         }
         decrement_ttl(head);
-        // Nobody makes packets of IPv6 shorter than every link takes (RFC 8200, section 5): a tunnel may have no room.
+        // Nobody makes IPv6 packets shorter than what every link takes (RFC 8200, section 5); a tunnel may have less
+        // room.
         if !lane.client.is_v6() || mtu >= LEAST_V6 {
             self.reply(moment, icmp::Error::FragmentationNeeded(mtu), head, from);
         }
         Verdict::Drop(Reason::TooBig)
     }
 
-    /// A server's packet that may not go on, likewise: the error comes from the port's own address and
-    /// quotes the packet as it came.
+    /// The same for a server's packet: the error comes from the port's own address and quotes the packet as it came.
     #[cold]
     pub(super) fn refuse_server(
         &mut self,
@@ -124,8 +124,8 @@ impl Core {
         Verdict::Drop(reason)
     }
 
-    /// A server's packet without a way to the client. Where there is no route the server is told so: by the
-    /// network's being unreachable, or, of IPv4, the host's, if it is a route that says it.
+    /// Refuses a server's packet without a way to the client. Without a route the server is told so: "network
+    /// unreachable", or in IPv4 "host unreachable" if it is a route that says so.
     #[cold]
     pub(super) fn no_way_out(
         &mut self,
@@ -144,8 +144,8 @@ impl Core {
         Verdict::Drop(reason)
     }
 
-    /// Tells the sender of a frame of an error, from an address of the director's: back the
-    /// way the frame came, as often as the rate limit allows.
+    /// Sends an error to the sender of a frame, from an address of the director's, back the way the frame came and as
+    /// often as the rate limit allows.
     pub(super) fn reply(&mut self, moment: &Moment<'_>, error: icmp::Error, frame: &[u8], from: Address) {
         let Some((header, packet)) = frame.split_first_chunk::<HEADER>() else { return };
         let [.., a, b, c, d, e, f, _, _] = *header;
@@ -153,7 +153,8 @@ impl Core {
         self.answer(moment, error, packet, from, &back);
     }
 
-    /// Tells the sender of an IP packet of an error, likewise, by a way to it; not if its MAC address is not known.
+    /// Sends an error to the sender of an IP packet by a way to it, likewise; not if the MAC address of the next hop
+    /// is unknown.
     pub(super) fn reply_by(
         &mut self,
         moment: &Moment<'_>,
@@ -169,7 +170,7 @@ impl Core {
     fn answer(&mut self, moment: &Moment<'_>, error: icmp::Error, packet: &[u8], from: Address, back: &Back) {
         let Refusals { limiter, replies, identification } = &mut self.refusals;
         let Some((source, _)) = icmp::ends(packet) else { return };
-        // As Linux: whom no route leads to is not told.
+        // As in Linux, a sender to whom no route leads is not told.
         let has_way = moment.snapshot.fib.hop(source).is_some();
         if from.is_unspecified() || !has_way || replies.len() == replies.capacity() {
             return;

@@ -13,13 +13,13 @@ use crate::state::Direction;
 #[derive(Clone, Copy)]
 pub(super) struct Whose {
     pub(super) client: Endpoint,
-    /// The end that is not the client's: the virtual service, or the real server.
+    /// The other end: the virtual service, or the real server.
     pub(super) other: Endpoint,
     pub(super) protocol: u8,
     pub(super) direction: Direction,
 }
 
-/// What a new entry begins with.
+/// The initial contents of an entry.
 pub(super) struct New {
     pub(super) server: ServerView,
     pub(super) clock: Clock,
@@ -38,8 +38,8 @@ pub(super) enum Made<'a> {
 pub(super) struct Locals {
     v4: WorkerLocal<V4>,
     v6: WorkerLocal<V6>,
-    /// Whether there has been a packet of IPv6 since the worker last slept. Until then the table of IPv6 does not
-    /// wait for it, and it has nothing to report.
+    /// Whether a packet of IPv6 has come since the worker last slept. Until then the table of IPv6 does not wait for
+    /// this worker, which has nothing to report to it.
     is_v6_online: bool,
 }
 
@@ -79,7 +79,7 @@ impl Locals {
         Some(Entry::V4(index, moment.table.record(index)))
     }
 
-    /// Before the first entry of IPv6 is looked at.
+    /// To be called before the first entry of IPv6 is looked up.
     #[inline]
     pub(super) fn begin_v6(&mut self) {
         if !self.is_v6_online {
@@ -95,7 +95,7 @@ impl Locals {
         Some(Entry::V6(index, moment.table_v6.record(index)))
     }
 
-    /// The entry of a packet from a server to what stands for a client.
+    /// The entry of a server's packet to what stands for a client.
     pub(super) fn find_stand_in<'a>(
         &mut self,
         moment: &Moment<'a>,
@@ -109,8 +109,8 @@ impl Locals {
         find_stand_in(moment, end, server, protocol)
     }
 
-    /// Makes the entry of a new connection, of which [`Self::find`] found none: `make` is given its number and says
-    /// its server, its first clock, and what stands for the client, if anything does.
+    /// Makes the entry of a new connection, for which [`Self::find`] found none. `make` gets its number and returns
+    /// the server, the first clock, and what stands for the client, if anything does.
     pub(super) fn insert<'a>(
         &mut self,
         moment: &Moment<'a>,
@@ -138,7 +138,7 @@ impl Locals {
         Ok(made_as(insert(&mut self.v4, whose, same, |index| make(index.get()))?, of_v4))
     }
 
-    /// Ends an entry. False: it was over.
+    /// Ends an entry. False: it had ended already.
     pub(super) fn kill(&mut self, entry: Entry<'_>) -> bool {
         match entry {
             Entry::V4(index, _) => self.v4.kill(index),
@@ -146,7 +146,7 @@ impl Locals {
         }
     }
 
-    /// Has the control core look at an entry whose timeout was shortened.
+    /// Makes the control core look at an entry whose timeout became shorter.
     pub(super) fn notify(&mut self, entry: Entry<'_>) {
         match entry {
             Entry::V4(index, _) => self.v4.notify(index),
@@ -186,7 +186,7 @@ fn insert<F: Layout>(
     })?;
     if let (Inserted::New(index), Some(end)) = (made, second_key) {
         match local.insert_alias(index, end) {
-            // Another worker has ended it already: the next packet finds that.
+            // Another worker has ended it already; the next packet finds that out.
             Ok(()) | Err(AliasError::Dead) => {}
             Err(error) => {
                 local.kill(index);
@@ -201,7 +201,7 @@ fn insert<F: Layout>(
     Ok(made)
 }
 
-/// See [`Locals::find_stand_in`]; a worker that asks about IPv6 must be online there.
+/// See [`Locals::find_stand_in`]. A worker must be online in the table of IPv6 before it looks there.
 pub(super) fn find_stand_in<'a>(
     moment: &Moment<'a>,
     end: Endpoint,

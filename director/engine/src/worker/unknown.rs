@@ -1,4 +1,4 @@
-//! Packets without an entry: new connections, and what is not the fast path's.
+//! Packets without an entry: new connections, and what the fast path leaves to the kernel.
 
 use director_flow::Clock;
 use director_packet::tcp_flag::SYN;
@@ -62,7 +62,7 @@ impl Core {
         self.nobodys(moment, lane, frames)
     }
 
-    /// Likewise, of no one-packet service either.
+    /// The same, when it belongs to no one-packet service either.
     pub(super) fn nobodys(&mut self, moment: &Moment<'_>, lane: &Lane, frames: &mut impl Frames) -> Verdict {
         let Segment { source, protocol, .. } = lane.segment;
         let snapshot = moment.snapshot;
@@ -77,7 +77,7 @@ impl Core {
         Verdict::Drop(Reason::NoConnection)
     }
 
-    /// A packet to the director without an entry: a new connection, where a service wants it.
+    /// A packet to the director without an entry: a new connection, if a service wants it.
     #[inline(never)]
     pub(super) fn schedule(&mut self, moment: &Moment<'_>, lane: &Lane, frames: &mut impl Frames) -> Verdict {
         let Segment { source, destination, protocol, flags, .. } = lane.segment;
@@ -109,7 +109,7 @@ impl Core {
                 self.advance(moment, lane, entry);
                 (entry, Way::of(moment, entry, Direction::In))
             }
-            // What may be FTP's data need not be: without a server it is the kernel's.
+            // What may be FTP's data need not be: if there is no server, it is left to the kernel.
             Err(Reason::NoServer) if service.key.address.port() == FTP && destination.port() != FTP => {
                 return Verdict::Kernel;
             }
@@ -118,7 +118,7 @@ impl Core {
         self.forward(moment, lane, entry, way, frames)
     }
 
-    /// Makes the entry of a new connection in a state, and counts it.
+    /// Makes the entry of a new connection in this state, and counts the connection.
     pub(super) fn insert<'a>(
         &mut self,
         moment: &Moment<'a>,
@@ -158,7 +158,7 @@ impl Core {
         Ok(made)
     }
 
-    /// What becomes of a frame that is no whole TCP segment or UDP datagram for the port.
+    /// Decides about a frame that is no whole TCP segment, UDP datagram or SCTP packet for the port.
     #[cold]
     pub(super) fn not_a_segment(
         &mut self,
@@ -195,7 +195,7 @@ impl Core {
 pub(super) fn is_new(moment: &Moment<'_>, entry: Entry<'_>) -> bool {
     let sysctls = &moment.snapshot.sysctls;
     let state = entry.state();
-    // Where nobody sees the server close, the client's FIN is all there is.
+    // Where nobody sees the server close, only the client's FIN tells.
     let may_be_over = state == State::FinWait && entry.forward().is_one_sided();
     let is_over =
         sysctls.conn_reuse_mode != 0 && state.is_over() || sysctls.conn_reuse_mode & 2 != 0 && may_be_over;
@@ -204,7 +204,7 @@ pub(super) fn is_new(moment: &Moment<'_>, entry: Entry<'_>) -> bool {
         || sysctls.expire_nodest_conn && moment.shared.servers.weight(entry.slot()) == 0
 }
 
-/// The state that a new connection is in whose server turned out to be this one; it was counted in `state`.
+/// The state of a new connection once its server is known; it was counted in `state`.
 fn settle(moment: &Moment<'_>, server: &ServerView, state: State) -> State {
     if state != State::SynRecv || !server.forward.is_one_sided() {
         return state;
@@ -224,9 +224,9 @@ fn begins(snapshot: &Snapshot, segment: &Segment) -> bool {
     !segment.resets() && (sloppy || segment.opens())
 }
 
-/// Whether an address can be a client's, as Linux has it since 5.3: of IPv4 no address of the director's, neither 0.0.0.0,
-/// loopback, multicast nor the limited broadcast address, but of the reserved networks 0.0.0.0/8 and 240.0.0.0/4 any
-/// other; of IPv6 neither loopback nor multicast, but any other, the director's own too.
+/// Whether an address can be a client's, as in Linux since 5.3. In IPv4 it is none of the director's, nor 0.0.0.0,
+/// loopback, multicast or the limited broadcast address; any other address of 0.0.0.0/8 and 240.0.0.0/4 is allowed.
+/// In IPv6 it is neither loopback nor multicast; the director's own addresses are allowed.
 pub(super) fn may_be_a_client(snapshot: &Snapshot, address: Address) -> bool {
     match address {
         Address::V4(host) => {

@@ -1,4 +1,4 @@
-//! Packets that reach their server untranslated: by direct routing as they are, by a tunnel inside of others.
+//! Packets that reach their server untranslated: as they are by direct routing, inside other packets by a tunnel.
 
 use director_packet::ethernet::HEADER;
 use director_packet::related::Related;
@@ -14,18 +14,19 @@ use crate::service::Forward;
 use crate::sources;
 use crate::state::Direction;
 
-/// The least room that IP asks of a link, in bytes (RFC 791; RFC 8200, section 5): a tunnel with less is none.
+/// The least room in bytes that IP requires of a link (RFC 791; RFC 8200, section 5). A tunnel with less does not
+/// work.
 const fn least(server: Address) -> u16 {
     if matches!(server, Address::V6(_)) { LEAST_V6 } else { 68 }
 }
 
-/// How long a packet may be that goes this way by this method, in bytes.
+/// The longest packet in bytes that can go this way by this method.
 #[inline]
 pub(super) fn room(forward: Forward, server: Address, mtu: u16) -> u16 {
     if forward == Forward::Tunnelling { mtu.saturating_sub(ipip::overhead(server) as u16) } else { mtu }
 }
 
-/// Makes a client's packet ready for its server; `was_split` of one that came in fragments.
+/// Makes a client's packet ready for its server. `was_split` means that it came in fragments.
 pub(super) fn prepare(
     moment: &Moment<'_>,
     forward: Forward,
@@ -50,7 +51,7 @@ pub(super) fn prepare(
     let keeps_flag = moment.snapshot.sysctls.pmtu_disc;
     let flags = frames.head(at).get(ipip::overhead(server) + HEADER + 6);
     let is_never_split = keeps_flag && !was_split && flags.is_some_and(|flags| flags & DONT_FRAGMENT != 0);
-    // As the kernel does it: fragments need one. (Tunnels of IPv6 have none.)
+    // As in the kernel: its fragments need an identification. (Tunnels of IPv6 have none.)
     let identification = if is_never_split { 0 } else { moment.shared.next_identification() };
     if ipip::wrap(frames.head(at), source, server, identification, keeps_flag) {
         Ok(())
@@ -60,8 +61,8 @@ pub(super) fn prepare(
 }
 
 impl Core {
-    /// Counts what a client is told meanwhile, of a connection that is not translated: to the kernel's IPVS such an
-    /// error looks like an answer.
+    /// Counts an error that a client is told about its own packet on a connection that is not translated: the
+    /// kernel's IPVS takes it for an answer.
     #[cold]
     pub(super) fn telling(
         &mut self,
@@ -72,14 +73,14 @@ impl Core {
         let before = self.refusals.replies().len();
         let verdict = refuse(self);
         if let Some(reply) = self.refusals.replies().get(before).filter(|_| load.forward.is_one_sided()) {
-            // No longer than an Ethernet frame.
+            // Not longer than an Ethernet frame.
             let length = (reply.frame().len() - HEADER) as u16;
             moment.shared.servers.count(self.local.id(), load.slot, Direction::Out, length);
         }
         verdict
     }
 
-    /// A client's ICMP error about a packet of a connection that is not translated goes to the server as it is.
+    /// A client's ICMP error about a packet of a connection that is not translated goes to the server unchanged.
     pub(super) fn pass_related(
         &mut self,
         moment: &Moment<'_>,
@@ -89,7 +90,7 @@ impl Core {
         longest: u16,
         frames: &mut impl Frames,
     ) -> Verdict {
-        // As the kernel's IPVS, which looks at the checksum of IPv6's only where it translates.
+        // As the kernel's IPVS, which checks the checksum of ICMPv6 only where it translates.
         if matches!(related.destination, Address::V4(_))
             && let Err(why) = related.verify(frames.head(at))
         {
@@ -100,7 +101,7 @@ impl Core {
         if moment.snapshot.ends_here(server) {
             return Verdict::Kernel;
         }
-        // About an ICMP error no ICMP error is sent (RFC 1122, section 3.2.2).
+        // No ICMP error is sent about an ICMP error (RFC 1122, section 3.2.2).
         let way = match Way::of(moment, entry, Direction::In) {
             Ok(way) => way,
             Err(reason) => return Verdict::Drop(reason),
@@ -120,8 +121,9 @@ impl Core {
         if is_long { verdict.split(way.out.mtu) } else { verdict }
     }
 
-    /// An ICMP error about a packet in a tunnel to `server`, from a router on the way or from the server: the client
-    /// is told as if it were about its own packet, which is quoted in it. None: it is of none of our tunnels.
+    /// An ICMP error about a packet in a tunnel to `server`, from a router on the way or from the server. The client
+    /// is told as if the error were about its own packet, which is quoted in it. None: the packet is in none of our
+    /// tunnels.
     pub(super) fn tunnel_error(
         &mut self,
         moment: &Moment<'_>,
@@ -150,10 +152,10 @@ impl Core {
         };
         let error = match (server, kind, code) {
             (Address::V6(_), 2, _) => narrowed(u16::try_from(mtu).unwrap_or(u16::MAX)),
-            // What a parameter problem points at is not the client's.
+            // A parameter problem points into the outer packet, which means nothing to the client.
             (Address::V6(_), 4.., _) => return None,
-            // The outer packet may be too long for a way on where the client's own is not to be told of: it was not
-            // asked for.
+            // The client allowed its packet to be split, so it must not be told that it is too long; the outer packet
+            // was the director's choice.
             (Address::V4(_), 3, 4) if packet.get(6).is_none_or(|flags| flags & DONT_FRAGMENT == 0) => {
                 return done;
             }
@@ -162,7 +164,7 @@ impl Core {
         };
         let hop = moment.snapshot.fib.hop(related.quoted_source.address())?;
         let way = moment.shared.adjacencies.entry(hop).ok().and_then(|way| Way::by(moment, way).ok())?;
-        // No longer than the packet it is in.
+        // Not longer than the packet that it is in.
         let length = packet.len() as u16;
         moment.shared.servers.count(self.local.id(), entry.slot(), Direction::Out, length);
         self.reply_by(moment, error, packet, whose.other.address(), &way);
