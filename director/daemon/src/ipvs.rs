@@ -118,12 +118,11 @@ fn carry_out(control: &mut Control, request: Request) -> Result<(), Errno> {
             let key = existing(control, &service)?;
             spec.check(&service, &dest)?;
             let address = server_address(&dest);
-            let known = has_server(control, key, address);
-            if !known && !may_be_server(control, address) {
-                return Err(Errno::EINVAL);
-            }
-            if known {
+            if has_server(control, key, address) {
                 return Err(Errno::EEXIST);
+            }
+            if !may_be_server(control, address) {
+                return Err(Errno::EINVAL);
             }
             control.catalog.add_server(key, address, server_spec(&spec, &service, &dest)?).map_err(errno)?;
             control.change(false);

@@ -6,7 +6,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::IpAddr;
 
 use anyhow::{Context, Result};
 use director_config::{Config, Neighbor, Network, Route};
@@ -73,7 +73,7 @@ impl<'a> NextHop<'a> {
                 let request = request.state(NeighbourState::Permanent);
                 request.link_layer_address(&neighbor.mac.octets()).replace().execute().await
             }
-            Self::Route(route, _) => handle.route().add(message(route, interface)).replace().execute().await,
+            Self::Route(route, _) => handle.route().add(message(route, interface)?).replace().execute().await,
         };
         set.with_context(|| format!("setting {self}"))
     }
@@ -85,7 +85,7 @@ impl<'a> NextHop<'a> {
                     handle.neighbours().add(interface, neighbor.address).message_mut().clone();
                 handle.neighbours().del(message).execute().await
             }
-            Self::Route(route, _) => handle.route().del(message(route, interface)).execute().await,
+            Self::Route(route, _) => handle.route().del(message(route, interface)?).execute().await,
         };
         deleted.with_context(|| format!("deleting {self}"))
     }
@@ -118,26 +118,13 @@ fn metric(route: &Route) -> u32 {
     }
 }
 
-fn message(route: &Route, interface: u32) -> RouteMessage {
-    let (length, metric) = (route.destination.prefix_len(), metric(route));
-    match route.destination.address() {
-        IpAddr::V4(destination) => {
-            let message = RouteMessageBuilder::<Ipv4Addr>::new().destination_prefix(destination, length);
-            let message = match route.gateway {
-                Some(IpAddr::V4(gateway)) => message.gateway(gateway),
-                _ => message,
-            };
-            message.output_interface(interface).priority(metric).build()
-        }
-        IpAddr::V6(destination) => {
-            let message = RouteMessageBuilder::<Ipv6Addr>::new().destination_prefix(destination, length);
-            let message = match route.gateway {
-                Some(IpAddr::V6(gateway)) => message.gateway(gateway),
-                _ => message,
-            };
-            message.output_interface(interface).priority(metric).build()
-        }
+fn message(route: &Route, interface: u32) -> Result<RouteMessage> {
+    let (destination, length) = (route.destination.address(), route.destination.prefix_len());
+    let mut message = RouteMessageBuilder::<IpAddr>::new().destination_prefix(destination, length)?;
+    if let Some(gateway) = route.gateway {
+        message = message.gateway(gateway)?;
     }
+    Ok(message.output_interface(interface).priority(metric(route)).build())
 }
 
 /// What brings neighbours and routes to a file.

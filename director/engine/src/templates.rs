@@ -144,6 +144,7 @@ impl Templates {
         self.shards[shard % SHARDS].lock()
     }
 
+    /// The shard of a key and call, and the hash for [`Shard::bucket`].
     fn place_of(&self, (key, call): Wanted<'_>) -> (usize, u64) {
         let hash = self.seed.hash_one((key.service, key.client, call.map(CallId::as_bytes)));
         ((hash >> (64 - SHARD_BITS)) as usize, hash)
@@ -153,7 +154,8 @@ impl Templates {
     fn release(&self, shard: &mut Shard, place: usize, servers: &Servers) {
         let Template { life, server, key, .. } = shard.templates[place];
         if life == Life::Valid {
-            let bucket = self.place_of((key, shard.call(place))).1 as usize & (shard.buckets.len() - 1);
+            let (_, hash) = self.place_of((key, shard.call(place)));
+            let bucket = shard.bucket(hash);
             shard.hide(bucket, place);
         }
         shard.free(place);
@@ -189,60 +191,12 @@ impl Templates {
         choose: impl FnOnce() -> Option<Chosen>,
     ) -> Result<Joined, Reason> {
         let (number, hash) = self.place_of(wanted);
-        let (key, call) = wanted;
         let shard = &mut *self.lock(number);
-        let bucket = hash as usize & (shard.buckets.len() - 1);
-        let mut found = None;
-        if let Some(place) = shard.find(bucket, wanted) {
-            let template = &mut shard.templates[place];
-            if !template.lives(now) {
-                self.release(shard, place, servers);
-            } else if !is_usable(template.server.slot) {
-                template.life = Life::Invalid;
-                shard.hide(bucket, place);
-            } else {
-                // Another worker's tick may be ahead of this one's.
-                if now.since(template.started) > 0 {
-                    template.started = now;
-                }
-                found = Some(place);
-            }
-        }
-        let is_new = found.is_none();
+        let bucket = shard.bucket(hash);
+        let found = self.find_usable(shard, bucket, wanted, now, servers, is_usable);
         let place = match found {
             Some(place) => place,
-            None => {
-                let more = |count| (count < self.capacity).then_some(count + 1);
-                let has_room = shard.has_room() && (call.is_none() || !shard.calls.is_empty());
-                let counted = has_room && self.count.fetch_update(Relaxed, Relaxed, more).is_ok();
-                if !counted {
-                    return Err(Reason::TemplatesFull);
-                }
-                let Some(server) = choose() else {
-                    self.count.fetch_sub(1, Relaxed);
-                    return Err(Reason::NoServer);
-                };
-                servers.begin_template(server.slot);
-                if !self.in_use.load(Relaxed) {
-                    self.in_use.store(true, Relaxed);
-                }
-                let template = Template {
-                    key,
-                    server,
-                    started: now,
-                    timeout,
-                    connections: 0,
-                    life: Life::Valid,
-                    is_assured: false,
-                    has_call: call.is_some(),
-                    next: 0,
-                };
-                let place = shard.add(bucket, template);
-                if let (Some(call), Some(kept)) = (call, shard.calls.get_mut(place)) {
-                    *kept = *call;
-                }
-                place
-            }
+            None => self.make(shard, bucket, wanted, (now, timeout), servers, choose)?,
         };
         let template = &mut shard.templates[place];
         template.is_assured |= is_assured;
@@ -252,7 +206,76 @@ impl Templates {
             template.connections += 1;
             of.store((number << SLOT_BITS | place) as u32 + 1, Relaxed);
         }
-        Ok(if is_new { Joined::Made(template.server) } else { Joined::Found(template.server) })
+        Ok(if found.is_none() { Joined::Made(template.server) } else { Joined::Found(template.server) })
+    }
+
+    /// The place of a template for [`Self::join`], whose timer starts anew. One that is over or not usable goes.
+    fn find_usable(
+        &self,
+        shard: &mut Shard,
+        bucket: usize,
+        wanted: Wanted<'_>,
+        now: Tick,
+        servers: &Servers,
+        is_usable: impl FnOnce(u32) -> bool,
+    ) -> Option<usize> {
+        let place = shard.find(bucket, wanted)?;
+        let template = &mut shard.templates[place];
+        if !template.lives(now) {
+            self.release(shard, place, servers);
+            return None;
+        }
+        if !is_usable(template.server.slot) {
+            template.life = Life::Invalid;
+            shard.hide(bucket, place);
+            return None;
+        }
+        // Another worker's tick may be ahead of this one's.
+        if now.since(template.started) > 0 {
+            template.started = now;
+        }
+        Some(place)
+    }
+
+    /// Makes a template for [`Self::join`]. Returns its place.
+    fn make(
+        &self,
+        shard: &mut Shard,
+        bucket: usize,
+        (key, call): Wanted<'_>,
+        (now, timeout): (Tick, u32),
+        servers: &Servers,
+        choose: impl FnOnce() -> Option<Chosen>,
+    ) -> Result<usize, Reason> {
+        let more = |count| (count < self.capacity).then_some(count + 1);
+        let has_room = shard.has_room() && (call.is_none() || !shard.calls.is_empty());
+        if !has_room || self.count.fetch_update(Relaxed, Relaxed, more).is_err() {
+            return Err(Reason::TemplatesFull);
+        }
+        let Some(server) = choose() else {
+            self.count.fetch_sub(1, Relaxed);
+            return Err(Reason::NoServer);
+        };
+        servers.begin_template(server.slot);
+        if !self.in_use.load(Relaxed) {
+            self.in_use.store(true, Relaxed);
+        }
+        let template = Template {
+            key,
+            server,
+            started: now,
+            timeout,
+            connections: 0,
+            life: Life::Valid,
+            is_assured: false,
+            has_call: call.is_some(),
+            next: 0,
+        };
+        let place = shard.add(bucket, template);
+        if let (Some(call), Some(kept)) = (call, shard.calls.get_mut(place)) {
+            *kept = *call;
+        }
+        Ok(place)
     }
 
     /// The template of a connection, as its word says.

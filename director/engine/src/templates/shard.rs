@@ -119,6 +119,11 @@ impl Shard {
         }
     }
 
+    /// The bucket of a hash.
+    pub(super) fn bucket(&self, hash: u64) -> usize {
+        hash as usize & (self.buckets.len() - 1)
+    }
+
     pub(super) fn has_room(&self) -> bool {
         self.free != 0 || self.templates.len() < self.templates.capacity()
     }
