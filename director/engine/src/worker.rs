@@ -7,6 +7,7 @@
 
 mod cpu;
 mod cut;
+mod frames;
 mod ftp;
 mod hairpin;
 mod ipsec;
@@ -44,6 +45,7 @@ use crate::state::{Direction, State};
 use crate::templates::Templates;
 
 use cpu::Level;
+pub use frames::{BURST, Frames, Verdict};
 pub use hairpin::HAIRPIN_PORTS;
 pub use reassembly::Part;
 use reassembly::Reassembly;
@@ -57,75 +59,6 @@ const DONT_FRAGMENT: u8 = 0x40;
 
 /// A day in milliseconds.
 const DAY: u32 = 24 * 60 * 60 * 1000;
-
-/// Frames in a burst, at most.
-pub const BURST: usize = 32;
-
-/// The frames of a burst, wherever they lie.
-pub trait Frames {
-    /// How many there are, at most [`BURST`].
-    fn count(&self) -> usize;
-    /// The first contiguous part of a frame, from its Ethernet header on; empty where it cannot be had.
-    fn head(&mut self, at: usize) -> &mut [u8];
-    /// The whole length of a frame in bytes.
-    fn length(&self, at: usize) -> usize;
-    /// The first bytes of a frame, and its whole length in bytes. None where they cannot be had at once; [`Self::head`]
-    /// is asked then.
-    #[inline(always)]
-    fn start<const N: usize>(&mut self, at: usize) -> Option<(&mut [u8; N], usize)> {
-        let length = self.length(at);
-        Some((self.head(at).first_chunk_mut()?, length))
-    }
-    /// Copies bytes of a frame, from a place on, wherever they lie. False: they cannot be had.
-    fn read(&mut self, at: usize, from: usize, bytes: &mut [u8]) -> bool {
-        let found = self.head(at).get(from..from + bytes.len());
-        found.map(|found| bytes.copy_from_slice(found)).is_some()
-    }
-    /// The length in bytes of the longest packet that one of `length` bytes came in: its own, or that of a fragment.
-    fn longest(&self, _at: usize, length: u16) -> u16 {
-        length
-    }
-    /// Makes a frame that lies together longer or shorter at its end; what is new may be anything. False: it cannot
-    /// be done, and the frame is as it was.
-    fn resize(&mut self, _at: usize, _length: usize) -> bool {
-        false
-    }
-    /// Makes a frame longer by so many bytes at its front; what is new may be anything. False: likewise.
-    fn prepend(&mut self, _at: usize, _count: usize) -> bool {
-        false
-    }
-}
-
-/// What becomes of a frame.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Verdict {
-    /// It leaves by this port; it is ready.
-    Send(u8),
-    /// It goes to the kernel, through the twin of the port it came in on.
-    Kernel,
-    /// It is translated and waits for the MAC address of this next hop; see [`Worker::held_for`].
-    Hold(Adjacency),
-    /// As [`Self::Send`], and [`Self::Hold`], but in fragments that are no longer than this, in bytes (see
-    /// [`director_packet::fragment`]): the packet is longer than the MTU of the way on, and may be split.
-    SendSplit(u8, u16),
-    /// See [`Self::SendSplit`].
-    HoldSplit(Adjacency, u16),
-    /// It was kept, and is done with as far as the caller goes; see [`Worker::reassemble`].
-    Keep,
-    /// It is dropped.
-    Drop(Reason),
-}
-
-impl Verdict {
-    /// The same, for a packet that is longer than the MTU of the way on.
-    const fn split(self, mtu: u16) -> Self {
-        match self {
-            Self::Send(port) => Self::SendSplit(port, mtu),
-            Self::Hold(way) => Self::HoldSplit(way, mtu),
-            other => other,
-        }
-    }
-}
 
 /// What all workers share.
 pub struct Shared {
