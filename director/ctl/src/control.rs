@@ -15,7 +15,8 @@ use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketAddrUnix, SocketFla
 /// How long a director may take to answer.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// How long it may take to read its file again, which may be long and on a slow disk, and to do what it says.
+/// How long it may take to read its file again: the file may be long and on a slow disk, and then it has to be
+/// carried out.
 const RELOADING: Duration = Duration::from_secs(300);
 
 /// Asks for the whole state.
@@ -34,7 +35,7 @@ pub(crate) fn sysctls(directory: &Path, request: &Request) -> anyhow::Result<BTr
     }
 }
 
-/// Has the configuration file read again; or what is wrong with it.
+/// Makes the director read its configuration file again, or says what is wrong with the file.
 pub(crate) fn reload(directory: &Path) -> anyhow::Result<Result<Reloaded, String>> {
     match answer(directory, &Request::Reload)? {
         Answer::Reloaded(reloaded) => Ok(Ok(reloaded)),
@@ -50,7 +51,7 @@ fn answer(directory: &Path, request: &Request) -> anyhow::Result<Answer> {
         .with_context(|| format!("what answers at {} is no director of this version", path.display()))
 }
 
-/// An answer that is none to the question.
+/// An answer that does not fit the question.
 fn refused(answer: Answer) -> anyhow::Error {
     match answer {
         Answer::Error(reason) => anyhow!("the director refuses: {reason}"),
@@ -71,7 +72,7 @@ fn ask(path: &Path, request: &Request) -> io::Result<Vec<u8>> {
     Ok(answer)
 }
 
-/// Asks the IPVS socket for its family, the first thing every LVS tool asks.
+/// Asks the IPVS socket for its family, as every LVS tool does first.
 pub(crate) fn check_ipvs(directory: &Path) -> anyhow::Result<()> {
     let path = directory.join(IPVS_SOCKET);
     let answer = ask_family(&path).map_err(|error| no_director(&path, &error))?;
@@ -96,7 +97,7 @@ fn ask_family(path: &Path) -> io::Result<usize> {
     Ok(length)
 }
 
-/// A timeout of a socket is an "again" of the system's; that says nothing to a user.
+/// The system reports a timeout of a socket as "try again", which tells a user nothing.
 fn late(error: io::Error, patience: Duration) -> io::Error {
     if error.kind() == io::ErrorKind::WouldBlock {
         return io::Error::new(

@@ -12,18 +12,18 @@ use director_api::DIRECTORY_VARIABLE;
 
 use crate::control;
 
-/// The library's name beside the executable and where it is installed.
+/// The name of the library, beside the executable and where it is installed.
 const LIBRARY: &str = "libdirector_preload.so";
 /// The environment variable that names another library.
 const LIBRARY_VARIABLE: &str = "DIRECTOR_PRELOAD";
 const LD_PRELOAD: &str = "LD_PRELOAD";
 
-/// The exit status of a shell for a command that is not there.
+/// A shell's exit status for a command that does not exist.
 const NOT_FOUND: u8 = 127;
-/// The exit status of a shell for a command that cannot be run.
+/// A shell's exit status for a command that cannot be run.
 const NOT_EXECUTABLE: u8 = 126;
 
-/// Replaces this process by `command`; returns only where that fails.
+/// Replaces this process by `command`. Returns only if that fails.
 pub(crate) fn run(directory: &Path, command: &[OsString]) -> anyhow::Result<ExitCode> {
     let Some((program, arguments)) = command.split_first() else {
         bail!("no command to run");
@@ -45,7 +45,7 @@ pub(crate) fn run(directory: &Path, command: &[OsString]) -> anyhow::Result<Exit
     }))
 }
 
-/// The library ahead of those that are preloaded anyway.
+/// The library, ahead of those that are preloaded already.
 fn preload(library: &Path, others: Option<&OsStr>) -> OsString {
     let mut all = library.as_os_str().to_owned();
     if let Some(others) = others.filter(|others| !others.is_empty()) {

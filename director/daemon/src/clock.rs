@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 use director_engine::Tick;
 use tokio::time::{Interval, MissedTickBehavior, interval};
 
-/// Ticks at once and every so often; what was missed while the process was stopped is not made up for.
+/// Ticks now and then every period. Ticks that were missed while the process was stopped are left out.
 pub(crate) fn every(period: Duration) -> Interval {
     let mut interval = interval(period);
     interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -43,17 +43,18 @@ impl Coarse {
     }
 }
 
-/// How many bursts in a row a worker deals with by one look at the processor's counter, which takes as long as half a
-/// packet does; some microseconds.
+/// How many bursts in a row a worker uses one reading of the processor's counter for: reading it takes as long as
+/// half a packet. These bursts take some microseconds.
 const BURSTS: u32 = 8;
 
-/// The same for a worker, which asks for every burst: it looks now and then, and reckons once a millisecond.
+/// The same clock for a worker, which asks at every burst: it reads the counter only now and then, and converts it
+/// once a millisecond.
 pub(crate) struct Watch {
     coarse: Coarse,
     last: (Tick, u32),
-    /// Until when on the processor's counter `last` is right.
+    /// The value of the processor's counter up to which `last` is right.
     until: u64,
-    /// For how many bursts more it is not looked at.
+    /// For how many more bursts the counter is not read.
     rests: u32,
 }
 
@@ -79,7 +80,7 @@ impl Watch {
         self.last
     }
 
-    /// To be called when nothing came: time may have passed.
+    /// To be called when no frame came: time may have passed.
     #[inline]
     pub(crate) fn wake(&mut self) {
         self.rests = 0;

@@ -4,8 +4,8 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use director_engine::Reason;
 
-/// Counts of one thread about one port. Only that thread writes them, so an addition is a load and a
-/// store, and no order with anything else matters: all accesses are Relaxed.
+/// One thread's counts about one port. Only that thread writes them, so an addition is a load and a store. Nothing
+/// else depends on their order: all accesses are Relaxed.
 #[derive(Default)]
 #[repr(align(64))]
 pub(crate) struct PortCounters {
@@ -23,7 +23,7 @@ pub(crate) struct PortCounters {
     drops: Drops,
 }
 
-/// By reason.
+/// Dropped packets by reason.
 struct Drops([AtomicU64; Reason::ALL.len()]);
 
 impl Default for Drops {
@@ -50,7 +50,7 @@ impl Traffic {
     }
 }
 
-/// Adds to a counter that this thread alone writes.
+/// Adds to a counter that only this thread writes.
 pub(crate) fn add(counter: &AtomicU64, amount: u64) {
     counter.store(counter.load(Relaxed).wrapping_add(amount), Relaxed);
 }
@@ -83,7 +83,7 @@ impl ThreadCounters {
         Self { ports: std::iter::repeat_with(PortCounters::default).take(ports).collect() }
     }
 
-    /// Of a port; what was received on none that is known counts for the first.
+    /// The counts of a port. What was received on no known port counts for the first.
     pub(crate) fn port(&self, port: usize) -> &PortCounters {
         self.ports.get(port).unwrap_or(&self.ports[0])
     }

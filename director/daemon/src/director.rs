@@ -32,21 +32,21 @@ use crate::pump::Pump;
 /// Steps of the timers in one turn, at most.
 const BUDGET: usize = 4096;
 
-/// Servers whose rates are estimated in one turn, about.
+/// About how many servers' rates are estimated in one turn.
 const ESTIMATED: usize = 1000;
 
-/// How long the control core sleeps at most when there was nothing to do. It bounds what the kernel's traffic
-/// waits for its turn, so it is shorter than the event loop's own timers can be.
+/// How long the control core sleeps at most when there was nothing to do. The kernel's traffic may wait for so long,
+/// so it is shorter than the event loop's own timers can be.
 const NAP: Duration = Duration::from_micros(200);
 
-/// How long the control core stays awake after a command of an LVS tool's: of many the next comes sooner, and to be
-/// woken for each of them takes longer than to carry it out.
+/// How long the control core stays awake after a command of an LVS tool. If there are many, the next one comes sooner
+/// than this, and waking up for each takes longer than carrying it out.
 const AWAKE: Duration = Duration::from_micros(100);
 
 /// How long changes are gathered before the kernel's network is read anew.
 const GATHER: Duration = Duration::from_millis(20);
 
-/// How often the switches of the kernel are looked at, which it does not tell of.
+/// How often the kernel's switches are read: the kernel does not report their changes.
 const LOOK: Duration = Duration::from_millis(500);
 
 /// How often neighbours in use that have grown stale are confirmed.
@@ -58,10 +58,10 @@ pub(crate) struct WorkerInfo {
     pub(crate) queues: Vec<String>,
 }
 
-/// The part that changes.
+/// The part of the director that changes.
 pub(crate) struct State {
     pub(crate) control: Control,
-    /// The switches as they are written and read; the control core has them as it obeys them.
+    /// The switches as they are written and read back. The control core has them in the form in which it uses them.
     pub(crate) sysctls: Sysctls,
     pub(crate) pump: Pump,
     pub(crate) seen: Seen,
@@ -73,11 +73,11 @@ pub(crate) struct State {
 
 /// A running director.
 pub(crate) struct Director {
-    /// What was read last.
+    /// The configuration that was read last.
     pub(crate) config: RefCell<Arc<Config>>,
     /// Held while the file is read again.
     pub(crate) reloading: tokio::sync::Mutex<()>,
-    /// Tells that next hops of the file have changed of which the kernel knows nothing.
+    /// Notified when next hops of the file have changed that the kernel does not know.
     pub(crate) rerouted: Notify,
     pub(crate) clock: Coarse,
     pub(crate) ports: Vec<PortRuntime>,
@@ -100,7 +100,7 @@ impl Director {
         control: Control,
         pump: Pump,
     ) -> Result<Self> {
-        // From a microsecond to a minute, to two digits.
+        // From a microsecond to a minute, with two significant digits.
         let turns = Histogram::new_with_max(60_000_000, 2)?;
         let state = State {
             control,
@@ -152,7 +152,7 @@ impl Director {
                     });
                 }
                 if now >= next_estimate {
-                    // Where the process was stopped, what was missed is not made up for.
+                    // Ticks that were missed while the process was stopped are left out.
                     next_estimate = now.max(next_estimate + u64::from(estimator::INTERVAL) * 1000);
                     control.catalog.begin_estimate();
                 }
@@ -215,8 +215,9 @@ impl Director {
         tokio::task::spawn_local(connection);
         let mut look = every(LOOK);
         let mut confirm = every(CONFIRM);
-        // Whether the kernel has lost messages since all was read, whether what was read last is not all, and whether it is
-        // to be read again for that or another reason. Of what came before this socket was there, nothing was heard.
+        // `lost`: the kernel may have lost messages since everything was last read, as it has before this socket was
+        // open. `failed`: the last reading failed. `is_behind`: everything is to be read again, for this or another
+        // reason.
         let (lost, mut failed, mut is_behind) = (Cell::new(true), false, true);
         let take_in = |message: NetlinkMessage<RouteNetlinkMessage>| match message.payload {
             NetlinkPayload::InnerMessage(message) => self.hear(&message),
@@ -251,7 +252,7 @@ impl Director {
                 }
             };
             if changed {
-                // More of it usually follows at once.
+                // Other changes usually follow at once.
                 let gather = async {
                     while let Some((message, _)) = messages.next().await {
                         take_in(message);
@@ -264,12 +265,12 @@ impl Director {
                 let mut read = loop {
                     tokio::select! {
                         read = &mut reading => break read,
-                        // What changes meanwhile is read a little later.
+                        // Changes that come meanwhile are read a little later.
                         Some((message, _)) = messages.next() => is_behind |= take_in(message),
                         Some(way) = unknown.recv() => self.ask(handle, way).await,
                     }
                 };
-                // News of neighbours is newer than what is read of them, so now it waits.
+                // Messages about neighbours are newer than this reading of them, so they wait until it is done.
                 if read.is_ok() && lost.get() {
                     read = self.read_neighbours(handle, true).await;
                     lost.set(read.is_err());
@@ -287,7 +288,7 @@ impl Director {
         }
     }
 
-    /// Takes a message in. True: links, addresses or routes changed.
+    /// Takes in a message. True: links, addresses or routes changed.
     fn hear(&self, message: &RouteNetlinkMessage) -> bool {
         let neighbour = match message {
             RouteNetlinkMessage::NewNeighbour(message) => mirror::neighbour(message, false),
@@ -311,7 +312,7 @@ impl Director {
             state.stale.remove(&known_as);
         }
         let adjacencies = &state.control.shared().adjacencies;
-        // Of those that do not answer there are as many as anybody asks for: they get no place of their own.
+        // There are as many unanswering neighbours as anybody asks for, so they get no entry of their own.
         if neighbour.mac.is_some() && adjacencies.entry(hop).is_err() {
             tracing::warn!("no room for neighbour {}", neighbour.address);
         }
@@ -326,15 +327,15 @@ impl Director {
         }
     }
 
-    /// Reads the neighbours; those that the kernel has no more are forgotten if what it said of that may have been
-    /// lost.
+    /// Reads the neighbours. If messages about them may have been lost, those that the kernel no longer has are
+    /// forgotten.
     async fn read_neighbours(&self, handle: &Handle, may_have_lost: bool) -> Result<()> {
         let found = mirror::read_neighbours(handle).await?;
         if may_have_lost {
             self.forget_others(&found);
         }
         for neighbour in found {
-            // An old failure says nothing of what waits now.
+            // An old failure says nothing about what waits now.
             self.learn(Neighbour { failed: false, ..neighbour });
         }
         Ok(())
@@ -368,7 +369,7 @@ impl Director {
         }
     }
 
-    /// Looks after what frames wait for, in case a message of the kernel's was lost.
+    /// Asks again for the next hops that frames wait for, in case a message from the kernel was lost.
     async fn ask_again(&self, handle: &Handle) {
         let is_any_awaited = self.state.borrow().pump.awaited().next().is_some();
         if is_any_awaited && let Err(error) = self.read_neighbours(handle, false).await {
@@ -376,8 +377,8 @@ impl Director {
         }
     }
 
-    /// Has the kernel confirm the neighbours in use that have grown stale: it does not see the traffic
-    /// itself, and would forget them.
+    /// Makes the kernel confirm the neighbours in use that have become stale: it does not see the traffic itself, and
+    /// would forget them.
     async fn confirm(&self, handle: &Handle) {
         let stale: Vec<_> = {
             let state = self.state.borrow();

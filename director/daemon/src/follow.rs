@@ -1,5 +1,5 @@
-//! Kernel interfaces of which a port's device must know: its twin, of which it takes on what is set there, and the
-//! interface that it is opened on.
+//! Kernel interfaces that a port's device depends on: its twin, whose settings the device takes over, and the
+//! interface that the device is opened on.
 
 use director_packet::Mac;
 
@@ -35,11 +35,11 @@ impl Director {
         self.state.borrow_mut().pump.set_mac(at, mac);
     }
 
-    /// Whether a port's device can send, and its MTU, as far as the kernel knows of it.
+    /// Whether a port's device can send, and its MTU, as far as the kernel knows.
     pub(crate) fn device(&self, port: &PortRuntime, seen: &Seen) -> (bool, u16) {
         let mtu = port.port.mtu().unwrap_or(1500);
         match opened(port, seen) {
-            // What is longer than the interface takes the driver sends to nobody, and says nothing.
+            // The driver silently drops what is longer than the interface takes.
             Opened::Is(interface) => {
                 (interface.up, u16::try_from(interface.mtu).unwrap_or(u16::MAX).min(mtu))
             }
@@ -48,7 +48,7 @@ impl Director {
         }
     }
 
-    /// What keeps the director from forwarding.
+    /// What stops the director from forwarding.
     pub(crate) fn interface_problems(&self, seen: &Seen) -> Vec<String> {
         let mut problems = Vec::new();
         for port in &self.ports {
@@ -89,11 +89,11 @@ impl Director {
 
 /// The kernel interface that a port's device is opened on.
 enum Opened<'a> {
-    /// The device is none of the kernel's.
+    /// The device is not opened on a kernel interface.
     None,
     Is(&'a Interface),
-    /// It was deleted, and one of its name is another one, of which the device knows nothing; or it was renamed, and the
-    /// kernel hears it again, since that ends the rule that keeps it from it.
+    /// It was deleted, and an interface of the same name is another one that the device does not know. Or it was
+    /// renamed: then the rule that keeps the kernel from hearing it no longer applies.
     Gone(&'a str),
 }
 
@@ -105,7 +105,7 @@ fn opened<'a>(port: &'a PortRuntime, seen: &'a Seen) -> Opened<'a> {
             Opened::Is(interface)
         }
         _ => {
-            // And stays so: no interface has this number.
+            // And it stays so, since no interface has this number.
             port.opened.set(Some(0));
             Opened::Gone(name)
         }

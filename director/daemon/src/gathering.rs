@@ -1,13 +1,13 @@
-//! Changes of services whose clients do not wait until they are in force: gathered while more of them come.
+//! Changes of services that their clients need not wait for: they are gathered and published together.
 
 use std::time::{Duration, Instant};
 
 use director_engine::Control;
 
-/// How long they are gathered, unless it takes longer to make them known: then as long as that.
+/// How long changes are gathered; longer if publishing them takes longer than this.
 const LEAST: Duration = Duration::from_millis(1);
 
-/// Since when there are some, and how long it took to make those before them known.
+/// Since when changes have waited, and how long it took to publish those before them.
 #[derive(Default)]
 pub(crate) struct Gathering {
     since: Option<Instant>,
@@ -15,7 +15,7 @@ pub(crate) struct Gathering {
 }
 
 impl Gathering {
-    /// Brings changes into force if it is time to. To be called with each turn.
+    /// Publishes the changes if it is time to. To be called in each turn.
     pub(crate) fn turn(&mut self, control: &mut Control, now: Instant) {
         if !control.is_changed() {
             self.since = None;
@@ -46,7 +46,7 @@ mod tests {
         control.change(false);
         assert!(!is_settled(&mut control, Duration::from_secs(1) + LEAST / 2));
         assert!(is_settled(&mut control, Duration::from_secs(1) + LEAST));
-        // One that somebody else has settled does not count for the next.
+        // What somebody else has published does not count for the next time.
         control.change(false);
         assert!(!is_settled(&mut control, Duration::from_secs(2)));
         control.settle();

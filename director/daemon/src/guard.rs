@@ -1,9 +1,9 @@
 //! Keeps the kernel from hearing what the director hears.
 //!
-//! A packet socket or AF_XDP in copy mode leaves the frames to the kernel as well, which would answer
-//! ARP, ping and TCP a second time. A drop-all chain on the ingress hook of the interface stops that: the
-//! packet socket is served before the hook. The table is owned by the socket that made it
-//! (`NFT_TABLE_F_OWNER`), so the kernel removes it when the director ends, however it ends.
+//! A packet socket, or AF_XDP in copy mode, leaves the frames to the kernel as well, which would answer ARP, ping and
+//! TCP a second time. A chain on the interface's ingress hook that drops everything prevents this; the packet socket
+//! is served before the hook. The table is owned by the socket that made it (`NFT_TABLE_F_OWNER`), so the kernel
+//! removes it when the director ends, however it ends.
 
 use std::io;
 
@@ -37,12 +37,12 @@ mod uapi {
     pub(super) const NLMSG_ERROR: u16 = 2;
 }
 
-/// Drops everything the kernel would hear on some interfaces, as long as it lives.
+/// As long as it lives, everything that the kernel would hear on these interfaces is dropped.
 pub(crate) struct Guard {
     _socket: Socket,
 }
 
-/// Netlink messages being put together, 4 bytes aligned throughout.
+/// Netlink messages under construction, aligned to 4 bytes throughout.
 #[derive(Default)]
 struct Builder {
     bytes: Vec<u8>,
@@ -50,7 +50,7 @@ struct Builder {
 }
 
 impl Builder {
-    /// A message of nf_tables with the attributes that `fill` adds.
+    /// Adds a message of nf_tables with the attributes that `fill` writes.
     fn message(&mut self, kind: u16, flags: u16, family: u8, resource: u16, fill: impl FnOnce(&mut Vec<u8>)) {
         let start = self.bytes.len();
         self.messages += 1;
@@ -79,7 +79,7 @@ fn text(bytes: &mut Vec<u8>, kind: u16, value: &str) {
 }
 
 impl Guard {
-    /// Guards these interfaces; `name` is the table's, one for each director.
+    /// Guards these interfaces. `name` is the table's; each director has its own.
     pub(crate) fn new(name: &str, interfaces: &[&str]) -> io::Result<Self> {
         let mut builder = Builder::default();
         builder.message(uapi::BATCH_BEGIN, 0, 0, uapi::SUBSYS_NFTABLES, |_| {});
@@ -112,7 +112,7 @@ impl Guard {
     }
 }
 
-/// Reads an answer, which must say that all is well.
+/// Reads an answer, which must report success.
 fn expect_ack(socket: &Socket) -> io::Result<()> {
     let (answer, _) = socket.recv_from_full()?;
     let kind = answer.get(4..6).and_then(|bytes| bytes.first_chunk()).map(|bytes| u16::from_ne_bytes(*bytes));

@@ -32,8 +32,8 @@ const INFO: Info = Info { version: 0x01_02_01, table_size: 4096 };
 /// The flags of the scheduler, which are kept and shown.
 const SCHEDULER_FLAGS: u32 = ServiceFlags::SCHED1.0 | ServiceFlags::SCHED2.0 | ServiceFlags::SCHED3.0;
 
-/// Carries a request out; all that was changed is in force then, unless that may come `later`. What is listed is drawn
-/// from the director as the listing goes on, not all of it at once.
+/// Carries a request out. Its changes are in force on return, unless they may come `later`. A listing reads from the
+/// director while it goes on, not all at once.
 pub(crate) fn answer(director: &Rc<Director>, request: Request, later: bool) -> Answer<'static> {
     let control = &mut director.state.borrow_mut().control;
     let answer = match request {
@@ -64,7 +64,7 @@ pub(crate) fn answer(director: &Rc<Director>, request: Request, later: bool) -> 
     answer
 }
 
-/// All services, each as it is when it is drawn.
+/// All services, each as it is at the time it is listed.
 fn services(director: Rc<Director>) -> impl Iterator<Item = Service> {
     let mut last = None;
     std::iter::from_fn(move || {
@@ -76,7 +76,7 @@ fn services(director: Rc<Director>) -> impl Iterator<Item = Service> {
     })
 }
 
-/// All servers of a service, likewise; none if it is no more.
+/// All servers of a service, likewise; none if the service no longer exists.
 fn servers(director: Rc<Director>, key: Key) -> impl Iterator<Item = Dest> {
     let mut last = None;
     std::iter::from_fn(move || {
@@ -101,7 +101,7 @@ fn carry_out(control: &mut Control, request: Request) -> Result<(), Errno> {
         Request::SetService { service, spec } => {
             let key = known_key(&service)?;
             let before = control.catalog.service(key).ok_or(Errno::ESRCH)?.spec;
-            // LVS tools know nothing of the last: it stays.
+            // LVS tools do not know `hairpin_snat`, so it stays as it is.
             let new = Spec { hairpin_snat: before.hairpin_snat, ..service_spec(&spec, flags(&before))? };
             if new.one_packet && new.hairpin_snat {
                 tracing::warn!("refused: one-packet scheduling of {key}, which has `hairpin_snat`");
@@ -166,7 +166,7 @@ fn carry_out(control: &mut Control, request: Request) -> Result<(), Errno> {
     Ok(())
 }
 
-/// The key of a service that may come to be; what cannot be one yet is refused by name.
+/// The key of a service to be added. A service that is not supported is refused with a message.
 fn new_key(key: &ServiceKey) -> Result<Key, Errno> {
     if let ServiceKey::Address { protocol, .. } = key
         && protocol_of(*protocol).is_none()
@@ -181,7 +181,7 @@ fn protocol_of(number: u16) -> Option<Protocol> {
     Protocol::from_number(u8::try_from(number).ok()?)
 }
 
-/// The key of a service that may exist: what cannot, does not.
+/// The key of a service that may exist; one that cannot exist is not found.
 fn known_key(key: &ServiceKey) -> Result<Key, Errno> {
     match *key {
         ServiceKey::Address { protocol, address, port } => {
@@ -213,7 +213,7 @@ fn service_spec(spec: &ServiceSpec, before: ServiceFlags) -> Result<Spec, Errno>
     let flags = spec.flags.apply(before);
     let netmask = match spec.netmask {
         Netmask::Inet(mask) => mask.into(),
-        // As the kernel has it.
+        // As in the kernel.
         Netmask::Inet6(length @ 1..=u128::BITS) => length,
         Netmask::Inet6(_) => return Err(Errno::EINVAL),
     };
@@ -224,7 +224,7 @@ fn service_spec(spec: &ServiceSpec, before: ServiceFlags) -> Result<Spec, Errno>
     Ok(Spec { scheduler, flags: flags.0 & SCHEDULER_FLAGS, persistence, engine, one_packet, hairpin_snat })
 }
 
-// No timeout is cut.
+// No timeout is cut off.
 const _: () = assert!(director_ipvs::MAX_TIMEOUT == StateTimeouts::MAX);
 
 /// The flags of a service, as clients set and see them.
@@ -264,12 +264,12 @@ fn server_address(key: &DestKey) -> Endpoint {
     Endpoint::of(key.address.into(), key.port)
 }
 
-/// The kernel takes what is a unicast address to it, of IPv6 none of a link alone.
+/// The kernel takes unicast addresses, but no link-local ones of IPv6.
 fn may_be_server(control: &Control, server: Endpoint) -> bool {
     match server.address() {
         Address::V4(address) => {
             let is_broadcast = |source: &Source| source.is_broadcast(server.address());
-            // Multicast, and what is broadcast everywhere: the last of all addresses, and of the loopback network.
+            // Multicast, and the broadcast addresses 255.255.255.255 and 127.255.255.255.
             let is_group = address >> 28 == 0xe || [u32::MAX, 0x7fff_ffff].contains(&address);
             address != 0 && !is_group && !control.network().sources.iter().any(is_broadcast)
         }
@@ -299,7 +299,7 @@ fn address_and_port(end: Endpoint) -> (IpAddr, u16) {
     (end.address().into(), end.port())
 }
 
-/// None only if a scheduler's name were no name.
+/// None only if the name of a scheduler were not valid in a message.
 fn show_service(control: &Control, service: &CatalogService) -> Option<Service> {
     let key = match service.key.mark() {
         Some(mark) => ServiceKey::Mark { family: Family::of(service.key.address.address().into()), mark },
@@ -336,7 +336,7 @@ fn show_server(row: &ServerRow) -> Dest {
                 ForwardTo::DirectRouting => Forward::DirectRoute,
                 ForwardTo::Tunnelling => Forward::Tunnel,
             },
-            // What came in as an i32.
+            // It was received as an i32.
             weight: i32::try_from(row.spec.weight).unwrap_or(i32::MAX),
             upper_threshold: row.spec.upper,
             lower_threshold: row.spec.lower,

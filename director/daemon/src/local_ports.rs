@@ -1,4 +1,5 @@
-//! The ports that stand for clients (`hairpin_snat`) must be none that the kernel gives to connections of its own.
+//! The ports that stand for clients (`hairpin_snat`) must not be among those that the kernel gives to its own
+//! connections.
 
 use anyhow::{Context, Result, ensure};
 use director_config::Config;
@@ -7,7 +8,7 @@ use director_engine::HAIRPIN_PORTS;
 const RANGE: &str = "/proc/sys/net/ipv4/ip_local_port_range";
 const RESERVED: &str = "/proc/sys/net/ipv4/ip_local_reserved_ports";
 
-/// Looks whether the kernel leaves them alone, if a service needs them.
+/// Checks that the kernel does not use them, if a service needs them.
 pub(crate) fn check(config: &Config) -> Result<()> {
     if !config.services.iter().any(|service| service.hairpin_snat) {
         return Ok(());
@@ -25,7 +26,7 @@ pub(crate) fn check(config: &Config) -> Result<()> {
     Ok(())
 }
 
-/// By the two sysctls, as they read.
+/// By the contents of the two sysctls.
 fn are_free(range: &str, reserved: &str) -> bool {
     let mut given = range.split_whitespace().map(str::parse);
     let (Some(Ok(low)), Some(Ok(high))) = (given.next(), given.next()) else { return false };

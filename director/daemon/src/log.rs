@@ -1,5 +1,5 @@
-//! The log, on standard error. It is written by a thread of its own: whoever reads it may be slow, stuck or gone, and
-//! the disk it lies on may be full, and none of that is to keep the director from its work.
+//! The log, on standard error. A thread of its own writes it: its reader may be slow, stuck or gone, and its disk may
+//! be full, and none of that must keep the director from its work.
 
 use std::io::{self, IsTerminal, Write};
 use std::sync::Arc;
@@ -10,31 +10,31 @@ use std::time::Duration;
 
 use tracing_subscriber::EnvFilter;
 
-/// Lines that may wait for the thread.
+/// How many lines may wait for the thread.
 const LINES: usize = 1024;
 
-/// How long the director waits at its end for the last lines to be written.
+/// How long the director waits for the last lines to be written when it ends.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// What is logged while it lives is written.
+/// While it lives, what is logged is written.
 pub(crate) struct Log(Queue);
 
-/// The way to the thread; what is written to it in one go is a line.
+/// The way to the thread. What is written to it in one call is a line.
 #[derive(Clone)]
 struct Queue {
     entries: SyncSender<Entry>,
-    /// Lines for which there was no room. Nothing depends on the count, hence Relaxed.
+    /// How many lines there was no room for. Nothing depends on the count, hence Relaxed.
     lost: Arc<AtomicU64>,
 }
 
 enum Entry {
     Line(Vec<u8>),
-    /// When all before it is written, this is dropped.
+    /// Dropped when everything before it has been written.
     End(#[expect(dead_code, reason = "to be dropped")] SyncSender<()>),
 }
 
 impl Log {
-    /// Starts the log, once: what `DIRECTOR_LOG` asks for.
+    /// Starts the log, once. `DIRECTOR_LOG` selects what is logged.
     pub(crate) fn start() -> io::Result<Self> {
         let (queue, entries) = Queue::new(LINES);
         let lost = queue.lost.clone();
@@ -55,7 +55,7 @@ impl Drop for Log {
     fn drop(&mut self) {
         let (end, ended) = sync_channel(0);
         if self.0.entries.try_send(Entry::End(end)).is_ok() {
-            // An error is the end, or that it takes too long.
+            // An error means that everything was written or that it takes too long.
             let _ = ended.recv_timeout(PATIENCE);
         }
     }
@@ -84,7 +84,7 @@ impl Write for Queue {
 fn write(entries: &Receiver<Entry>, lost: &AtomicU64, to: &mut impl Write) {
     for entry in entries {
         let Entry::Line(line) = entry else { continue };
-        // What cannot be written is lost: there is nobody to be told.
+        // What cannot be written is lost: there is nobody to tell.
         let _ = to.write_all(&line);
         let lost = lost.swap(0, Ordering::Relaxed);
         if lost > 0 {
@@ -93,16 +93,16 @@ fn write(entries: &Receiver<Entry>, lost: &AtomicU64, to: &mut impl Write) {
     }
 }
 
-/// Says something on standard error outside the log, if it can be said.
+/// Writes a line to standard error without the log, if that is possible.
 pub(crate) fn tell(text: &str) {
     let _ = io::stderr().write_all(text.as_bytes());
 }
 
-/// What net_tap says at each start where the kernel lacks the multiq qdisc and the flower classifier: a
-/// twin needs neither.
+/// What net_tap reports at each start if the kernel lacks the multiq qdisc and the flower classifier. A twin needs
+/// neither.
 const HARMLESS: [&str; 3] = ["multiq qdisc", "Specified qdisc kind is unknown", "Disabling rte flow support"];
 
-/// Passes DPDK's log on.
+/// Passes on DPDK's log.
 pub(crate) fn take_dpdks(record: &dpdk::log::Record<'_>) {
     use dpdk::log::Level;
     let message = record.message;

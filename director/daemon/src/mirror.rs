@@ -1,7 +1,7 @@
 //! The kernel's network, mirrored: links, addresses, routes and neighbours of the twins, by rtnetlink.
 //!
-//! Links, addresses and routes are read anew, all of them, shortly after any of them changed: that is
-//! simple, and right also after the kernel has lost messages. Neighbours are followed one by one.
+//! Links, addresses and routes are all read again shortly after any of them has changed. That is simple, and it is
+//! right even after the kernel has lost messages. Neighbours are followed one by one.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -26,7 +26,7 @@ use rtnetlink::{Handle, LinkUnspec, RouteMessageBuilder};
 /// The number of the routing table of local addresses (`RT_TABLE_LOCAL`).
 const LOCAL_TABLE: u32 = 255;
 
-/// An interface as the kernel has it.
+/// An interface as the kernel shows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Interface {
     pub(crate) name: String,
@@ -37,7 +37,7 @@ pub(crate) struct Interface {
     pub(crate) mac: Option<Mac>,
 }
 
-/// What was read of the kernel in one go.
+/// What one reading of the kernel found.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Seen {
     pub(crate) interfaces: HashMap<u32, Interface>,
@@ -46,14 +46,14 @@ pub(crate) struct Seen {
 }
 
 impl Seen {
-    /// The interface of a name, and its number.
+    /// The interface with a name, and its number.
     pub(crate) fn interface(&self, name: &str) -> Option<(u32, &Interface)> {
         let found = self.interfaces.iter().find(|(_, interface)| interface.name == name);
         found.map(|(number, interface)| (*number, interface))
     }
 }
 
-/// A route of the kernel's: its interface is not yet a port.
+/// A route of the kernel's. Its interface has not been matched with a port yet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum KernelRoute {
     Link { interface: u32 },
@@ -62,7 +62,7 @@ pub(crate) enum KernelRoute {
     Elsewhere,
 }
 
-/// What became known of a neighbour.
+/// News about a neighbour.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Neighbour {
     pub(crate) interface: u32,
@@ -94,7 +94,7 @@ pub(crate) async fn read_interfaces(handle: &Handle) -> Result<Seen> {
     }
     let mut addresses = handle.address().get().execute();
     while let Some(address) = addresses.try_next().await.context("reading the kernel's addresses")? {
-        // Of IPv6 a local address is there only on links that have two ends, and then it is the one.
+        // In IPv6 there is a local address only on links with two ends, and then it is the one wanted.
         let of = |kind: fn(&AddressAttribute) -> Option<IpAddr>| address.attributes.iter().find_map(kind);
         let local = of(|attribute| match attribute {
             AddressAttribute::Local(own) => Some(*own),
@@ -123,7 +123,7 @@ pub(crate) async fn read_routes(handle: &Handle) -> Result<Vec<(Prefix, KernelRo
         while let Some(route) = routes.try_next().await.context("reading the kernel's routes")? {
             if let Some((prefix, metric, route)) = understand(&route) {
                 let place = best.entry(prefix).or_insert((metric, route));
-                // Of several routes to one prefix the one of the lowest metric counts; what is local, always.
+                // Of several routes to one prefix, the one with the lowest metric counts; a local one always does.
                 if route == KernelRoute::Local || (place.1 != KernelRoute::Local && metric < place.0) {
                     *place = (metric, route);
                 }
@@ -142,12 +142,12 @@ fn address(address: &RouteAddress) -> Option<Address> {
     }
 }
 
-/// What an attribute of a route says of its gateway.
+/// The gateway in an attribute of a route.
 enum Gateway {
     None,
-    /// Of either family: `RTA_VIA` names one of the other.
+    /// Of either family: `RTA_VIA` can name a gateway of the other one.
     To(Address),
-    /// Of another kind, as MPLS has.
+    /// Of another kind, such as MPLS.
     Other,
 }
 
@@ -166,7 +166,7 @@ impl Gateway {
 /// Prefix, metric and meaning of a route of the main or the local table.
 fn understand(route: &RouteMessage) -> Option<(Prefix, u32, KernelRoute)> {
     let header = &route.header;
-    // What the kernel has noted of one destination, as its path's MTU, is no route.
+    // What the kernel has noted about a single destination, such as the MTU of its path, is not a route.
     if header.flags.contains(RouteFlags::Cloned) {
         return None;
     }
@@ -184,7 +184,7 @@ fn understand(route: &RouteMessage) -> Option<(Prefix, u32, KernelRoute)> {
             RouteAttribute::Priority(number) => metric = *number,
             RouteAttribute::Gateway(_) | RouteAttribute::Via(_) => gateway = Gateway::of(attribute),
             RouteAttribute::Oif(number) => interface = Some(*number),
-            // Of several next hops the first is taken.
+            // The first of several next hops is taken.
             RouteAttribute::MultiPath(hops) => {
                 if let Some(hop) = hops.first() {
                     interface = Some(hop.interface_index);
@@ -213,7 +213,7 @@ fn understand(route: &RouteMessage) -> Option<(Prefix, u32, KernelRoute)> {
     Some(((destination, header.destination_prefix_length), metric, meaning))
 }
 
-/// The routing table for the workers: `port_of` says which port an interface is the twin of.
+/// The routing table for the workers. `port_of` returns the port whose twin an interface is.
 pub(crate) fn fib(routes: &[(Prefix, KernelRoute)], port_of: impl Fn(u32) -> Option<u8>) -> Fib {
     let mut fib = Fib::default();
     for (prefix, route) in routes {
@@ -232,7 +232,7 @@ pub(crate) fn fib(routes: &[(Prefix, KernelRoute)], port_of: impl Fn(u32) -> Opt
     fib
 }
 
-/// What a message says of a neighbour; `gone` if it was deleted.
+/// What a message says about a neighbour. `gone` means that it was deleted.
 pub(crate) fn neighbour(message: &NeighbourMessage, gone: bool) -> Option<Neighbour> {
     let mut address = None;
     let mut mac = None;
@@ -279,7 +279,7 @@ pub(crate) async fn read_neighbours(handle: &Handle) -> Result<Vec<Neighbour>> {
     Ok(found)
 }
 
-/// Has the kernel find out a neighbour's MAC address, or confirm it.
+/// Makes the kernel look up a neighbour's MAC address, or confirm it.
 pub(crate) async fn ask(handle: &Handle, interface: u32, address: IpAddr) {
     let request = handle
         .neighbours()
@@ -315,7 +315,7 @@ pub(crate) async fn set_up(
     for port in config.ports.iter().filter(|port| port.twin) {
         let name = port.name.as_str();
         let index = *interface_of.get(name).with_context(|| format!("kernel twin \"{name}\" is missing"))?;
-        // Where the first address of several goes, as a reload may have it, the others stay, and with them the routes.
+        // If the first of several addresses is deleted, as by a reload, the others stay, and the routes with them.
         let promote = format!("/proc/sys/net/ipv4/conf/{name}/promote_secondaries");
         std::fs::write(&promote, "1").with_context(|| format!("writing 1 to {promote}"))?;
         for address in &port.addresses {
@@ -338,7 +338,7 @@ pub(crate) async fn set_up(
     NextHops::new(None, config, interface_of).add(handle).await.map(drop)
 }
 
-/// Sets an address on an interface, whether it is there already or not.
+/// Sets an address on an interface, whether or not it is there already.
 pub(crate) async fn set_address(handle: &Handle, interface: u32, address: &InterfaceAddress) -> Result<()> {
     let message = handle.address().add(interface, address.address(), address.prefix_len());
     Ok(message.replace().execute().await?)

@@ -1,4 +1,5 @@
-//! Naps of the control core, shorter than its event loop's own timers can be, in which it still hears its sockets.
+//! Naps of the control core that are shorter than its event loop's own timers, and during which it still hears its
+//! sockets.
 
 use std::io;
 use std::time::Duration;
@@ -9,7 +10,7 @@ use rustix::time::{
 use tokio::io::AsyncReadExt;
 use tokio::net::unix::pipe::Receiver;
 
-/// A clock that ticks for whoever sleeps until its next tick. The kernel's timer is read as a pipe is.
+/// A clock for sleeping until its next tick. The kernel's timer is read like a pipe.
 pub(crate) struct Nap(Receiver);
 
 impl Nap {
@@ -23,7 +24,7 @@ impl Nap {
         Ok(Self(Receiver::from_owned_fd_unchecked(timer)?))
     }
 
-    /// Sleeps until the next tick; not at all if one has passed since the last.
+    /// Sleeps until the next tick. If a tick has passed since the last call, it returns at once.
     pub(crate) async fn sleep(&mut self) -> io::Result<()> {
         let mut count = [0; 8];
         self.0.read_exact(&mut count).await.map(drop)

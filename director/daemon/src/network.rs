@@ -1,4 +1,4 @@
-//! The network as workers see it: the kernel's, where a port has a twin, else the configuration's.
+//! The network as workers see it: from the kernel where a port has a twin, otherwise from the configuration.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -23,7 +23,8 @@ impl Director {
     pub(crate) async fn read_network(&self) -> Result<()> {
         let twins: Vec<_> = self.twins().map(|(port, name)| (port, name.to_owned())).collect();
         let (own, before) = (self.static_routes(), self.state.borrow().control.network().fib.clone());
-        // Of a full table of the Internet's this takes a second, so another thread does it while the control core goes on.
+        // With a full table of the Internet's routes this takes a second, so another thread does it while the control
+        // core goes on.
         let read = beside(move || read(&twins, own, before)).await;
         let (seen, fib) = read.context("the thread that reads the kernel's network")??;
         self.follow_twins(&seen);
@@ -54,14 +55,14 @@ impl Director {
         self.static_ports().find(|(_, port)| port.configuration.name.as_str() == name).map(|(at, _)| at)
     }
 
-    /// The routes of ports without a twin; of two to the same prefix the later counts.
+    /// The routes of ports without a twin. Of two to the same prefix, the later one counts.
     fn static_routes(&self) -> Vec<(Prefix, Route)> {
         let mut all = Vec::new();
         for (port, runtime) in self.static_ports() {
             let link = |(address, length)| ((masked(address, length), length), Route::Link { port });
             all.extend(static_addresses(runtime).map(link));
         }
-        // Of several routes to one prefix the one of the lowest metric counts, so it is set last.
+        // Of several routes to one prefix the one with the lowest metric counts, so it is set last.
         let config = self.config.borrow().clone();
         let mut routes: Vec<_> = config.routes.iter().collect();
         routes.sort_by_key(|route| route.metric.unwrap_or(0));
@@ -95,7 +96,7 @@ impl Director {
             match seen.interface(name).filter(|_| port.configuration.twin) {
                 Some((index, interface)) => PortView {
                     mac: port.mac.get(),
-                    // What the device refused it cannot send.
+                    // It cannot send on it, since the device refused it.
                     mtu: u16::try_from(interface.mtu).unwrap_or(u16::MAX).min(own_mtu),
                     up: interface.up && can_send,
                     twin: true,
@@ -140,8 +141,8 @@ impl Director {
         }
     }
 
-    /// Sets the neighbours of ports without a twin, which are the configuration's; those that the one `before` had are known
-    /// no more.
+    /// Sets the neighbours of ports without a twin, which come from the configuration. Those of the configuration
+    /// `before` that are no longer in it are forgotten.
     pub(crate) fn set_static_neighbours(&self, before: Option<&Config>, config: &Config) {
         let State { control, pump, .. } = &mut *self.state.borrow_mut();
         let adjacencies = &control.shared().adjacencies;
@@ -169,8 +170,8 @@ impl Director {
     }
 }
 
-/// Reads the kernel's network over a connection of its own, and makes the routing table, with these routes besides: the
-/// same as before where it is equal.
+/// Reads the kernel's network over a connection of its own, and makes the routing table with these routes added. If
+/// it is equal to the present one, the present one is returned.
 fn read(twins: &[(u8, String)], own: Vec<(Prefix, Route)>, before: Arc<Fib>) -> Result<(Seen, Arc<Fib>)> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
     let (seen, routes) = runtime.block_on(async {
@@ -194,13 +195,13 @@ fn static_addresses(port: &PortRuntime) -> impl Iterator<Item = (Address, u8)> {
     port.configuration.addresses.iter().map(|address| (address.address().into(), address.prefix_len()))
 }
 
-/// The first address of IPv4, host order; 0: none.
+/// The first IPv4 address, host order; 0: none.
 fn first_v4(mut addresses: impl Iterator<Item = Address>) -> u32 {
     let of_v4 = |address| if let Address::V4(address) = address { Some(address) } else { None };
     addresses.find_map(of_v4).unwrap_or(0)
 }
 
-/// The first address of IPv6, host order, that means something beyond the link, else that of the link; 0: none.
+/// The first IPv6 address, host order, that is valid beyond the link, or else the first of the link; 0: none.
 fn first_v6(addresses: impl Iterator<Item = Address>) -> u128 {
     let of_v6 = |address| if let Address::V6(address) = address { Some(address) } else { None };
     // fe80::/10 (RFC 4291, section 2.5.6).
@@ -224,13 +225,13 @@ fn masked(address: Address, length: u8) -> Address {
     }
 }
 
-/// Whether one of the kernel's switches is not as it was.
+/// Whether one of the kernel's switches has changed.
 pub(crate) fn is_switched(known: &Network) -> bool {
     (ip_forward(known), ip_forward_v6(known)) != (known.ip_forward, known.ip_forward_v6)
         || icmp_limits(known) != known.icmp_limits
 }
 
-/// The kernel's `net.ipv4.ip_forward`; where it cannot be read just now, what it was before.
+/// The kernel's `net.ipv4.ip_forward`; if it cannot be read just now, the last value.
 fn ip_forward(before: &Network) -> bool {
     is_on("/proc/sys/net/ipv4/ip_forward").unwrap_or(before.ip_forward)
 }

@@ -1,5 +1,5 @@
-//! The rings by which frames go from one thread to another. Each is bounded; what does not fit is
-//! dropped and counted by the sender.
+//! The rings through which threads pass frames to each other. Each is bounded; the sender drops and counts what does
+//! not fit.
 
 use crossbeam_queue::ArrayQueue;
 use director_engine::Reason;
@@ -18,18 +18,18 @@ pub(crate) struct Held {
     pub(crate) way: Adjacency,
     /// The virtual service that a client's packet was for.
     pub(crate) service: Option<Endpoint>,
-    /// Whether it is a further part of a received one, and not a received one itself.
+    /// Whether it is a further part of a received frame, and not a received frame itself.
     pub(crate) own: bool,
 }
 
 /// A frame to be sent by the thread that owns a transmit queue.
 pub(crate) struct Outgoing {
     pub(crate) mbuf: Mbuf,
-    /// Whether it is the kernel's or the director's own, not a received one.
+    /// Whether it comes from the kernel or the director itself, and was not received.
     pub(crate) own: bool,
 }
 
-/// The rings to a kernel twin, one for each class of what goes there: a flood fills that of its own class.
+/// The rings to a kernel twin, one for each class of its traffic: a flood fills only the ring of its own class.
 pub(crate) struct TwinRings<T = Mbuf>([ArrayQueue<T>; Class::COUNT]);
 
 impl<T> TwinRings<T> {
@@ -51,8 +51,8 @@ impl<T> TwinRings<T> {
         })
     }
 
-    /// Takes a burst of frames from the next ring, from that with the number `next` on, that has any; `next` is then the one
-    /// behind it.
+    /// Takes a burst of frames from the first ring that has any, starting with the ring `next`. `next` is then the
+    /// one after it.
     pub(crate) fn burst(&self, next: &mut usize) -> impl Iterator<Item = T> {
         let from = *next;
         let mut rings = (from..from + Class::COUNT).map(|at| at % Class::COUNT);
@@ -69,11 +69,10 @@ pub(crate) struct PortPaths {
     pub(crate) to_twin: TwinRings,
     /// To each worker that sends for others, from other workers.
     pub(crate) handoff: Vec<ArrayQueue<Outgoing>>,
-    /// To each worker that sends for others, from the control core: the kernel's traffic has a ring of
-    /// its own, so that no flood starves it.
+    /// To each worker that sends for others, from the control core. The kernel's traffic has a ring of its own, so
+    /// that no flood starves it.
     pub(crate) control: Vec<ArrayQueue<Outgoing>>,
-    /// Which worker sends for whom: the owner of the queue that a thread without one uses. The last
-    /// is the control core's.
+    /// Which worker sends for each thread that has no queue of its own; the last one is the control core.
     pub(crate) sender: Vec<usize>,
 }
 
@@ -91,8 +90,8 @@ pub(crate) struct Paths {
 }
 
 impl Paths {
-    /// Rings for ports, each given by whether it has a twin and by who sends for each thread, among so
-    /// many workers.
+    /// Rings for ports among so many workers. Each port is given by whether it has a twin and by who sends for each
+    /// thread.
     pub(crate) fn new(ports: impl Iterator<Item = (bool, Vec<usize>)>, workers: usize) -> Self {
         let ports = ports.map(|(has_twin, sender)| PortPaths {
             has_twin,

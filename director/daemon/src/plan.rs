@@ -1,8 +1,8 @@
-//! What has to change in the control core to make it what a configuration file says.
+//! Works out what has to change in the control core so that it matches a configuration file.
 //!
-//! The file is the truth for what it names: services, their servers, marks, and the timeouts and switches that it
-//! gives. What it named when it was read last and names no more goes, or has its default again. What LVS tools made
-//! beside it stays. So the start is a plan, too: that of a file after none, for a control core without a service.
+//! The file decides about everything it names: services, their servers, marks, and the timeouts and switches that it
+//! sets. What it named when it was last read and no longer names is deleted or gets its default back. What LVS tools
+//! added stays. The start is a plan, too: from no file to the first one, for a control core without services.
 
 use std::collections::{HashMap, HashSet};
 use std::fmt;
@@ -20,7 +20,7 @@ use director_packet::Endpoint;
 use crate::setup::{self, FileService};
 use crate::sysctls::obeyed;
 
-/// A change of a service or a server. Where something is changed, both what it is and what it is to be.
+/// A change of a service or a server: what there is, and what there is to be.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Change {
     AddService(ServiceKey, ServiceSpec),
@@ -31,7 +31,7 @@ pub(crate) enum Change {
     DeleteServer(ServiceKey, Endpoint),
 }
 
-/// All that has to change.
+/// All the changes of a reload.
 pub(crate) struct Plan {
     timeouts: Timeouts,
     sysctls: Sysctls,
@@ -40,12 +40,12 @@ pub(crate) struct Plan {
     coming: Vec<Change>,
     /// The others.
     going: Vec<Change>,
-    /// What changes of the settings, for people.
+    /// The changes of settings, as text.
     settings: Vec<String>,
 }
 
 impl Plan {
-    /// What makes `control`, with `sysctls` as its switches, what `config` says; `before` is what was read last.
+    /// Compares `config` with `control`, whose switches are `sysctls`; `before` is the file that was last read.
     pub(crate) fn new(
         before: Option<&Config>,
         config: &Config,
@@ -132,19 +132,19 @@ impl Plan {
         self.going.extend(no_more.map(Change::DeleteService));
     }
 
-    /// The switches as they are to be.
+    /// The new switches.
     pub(crate) fn sysctls(&self) -> Sysctls {
         self.sysctls
     }
 
-    /// The changes, for people.
+    /// The changes, as text.
     pub(crate) fn lines(&self) -> Vec<String> {
         let changes = self.coming.iter().chain(&self.going).map(Change::to_string);
         self.settings.iter().cloned().chain(changes).collect()
     }
 
-    /// Carries it out. Workers hear of all that comes and changes at once, and then of all that goes at once: a service
-    /// whose servers are replaced is never without one.
+    /// Carries the plan out. Workers first see everything that is added or changed, then everything that is deleted:
+    /// a service whose servers are replaced is never without one.
     pub(crate) fn apply(self, control: &mut Control) -> Result<(), CatalogError> {
         control.prepare(self.timeouts, obeyed(&self.sysctls), self.marks);
         for change in self.coming {
@@ -168,7 +168,7 @@ fn number(key: ServiceKey) -> (u8, Endpoint) {
     (key.protocol.number(), key.address)
 }
 
-/// Whether a server may be out of use after a change that was in use before.
+/// Whether a change may put a server out of use that was in use before.
 fn takes_away(was: &ServerSpec, is: &ServerSpec) -> bool {
     is.weight < was.weight || is.upper != 0 && (was.upper == 0 || is.upper < was.upper)
 }
@@ -208,7 +208,7 @@ impl fmt::Display for Change {
     }
 }
 
-/// By the file's keys, as `ipvsadm -L` shows it.
+/// The keys of the file, as `ipvsadm -L` shows them.
 type Property = (&'static str, String);
 
 fn service_properties(key: ServiceKey, spec: &ServiceSpec) -> [Property; 7] {

@@ -14,37 +14,37 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
 use crate::rss::{self, Rss};
 use crate::worker::{Input, Output};
 
-/// Buffers of the kernel twins' own pool, for each twin: what the kernel sends is never short of them,
-/// whatever comes in on the ports. A tap keeps as many as it has descriptors.
+/// Buffers in the kernel twins' own pool, for each twin: whatever comes in on the ports, there are buffers for what
+/// the kernel sends. A tap keeps as many as it has descriptors.
 const TWIN_MBUFS: u32 = 2048;
 
 /// Descriptors of a twin's queues.
 const TWIN_DESCRIPTORS: u16 = 512;
 
-/// Descriptors of a queue whose port's configuration gives none.
+/// Descriptors of a queue whose port does not configure a number.
 const DESCRIPTORS: u16 = 1024;
 
-/// Devices whose number of queues is set by their device string: all of them must be polled.
+/// Devices whose device string sets the number of queues: all of them must be polled.
 const FIXED_QUEUES: &[&str] =
     &["net_af_packet", "net_pcap", "net_af_xdp", "net_vhost", "net_virtio_user", "net_ring"];
 
-/// Devices that have a queue of each kind unless the configuration says otherwise.
+/// Devices that have one queue of each kind unless the configuration says otherwise.
 const ONE_QUEUE: &[&str] = &["net_tap", "net_memif", "net_null"];
 
-/// A port that runs, and its twin.
+/// A port in operation, and its twin.
 pub(crate) struct PortRuntime {
     pub(crate) configuration: PortConfiguration,
     pub(crate) port: Port<Started>,
     pub(crate) driver: String,
-    /// Its twin's too.
+    /// The MAC address of its twin, too.
     pub(crate) mac: Cell<Mac>,
     /// The number of the kernel interface that the device is opened on, once it is known.
     pub(crate) opened: Cell<Option<u32>>,
     pub(crate) rx_queues: u16,
     pub(crate) tx_queues: u16,
-    /// How the device chooses a packet's receive queue.
+    /// How the device chooses the receive queue of a packet.
     pub(crate) rss: Rss,
-    /// What it says it could choose by.
+    /// What it could choose by, according to the driver.
     pub(crate) rss_offered: RssTypes,
     pub(crate) twin: Option<TwinPort>,
 }
@@ -57,13 +57,13 @@ pub(crate) struct TwinPort {
     pub(crate) is_tap: bool,
 }
 
-/// Queues of a port, not given to anybody yet.
+/// The queues of a port before they are distributed.
 pub(crate) struct Queues {
     pub(crate) rx: Vec<RxQueue>,
     pub(crate) tx: Vec<TxQueue>,
 }
 
-/// The queues that a worker owns.
+/// The queues that one worker owns.
 #[derive(Default)]
 pub(crate) struct Share {
     pub(crate) inputs: Vec<Input>,
@@ -73,7 +73,7 @@ pub(crate) struct Share {
     pub(crate) names: Vec<String>,
 }
 
-/// What comes of [`deal`].
+/// The result of [`deal`].
 pub(crate) struct Dealt {
     pub(crate) workers: Vec<Share>,
     /// The control core's transmit queues, by port; none where a worker sends for it.
@@ -82,8 +82,8 @@ pub(crate) struct Dealt {
     pub(crate) senders: Vec<Vec<usize>>,
 }
 
-/// Refuses twins whose names other interfaces have. A tap of another director's would be taken for this one's, and set down
-/// at the end.
+/// Refuses twins whose names are those of existing interfaces. A tap of another director would be taken for this
+/// one's, and removed when this one ends.
 pub(crate) fn check_twins(config: &Config) -> Result<()> {
     let socket = socket_with(AddressFamily::INET, SocketType::DGRAM, SocketFlags::CLOEXEC, None)?;
     for port in config.ports.iter().filter(|port| port.twin) {
@@ -185,8 +185,8 @@ fn attach(eal: &Handle, device: &str) -> Result<Port<Attached>> {
     }
 }
 
-/// How many receive and transmit queues a port gets: one of each a worker where the device has as many,
-/// and one more to transmit for the control core.
+/// How many receive and transmit queues a port gets: one of each for every worker if the device has as many, and one
+/// more transmit queue for the control core.
 fn queue_counts(
     configuration: &PortConfiguration,
     driver: &str,
@@ -208,7 +208,7 @@ fn queue_counts(
     (rx.clamp(1, max_rx.max(1)), tx.clamp(1, max_tx.max(1)))
 }
 
-/// Makes the kernel interface of a port: through vhost-net where the kernel has it, else as a tap.
+/// Makes the kernel interface of a port: through vhost-net if the kernel has it, otherwise as a tap.
 fn make_twin(eal: &Handle, name: &str, mac: Mac, pool: &Pool) -> Result<TwinPort> {
     let is_tap = !Path::new("/dev/vhost-net").exists();
     let devargs = if is_tap {
@@ -229,10 +229,11 @@ fn make_twin(eal: &Handle, name: &str, mac: Mac, pool: &Pool) -> Result<TwinPort
 
 /// Gives each receive queue to exactly one worker and each transmit queue to at most one thread.
 ///
-/// Receive queue q of a port goes to worker q modulo the workers where each worker gets as many of the port's queues,
-/// so that what devices give to queues of one number comes to one worker. Else queue q of port p goes to worker
-/// (p + q) modulo the workers, so that the single queues of two ports go to two workers. The owner of a port's only transmit queue is then the worker that receives
-/// on the port before it: with two ports, the one whose packets leave there.
+/// Receive queue q of a port goes to worker q modulo the workers if each worker gets as many of the port's queues:
+/// devices that choose the same queue number then choose the same worker. Otherwise queue q of port p goes to worker
+/// (p + q) modulo the workers, so that the single queues of two ports go to two workers. A port's only transmit queue
+/// then goes to the worker that receives on the port before it: with two ports, that is where the packets for the
+/// port come from.
 pub(crate) fn deal(ports: Vec<Queues>, names: &[String], workers: usize) -> Dealt {
     let mut shares: Vec<_> = std::iter::repeat_with(Share::default).take(workers).collect();
     let mut control = Vec::new();

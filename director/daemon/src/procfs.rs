@@ -10,7 +10,7 @@ use director_engine::service::{Engine, Persistence, Protocol, ServiceKey};
 use director_engine::{Control, Tick};
 use director_packet::Endpoint;
 
-/// The kernel shows the timeout of persistence in its own units; these are those of Debian's.
+/// The kernel shows the timeout of persistence in units of its own; these are those of Debian's kernel.
 const HZ: u64 = 250;
 
 /// The first line of `ip_vs_conn`.
@@ -22,14 +22,14 @@ pub(crate) const SERVICES: &str = "IP Virtual Server version 1.2.1 (size=4096)\n
     Prot LocalAddress:Port Scheduler Flags\n  \
     -> RemoteAddress:Port Forward Weight ActiveConn InActConn\n";
 
-/// How far a listing of `ip_vs` has come: a service, and one of its servers, are what was listed last.
+/// How far a listing of `ip_vs` has come: the service and server that were listed last.
 #[derive(Default)]
 pub(crate) struct Place {
     service: Option<ServiceKey>,
     server: Option<u64>,
 }
 
-/// The next lines of `ip_vs`, at most `most`; none are left if there is no text.
+/// The next lines of `ip_vs`, at most `most`. An empty text means that none are left.
 pub(crate) fn services(control: &Control, place: &mut Place, most: usize) -> String {
     let mut text = String::new();
     for _ in 0..most {
@@ -61,7 +61,7 @@ fn service_line(text: &mut String, service: &Service) {
         text.push(' ');
     }
     if let Some(Persistence { timeout, netmask }) = service.spec.persistence {
-        // The kernel takes the length of a prefix for a mask in network order.
+        // The kernel prints the length of a prefix like a mask in network order.
         let netmask = if service.key.address.is_v6() { netmask.swap_bytes() } else { netmask };
         let _ = write!(text, "persistent {} {netmask:08X}", u64::from(timeout) * HZ);
     }

@@ -1,5 +1,4 @@
-//! The control core's share of the frames: the kernel twins' traffic, and frames that wait for a
-//! neighbour.
+//! The control core's share of the frames: the kernel twins' traffic, and frames that wait for a neighbour.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -14,35 +13,36 @@ use crate::counters::{ThreadCounters, add};
 use crate::paths::{Held, Outgoing, Paths};
 use crate::ports::TwinPort;
 
-/// Frames that may wait for one next hop, as many as Linux lets wait for one (64 KiB and more of them).
+/// How many frames may wait for one next hop: as many as in Linux (64 KiB, counted with their buffers).
 const WAITING_FOR_ONE: usize = 64;
 
 /// Frames that may wait in all.
 const WAITING: usize = 1024;
 
-/// Milliseconds after which a frame has waited long enough, should the kernel never say anything; and between two looks
-/// for such frames, since there may be many next hops that do not answer.
+/// How many milliseconds a frame waits at most if the kernel says nothing; and the time between two searches for such
+/// frames, since there may be many next hops that do not answer.
 const PATIENCE: u64 = 10_000;
 const LOOK: u64 = 100;
 
-/// Bursts taken from a ring or a twin in one turn, at most; and at least one of each class for a twin.
+/// How many bursts are taken from a ring or a twin in one turn, at most; each class of a twin gets at least one.
 const BURSTS: usize = 8;
 const _: () = assert!(BURSTS >= Class::COUNT);
 
-/// How many turns in a row a port may take nothing of what the kernel sent, or a twin nothing of what is for the kernel,
-/// before the first frame of it is dropped: the device may refuse this one for ever, and would then keep back all.
+/// How many turns in a row a port may take nothing of what the kernel sent, or a twin nothing of what is for the
+/// kernel, before the first frame is dropped: the device might refuse this one for ever, and all the others with it.
 const STUCK: u32 = 50;
 
 struct PumpPort {
     twin: Option<TwinPort>,
     tx: Option<TxQueue>,
-    /// What is to go to the twin next.
+    /// The frames that go to the twin next.
     feed: Burst,
-    /// The ring of the twin's that is looked at next. It is kept, or of a twin that is often full only the first had a turn.
+    /// The ring of the twin that comes next. It is remembered, or only the first ring of a twin that is often full
+    /// would have its turn.
     next: usize,
-    /// How often in a row the twin has taken nothing of it.
+    /// How many times in a row the twin has taken nothing.
     refused: u32,
-    /// What the kernel sent and the port has no room for. Until it has, the rest waits in the twin.
+    /// What the kernel sent and the port has no room for. Until it has, further frames wait in the twin.
     backlog: Burst,
     /// For how many turns it has had no room.
     stuck: u32,
@@ -54,7 +54,7 @@ struct Waiting {
     frames: VecDeque<Held>,
 }
 
-/// What the control core does with frames.
+/// The control core's part in moving frames.
 pub(crate) struct Pump {
     ports: Vec<PumpPort>,
     paths: Arc<Paths>,
@@ -91,8 +91,8 @@ impl Pump {
         Self { ports, paths, counters, port_numbers, pool, waiting: HashMap::new(), held: 0, next_look: 0 }
     }
 
-    /// Takes a turn: moves frames to and from the twins and takes up those that wait for a neighbour.
-    /// Adds to `unknown` the next hops that the kernel is to be asked for. Returns how many frames moved.
+    /// Takes a turn: moves frames to and from the twins, and takes up those that wait for a neighbour. Adds to
+    /// `unknown` the next hops that the kernel has to be asked for. Returns how many frames moved.
     pub(crate) fn turn(&mut self, control: &Control, now: u64, unknown: &mut Vec<Adjacency>) -> usize {
         let mut moved = 0;
         for port in 0..self.ports.len() {
@@ -106,7 +106,7 @@ impl Pump {
         moved
     }
 
-    /// Gives the twin what came in for the kernel: of each class in turn, so that none starves another.
+    /// Gives the twin what came in for the kernel, each class in turn, so that none starves another.
     fn feed_twin(&mut self, at: usize) -> usize {
         let rings = &self.paths.ports[at].to_twin;
         let PumpPort { twin: Some(twin), feed, next, refused, .. } = &mut self.ports[at] else { return 0 };
@@ -127,7 +127,7 @@ impl Pump {
                 if sent > 0 {
                     continue;
                 }
-                // A tap is never full: what it does not take now it never takes.
+                // A tap is never full: what it does not take now, it never takes.
                 if !twin.is_tap && *refused <= STUCK {
                     return moved;
                 }
@@ -156,7 +156,7 @@ impl Pump {
         moved
     }
 
-    /// Sends what the kernel sent, or has the worker send it that owns the transmit queue, as far as there is room.
+    /// Sends what the kernel sent, as far as there is room, or passes it to the worker that owns the transmit queue.
     /// Returns how many frames went.
     fn pass_on(&mut self, at: usize) -> usize {
         let PumpPort { tx, backlog, .. } = &mut self.ports[at];
@@ -174,7 +174,7 @@ impl Pump {
             let ring = &path.control[path.sender.last().copied().unwrap_or(0)];
             let mut all = std::mem::take(backlog);
             for mbuf in all.drain() {
-                // Nobody else puts frames into this ring, so room that it has stays.
+                // Nobody else puts frames into this ring, so its room cannot shrink.
                 if ring.is_full() {
                     let _ = backlog.push(mbuf);
                 } else {
@@ -196,7 +196,7 @@ impl Pump {
         gone
     }
 
-    /// Sends a frame on a port, or has the worker send it that owns the transmit queue. False: dropped.
+    /// Sends a frame on a port, or passes it to the worker that owns the transmit queue. False: dropped.
     fn send(&mut self, at: usize, frame: Outgoing) -> bool {
         let counters = self.counters.clone();
         let Some(port) = self.ports.get_mut(at) else { return false };
@@ -265,7 +265,7 @@ impl Pump {
         self.send(port.into(), Outgoing { mbuf: held.mbuf, own: held.own });
     }
 
-    /// A next hop's MAC address became known: what waited for it goes out.
+    /// To be called when the MAC address of a next hop is known: sends what waited for it.
     pub(crate) fn resolved(&mut self, way: Adjacency, port: u8, mac: Mac) {
         if let Some(waiting) = self.waiting.remove(&way) {
             self.held -= waiting.frames.len();
@@ -275,20 +275,20 @@ impl Pump {
         }
     }
 
-    /// A next hop does not answer: what waited for it is dropped, and clients are told.
+    /// To be called when a next hop does not answer: drops what waited for it, and tells the clients.
     pub(crate) fn failed(&mut self, way: Adjacency, control: &mut Control, now: u64) {
         let Some(waiting) = self.waiting.remove(&way) else { return };
         self.held -= waiting.frames.len();
         for mut held in waiting.frames {
             self.dropped(&held.mbuf, held.own, Reason::NeighbourUnreachable);
             let (Some(service), Ok(frame)) = (held.service, held.mbuf.data_mut()) else { continue };
-            // Milliseconds wrap, as the rate limit expects.
+            // Milliseconds wrap; the rate limit allows for that.
             let Some((port, frame)) = control.host_unreachable(frame, service, now as u32) else { continue };
             self.send_made(port, &frame);
         }
     }
 
-    /// From now on a port has this MAC address.
+    /// Sets the MAC address that a port has from now on.
     pub(crate) fn set_mac(&mut self, at: usize, mac: Mac) {
         if let Some(port) = self.ports.get_mut(at) {
             port.mac = mac;
@@ -302,7 +302,7 @@ impl Pump {
         }
     }
 
-    /// The next hops that frames have waited for too long; looked for every [`LOOK`].
+    /// The next hops that frames have waited for too long. Searched every [`LOOK`].
     pub(crate) fn overdue(&mut self, now: u64) -> Vec<Adjacency> {
         if now < self.next_look {
             return Vec::new();
@@ -317,7 +317,7 @@ impl Pump {
         self.waiting.keys().copied()
     }
 
-    /// The drivers and statistics of the twins are the port's affair; this tells whether there is one.
+    /// The port itself handles its twin's driver and statistics; this only tells whether there is a twin.
     pub(crate) fn twin(&self, at: usize) -> Option<&TwinPort> {
         self.ports.get(at)?.twin.as_ref()
     }

@@ -1,25 +1,25 @@
-//! By what a device chooses the receive queue of a packet, and so its worker.
+//! How a device chooses the receive queue of a packet, and so its worker.
 //!
-//! Any choice is correct. It is fastest when both directions of a connection come to one worker, and the client's
-//! address and port are all that they have in common: so a device is asked to choose by the source alone where
-//! clients are, and by the destination alone where servers are. Where it cannot, it is asked to choose by both ends,
-//! which spreads connections just as well.
+//! Any choice is correct. It is fastest if both directions of a connection come to one worker. All they have in
+//! common is the client's address and port, so a device is asked to choose by the source alone where clients are, and
+//! by the destination alone where servers are. A device that cannot do that is asked to choose by both ends, which
+//! spreads connections just as well.
 
 use anyhow::Result;
 use director_config::Side;
 use dpdk::{Port, RssConfig, RssTypes, Started};
 
-/// The key of every port that looks at one end only: two bytes over and over, so that the function of the
-/// device (Toeplitz) gives the same for an address and a port wherever in the headers they stand.
+/// The key of every port that looks at one end only. It repeats two bytes, so that the device's function (Toeplitz)
+/// gives the same for an address and a port wherever they are in the headers.
 const KEY: [u8; 2] = [0x6d, 0x5a];
 
-/// Bytes of the key for a device to which the length does not matter.
+/// The length of the key in bytes for a device that takes any length.
 const KEY_LENGTH: usize = 40;
 
-/// Which ends of a packet are looked at.
+/// Which ends of a packet the device looks at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Ends {
-    /// The device does not choose, or by rules of its own.
+    /// The device does not choose, or chooses by rules of its own.
     None,
     Both,
     Source,
@@ -58,8 +58,8 @@ impl Rss {
     }
 }
 
-/// What a port of so many receive queues is to be asked for, the best first, and last nothing at all. `offered` is
-/// what its device says it can do, `key_size` the length of its key.
+/// What to ask of a port with so many receive queues, the best first, and nothing at all last. `offered` is what its
+/// device can do, `key_size` the length of its key.
 pub(crate) fn choices(side: Side, queues: u16, offered: RssTypes, key_size: u8) -> Vec<Rss> {
     let packets = RssTypes::IPV4
         | RssTypes::IPV4_TCP
@@ -88,7 +88,7 @@ pub(crate) fn choices(side: Side, queues: u16, offered: RssTypes, key_size: u8) 
     choices
 }
 
-/// The first of the choices that a port takes, and the port.
+/// The first of the choices that a port accepts, and the port.
 pub(crate) fn first_taken<T>(
     mut choices: Vec<Rss>,
     mut configure: impl FnMut(&Rss) -> Result<T>,
@@ -103,7 +103,7 @@ pub(crate) fn first_taken<T>(
     Ok((configure(&last)?, last))
 }
 
-/// Gives ports that look at one end tables that agree on the queue of a hash, however long each is.
+/// Gives the ports that look at one end tables by which a hash leads to the same queue, whatever their lengths.
 pub(crate) fn agree<'a>(ports: impl Iterator<Item = (&'a Port<Started>, &'a Rss, u16)> + Clone) {
     let with_table = ports.filter(|(port, rss, _)| rss.one_end() && table_size(port) > 0);
     let Some(shortest) = with_table.clone().map(|(port, _, _)| table_size(port)).min() else { return };
@@ -118,7 +118,7 @@ fn table_size(port: &Port<Started>) -> u16 {
     port.info().map_or(0, |info| info.reta_size)
 }
 
-/// The queues in turn, as often as the shortest table has room for.
+/// The queues in turn, as often as the shortest table has room for them.
 fn table(shortest: u16, queues: u16) -> Vec<u16> {
     (0..shortest).map(|entry| entry % queues).collect()
 }
@@ -183,7 +183,7 @@ mod tests {
         (0..input.len() * 8).filter(|&at| bit(input, at) == 1).fold(0, |hash, at| hash ^ window(at))
     }
 
-    /// Both directions of a connection, whether the device leaves out the other end or takes it for zero; and
+    /// Both directions of a connection, whether the device leaves out the other end or takes it for zero, and with
     /// tables of different lengths.
     #[test]
     fn both_directions_of_a_connection_come_to_one_queue() {

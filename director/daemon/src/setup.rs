@@ -1,4 +1,4 @@
-//! The control core as the configuration file says, and what the file's services are to the engine.
+//! Makes the control core and the file's services from the configuration.
 
 use std::net::IpAddr;
 use std::num::NonZeroU32;
@@ -26,7 +26,7 @@ pub(crate) fn control(config: &Config, workers: usize) -> Result<(Control, Vec<W
         director_config::Pages::Size2M => Pages::Huge2M,
         director_config::Pages::Size1G => Pages::Huge1G,
     };
-    // Memory is reserved for IPv6 only where somebody asks for it: else it costs nothing until it is used.
+    // Memory for IPv6 is reserved only if somebody asks for it; otherwise it costs nothing until it is used.
     let v6 = match config.connections.capacity_ipv6 {
         Some(capacity) => Options { capacity: capacity.get(), ..options.clone() },
         None => Options { pages: Pages::Unreserved, ..options.clone() },
@@ -43,7 +43,7 @@ pub(crate) fn control(config: &Config, workers: usize) -> Result<(Control, Vec<W
     Ok((control, workers))
 }
 
-/// A service of the file, as the engine has it.
+/// A service of the file, in the engine's types.
 pub(crate) struct FileService {
     pub(crate) key: ServiceKey,
     pub(crate) spec: ServiceSpec,
@@ -132,7 +132,7 @@ fn forward(forward: director_config::Forward) -> Forward {
     }
 }
 
-/// The state that a key of `[timeouts]` is of.
+/// The state to which a key of `[timeouts]` belongs.
 pub(crate) fn state(key: &str) -> Option<State> {
     Some(match key {
         "none" => State::None,

@@ -24,23 +24,23 @@ use crate::clock::every;
 use crate::director::Director;
 use crate::{ipvs, procfs, sysctls};
 
-/// The longest netlink datagram that is taken: far more than any command of IPVS's needs.
+/// The longest netlink datagram that is accepted: far longer than any command of IPVS's.
 const LONGEST: usize = 8 * 1024;
 
 /// The longest request on the control socket, in bytes.
 const LONGEST_REQUEST: u64 = 64 * 1024;
 
-/// Lines, or places of the table, that are listed before the others get their turn.
+/// How many lines, or places of the table, are listed before other tasks get their turn.
 const LISTED_AT_ONCE: u32 = 1000;
 
-/// Clients of a socket that are served at once; others wait until one goes. The director needs descriptors for itself, and
-/// has no more than 1,024 where nobody gives it more.
+/// How many clients of a socket are served at once; others wait until one leaves. The director needs file descriptors
+/// for itself, and by default it may have only 1,024.
 const CLIENTS: usize = 256;
 
-/// How long a client of the control socket may take to say what it wants.
+/// How long a client of the control socket may take to send its request.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// How often it is looked whether the sockets' files are still there.
+/// How often it is checked that the sockets' files are still there.
 const LOOK: Duration = Duration::from_secs(1);
 
 /// A socket that clients connect to.
@@ -75,16 +75,16 @@ impl Listen for UnixListener {
     }
 }
 
-/// A listening socket with its file, which goes with it.
+/// A listening socket and its file, which is removed with it.
 struct Listening<L> {
     path: PathBuf,
-    /// Device and number of the file. No other file has them as long as the socket is open.
+    /// Device and inode number of the file. No other file has them as long as the socket is open.
     file: (u64, u64),
     socket: L,
 }
 
 impl<L: Listen> Listening<L> {
-    /// Listens in place of whoever did before.
+    /// Listens in place of an earlier director's socket.
     fn open(path: PathBuf) -> Result<Self> {
         match fs::remove_file(&path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
@@ -96,7 +96,7 @@ impl<L: Listen> Listening<L> {
         Ok(Self { path, file, socket })
     }
 
-    /// Makes the file anew where somebody removed it: without, nobody could ask or tell the director anything.
+    /// Makes the file again if somebody removed it: without it, nobody could reach the director.
     fn restore(&mut self) {
         let is_gone = fs::symlink_metadata(&self.path)
             .is_err_and(|error| matches!(error.kind(), io::ErrorKind::NotFound));
@@ -127,7 +127,7 @@ impl<L> Drop for Listening<L> {
 fn listen<L: Listen>(path: &Path) -> Result<(L, (u64, u64))> {
     let cannot = || format!("cannot listen on {}", path.display());
     let socket = L::bind(path).with_context(cannot)?;
-    // Who may configure the kernel's IPVS is root.
+    // As with the kernel's IPVS, only root may configure it.
     fs::set_permissions(path, PermissionsExt::from_mode(0o600)).with_context(cannot)?;
     Ok((socket, file_at(path).with_context(cannot)?))
 }
@@ -143,7 +143,7 @@ pub(crate) struct Sockets {
 }
 
 impl Sockets {
-    /// Makes the directory and the sockets in it; none where another director listens.
+    /// Makes the directory and the sockets in it, or fails if another director listens there.
     pub(crate) async fn listen(directory: &Path) -> Result<Self> {
         fs::create_dir_all(directory)
             .with_context(|| format!("cannot make the directory {}", directory.display()))?;
@@ -180,7 +180,7 @@ impl Sockets {
     }
 }
 
-/// How long to wait after a client could not be accepted, for want of descriptors or memory.
+/// How long to wait if a client could not be accepted for lack of descriptors or memory.
 const RECOVER: Duration = Duration::from_millis(100);
 
 /// Starts a task of its own for each client that connects, for ever; `kind` names the socket in the log.
@@ -219,15 +219,15 @@ async fn serve<L: Listen, T: Future<Output = ()> + 'static>(
     }
 }
 
-/// How long the next datagram is waited for of a client that has more to say: mostly it comes sooner, and the event
-/// loop's way to it takes as long as to carry it out.
+/// How long to wait for the next datagram of a client that may send more: mostly it comes sooner, and going through
+/// the event loop takes as long as carrying out the command.
 const WAIT: Duration = Duration::from_micros(20);
 
-/// How long a client may have the control core for itself.
+/// How long one client may keep the control core to itself.
 const HELD: Duration = Duration::from_micros(200);
 
-/// Waits a moment for the next datagram of a client, and gives its length, or 0 at its end; none if it does not come so
-/// soon. `since` is when others last had their turn.
+/// Waits a moment for the next datagram of a client. Returns its length, 0 at the end, or none if nothing comes soon
+/// enough. `since` is when others last had their turn.
 fn receive_soon(client: &UnixSeqpacket, buffer: &mut [u8], since: Instant) -> Option<usize> {
     let begun = Instant::now();
     if begun >= since + HELD {
@@ -237,7 +237,7 @@ fn receive_soon(client: &UnixSeqpacket, buffer: &mut [u8], since: Instant) -> Op
     loop {
         match rustix::net::recv(client, &mut *buffer, RecvFlags::DONTWAIT) {
             Ok((length, _)) => return Some(length),
-            // It is heard again of anything that is wrong with it.
+            // If anything is wrong with the socket, the next call reports it.
             Err(_) if Instant::now() >= until => return None,
             // The tool may have to run on this CPU.
             Err(_) => std::thread::yield_now(),
@@ -245,7 +245,7 @@ fn receive_soon(client: &UnixSeqpacket, buffer: &mut [u8], since: Instant) -> Op
     }
 }
 
-/// Answers a client's netlink messages until it goes; one that goes with an answer unread is no error.
+/// Answers a client's netlink messages until it leaves. Leaving with an unread answer is no error.
 async fn serve_ipvs_client(client: UnixSeqpacket, director: Rc<Director>) {
     let mut buffer = vec![0; LONGEST];
     let mut since = Instant::now();
@@ -255,7 +255,8 @@ async fn serve_ipvs_client(client: UnixSeqpacket, director: Rc<Director>) {
         if has_more {
             soon = receive_soon(&client, &mut buffer, since);
             if soon.is_none() {
-                // Others have their turn. It is likely to have sent meanwhile, which the event loop would find out later.
+                // Others have their turn. The client has probably sent more meanwhile, which the event loop would
+                // notice only later.
                 tokio::task::yield_now().await;
                 since = Instant::now();
                 soon = receive_soon(&client, &mut buffer, since);
@@ -352,7 +353,7 @@ async fn serve_control_client(mut client: UnixStream, director: &Director) -> io
         }
         Err(error) => Answer::Error(format!("not a request: {error}")),
     };
-    // Of many services it takes long, so another thread does it.
+    // With many services this takes long, so another thread does it.
     let text = beside(move || serde_json::to_string(&answer)).await??;
     writer.write_all(text.as_bytes()).await
 }

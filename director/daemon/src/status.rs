@@ -11,11 +11,11 @@ use crate::counters::{PortCounters, ThreadCounters};
 use crate::director::{Director, State};
 use crate::ports::PortRuntime;
 
-/// Services and servers that are looked at before others have their turn.
+/// How many services and servers are visited before other tasks have their turn.
 const SERVERS_AT_ONCE: usize = 1000;
 
 impl Director {
-    /// What `directorctl status` shows. Services are added in pieces, between which others have their turn.
+    /// What `directorctl status` shows. Services are added in pieces, and other tasks have their turn in between.
     pub(crate) async fn status(&self) -> Status {
         let mut status = self.status_without_services();
         let mut last = None;
@@ -25,7 +25,7 @@ impl Director {
         status
     }
 
-    /// Adds the services behind `last`, until there are enough servers for once. False: that was all.
+    /// Adds the services after `last`, until there are enough servers for one turn. False: there are no more.
     fn add_services(&self, services: &mut Vec<director_api::Service>, last: &mut Option<ServiceKey>) -> bool {
         let state = self.state.borrow();
         let mut seen = 0;
@@ -84,7 +84,7 @@ impl Director {
                 sent,
                 to_twin,
                 dropped,
-                // Everything is counted where it leaves, so what has not left is still here.
+                // Everything is counted when it leaves, so what has not left is still here.
                 held: u64::saturating_sub(received, sent + to_twin + dropped),
             },
             control: ControlCore {
@@ -97,8 +97,8 @@ impl Director {
         }
     }
 
-    /// Whether a port's link is up: the device's word, or the kernel's where the device is an interface of
-    /// the kernel's, of whose carrier DPDK knows nothing.
+    /// Whether a port's link is up: according to the device, or to the kernel if the device is opened on a kernel
+    /// interface, whose carrier DPDK does not know.
     fn has_link(state: &State, port: &PortRuntime) -> bool {
         let of_kernel =
             port.configuration.device.opened_interface().is_none_or(|name| {
@@ -204,7 +204,7 @@ fn side_name(side: Side) -> &'static str {
     }
 }
 
-/// The bytes of a page that the table lies on.
+/// The size in bytes of the pages that the table is on.
 const fn page_bytes(size: PageSize) -> u64 {
     match size {
         PageSize::Base | PageSize::Transparent => 4096,

@@ -1,4 +1,4 @@
-//! What a supervisor is told: systemd's notification protocol, sd_notify(3).
+//! Tells the supervisor how the director is: systemd's notification protocol, sd_notify(3).
 
 use std::env;
 use std::ffi::OsStr;
@@ -7,8 +7,8 @@ use std::os::linux::net::SocketAddrExt;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 
-/// Tells the supervisor that the director forwards, or that it is about to end; nothing without a supervisor that
-/// asks, which it does by the variable `NOTIFY_SOCKET`. One that cannot be told is logged.
+/// Tells the supervisor that the director forwards, or that it is about to end. Does nothing unless the supervisor
+/// has asked for it by the variable `NOTIFY_SOCKET`. Failure is logged.
 pub(crate) fn tell(state: &str) {
     let Some(socket) = env::var_os("NOTIFY_SOCKET") else { return };
     if let Err(error) = send(&socket, state) {
@@ -16,7 +16,7 @@ pub(crate) fn tell(state: &str) {
     }
 }
 
-/// Sends `state` to a socket: a path, or a name behind an `@` in the abstract namespace.
+/// Sends `state` to a socket: a path, or a name in the abstract namespace after an `@`.
 fn send(socket: &OsStr, state: &str) -> io::Result<()> {
     let address = match socket.as_bytes() {
         [b'@', name @ ..] => SocketAddr::from_abstract_name(name)?,

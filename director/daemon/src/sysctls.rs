@@ -12,11 +12,11 @@ use crate::director::State;
 pub(crate) fn obeyed(given: &Sysctls) -> snapshot::Sysctls {
     snapshot::Sysctls {
         sloppy_tcp: given.sloppy_tcp.is_on(),
-        // Its bits count.
+        // It is a mask.
         conn_reuse_mode: given.conn_reuse_mode.get().cast_unsigned(),
         expire_nodest_conn: given.expire_nodest_conn.is_on(),
         drop_packet: given.drop_packet.get().unsigned_abs(),
-        // Counting down from a number below 0 the kernel is at the end at once: it drops every one.
+        // Counting down from a number below 0, the kernel is at the end at once: it drops every packet.
         am_droprate: u32::try_from(given.am_droprate.get()).unwrap_or(1),
         nat_icmp_send: given.nat_icmp_send.is_on(),
         expire_quiescent_template: given.expire_quiescent_template.is_on(),
@@ -47,7 +47,7 @@ pub(crate) fn get(state: &State, name: Option<&str>) -> Answer {
     }
 }
 
-/// Sets one, and answers with what it reads back as.
+/// Sets one. Answers with the value that it then has.
 pub(crate) fn set(state: &mut State, name: &str, value: &str) -> Answer {
     let mut sysctls = state.sysctls;
     if let Err(invalid) = sysctls.set(name, value) {

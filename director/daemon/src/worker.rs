@@ -1,4 +1,5 @@
-//! A worker's loop: receive, decide, send. No system call but to sleep, no log, no allocation.
+//! A worker's loop: receive, decide, send. It makes no system call except to sleep, writes no log and allocates
+//! nothing.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,20 +13,20 @@ use crate::clock::Watch;
 use crate::counters::{ThreadCounters, add};
 use crate::paths::{Held, Outgoing, Paths};
 
-/// How often a full transmit queue is tried again before its frames are dropped.
+/// How often a full transmit queue is tried again before frames are dropped.
 const SEND_TRIES: usize = 4;
 
-/// Frames of the kernel's and of the director's own that wait for room in a full transmit queue, at most.
+/// How many frames of the kernel's and the director's own may wait for room in a full transmit queue.
 const OWN_WAITING: usize = 16;
 
-/// How often in a row a queue may take nothing before they are dropped too: the device may refuse the first of them for
-/// ever, and would then keep back all.
+/// How often in a row a queue may take nothing before those are dropped too: the device might refuse the first of
+/// them for ever, and all the others with it.
 const STUCK: u32 = 16;
 
-/// Loops without a frame before a worker that may sleep does.
+/// How many loops without a frame pass before a worker sleeps, if it may.
 const IDLE_LOOPS: u32 = 64;
 
-/// For how many loops a receive queue that was empty is left out, as long as another is not.
+/// For how many loops an empty receive queue is left out while another one is not empty.
 const REST: u32 = 7;
 
 /// How long it sleeps.
@@ -38,7 +39,7 @@ const RING_BUDGET: usize = 64;
 pub(crate) struct Input {
     port: u8,
     queue: RxQueue,
-    /// For how many loops more it is left out.
+    /// For how many more loops it is left out.
     rests: u32,
 }
 
@@ -80,10 +81,10 @@ pub(crate) struct Loop {
     pub(crate) stop: Arc<AtomicBool>,
 }
 
-/// A received burst as the engine sees it.
+/// A received burst, in the form that the engine takes.
 struct Frames {
     received: Received<{ plain::HEADERS }>,
-    /// By how many bytes it has become longer since it was received, modulo 2^64.
+    /// How many bytes were added to it since it was received, modulo 2^64.
     grown: u64,
 }
 
@@ -130,7 +131,7 @@ impl director_engine::Frames for Frames {
     }
 }
 
-/// A burst on its way.
+/// A burst that is being dealt with.
 struct Flight {
     frames: Frames,
     batch: Batch,
@@ -146,8 +147,8 @@ impl Flight {
 impl Loop {
     /// Runs until it is told to stop.
     ///
-    /// Two bursts are on their way at a time: while the buckets and records of one are fetched, the next is
-    /// received and the one before is sent. A burst after which nothing comes is dealt with at once.
+    /// Two bursts are under way at a time: while the buckets and records of one are fetched, the next is received and
+    /// the one before is sent. A burst after which nothing comes is dealt with at once.
     pub(crate) fn run(mut self) {
         let mut flights = [Flight::new(), Flight::new()];
         let [mut next, mut last] = flights.each_mut();
@@ -206,7 +207,7 @@ impl Loop {
         }
     }
 
-    /// Receives a burst from a queue and has a first look at it. Returns how many frames it has.
+    /// Receives a burst from a queue and makes the first pass over it. Returns how many frames it has.
     #[inline]
     fn receive(&mut self, at: usize, flight: &mut Flight) -> usize {
         let input = &mut self.inputs[at];
@@ -218,7 +219,7 @@ impl Loop {
         count
     }
 
-    /// Deals with a burst that was looked at.
+    /// Deals with a burst after the first pass.
     #[inline]
     fn finish(&mut self, flight: &mut Flight, verdicts: &mut [Verdict; BURST]) {
         let Flight { frames, batch, bytes } = flight;
@@ -241,7 +242,7 @@ impl Loop {
         self.send_replies();
     }
 
-    /// Sends a whole burst on a port of this worker's, where nothing waits before it. False: nothing was done.
+    /// Sends a whole burst on a port of this worker's if nothing waits there. False: nothing was done.
     #[inline]
     fn send_all(&mut self, port: usize, burst: &mut Burst, bytes: u64) -> bool {
         let Some(Some(output)) = self.outputs.get_mut(port) else { return false };
@@ -259,7 +260,7 @@ impl Loop {
         true
     }
 
-    /// The queue took `sent` packets of a burst of `bytes`: what is left waits as any packet does.
+    /// The queue took `sent` packets of a burst of `bytes`; the rest waits as any packet does.
     #[cold]
     fn send_rest(&mut self, port: usize, burst: &mut Burst, sent: usize, bytes: u64) {
         let left: u64 = burst.iter().map(|mbuf| mbuf.len() as u64).sum();
@@ -294,8 +295,8 @@ impl Loop {
         }
     }
 
-    /// Sends the parts of the packet that the engine has put together or is to split: each stands for a frame that
-    /// was received and is done with, or is a further part of one.
+    /// Sends the parts of the packet that the engine has put together or is to split. Each part stands for a received
+    /// frame, which is done with, or is a further part of one.
     #[cold]
     fn send_parts(&mut self) {
         while let Some(part) = self.worker.next_part() {
@@ -309,7 +310,7 @@ impl Loop {
             match (made, verdict) {
                 (Ok(mut mbuf), verdict) => {
                     let device = self.port_numbers.iter().position(|number| *number == usize::from(port));
-                    // DPDK's numbers of ports are of 16 bits.
+                    // DPDK's port numbers have 16 bits.
                     mbuf.set_port(device.unwrap_or(0) as u16);
                     match verdict {
                         Verdict::Send(out) => self.send(out.into(), Outgoing { mbuf, own }),
@@ -337,7 +338,7 @@ impl Loop {
         }
     }
 
-    /// Sends a frame on a port, or has it sent.
+    /// Sends a frame on a port, or passes it to the worker that does.
     #[inline]
     fn send(&mut self, port: usize, frame: Outgoing) {
         match self.outputs.get_mut(port) {
@@ -362,7 +363,7 @@ impl Loop {
         }
     }
 
-    /// Counts a frame that is dropped on its way out, for the port it came in on.
+    /// Counts a frame that is dropped on its way out, for the port it was received on.
     #[cold]
     fn dropped(&self, mbuf: &Mbuf, own: bool, reason: Reason) {
         if !own {
@@ -403,7 +404,7 @@ impl Loop {
             return;
         }
         output.stuck = if from == 0 { output.stuck + 1 } else { 0 };
-        // Received frames are dropped. The others are few, and go first the next time.
+        // Received frames are dropped. The others are few, and are sent first the next time.
         let keep = if output.stuck < STUCK { OWN_WAITING } else { 0 };
         let mut rest = std::mem::take(&mut output.waiting);
         for mbuf in rest.drain() {
@@ -418,7 +419,7 @@ impl Loop {
         }
     }
 
-    /// Sends what other threads have for the transmit queues of this one; the control core's first.
+    /// Sends what other threads have for this worker's transmit queues; the control core's frames first.
     fn send_for_others(&mut self) -> usize {
         let me = self.worker.id();
         if self.paths.ports.iter().all(|path| path.control[me].is_empty() && path.handoff[me].is_empty()) {

@@ -10,7 +10,7 @@ use crate::service::Family;
 use crate::uapi::{ADDRESS_SIZE, ATTRIBUTE_HEADER, NLA_TYPE_MASK};
 use crate::{Errno, Malformed, Name};
 
-/// What an attribute's value has to look like.
+/// What the value of an attribute has to look like.
 #[derive(Clone, Copy)]
 pub(crate) enum Kind {
     /// A number of this many bytes, or more.
@@ -75,7 +75,7 @@ impl<const N: usize> Policy<N> {
     }
 }
 
-/// The type and the value of the attribute at the start of `bytes`; none where its length cannot be.
+/// The type and the value of the attribute at the start of `bytes`; none if its length is impossible.
 fn split(bytes: &[u8]) -> Option<(usize, &[u8])> {
     let &[l0, l1, t0, t1] = bytes.first_chunk()?;
     let value = bytes.get(..usize::from(u16::from_ne_bytes([l0, l1])))?.get(ATTRIBUTE_HEADER..)?;
@@ -88,7 +88,7 @@ impl<'a, const N: usize> Attributes<'a, N> {
         self.found.get(usize::from(kind)).copied().flatten()
     }
 
-    /// The attribute of this type, which the command needs.
+    /// The attribute of this type, without which the command is refused.
     pub(crate) fn need(&self, kind: u16) -> Result<Attribute<'a>, Malformed> {
         self.get(kind).ok_or_else(|| Malformed::Missing {
             nest: self.policy.nest,
@@ -120,7 +120,7 @@ impl<'a> Attribute<'a> {
         Err(Malformed::Length { attribute: self.name, offset: self.offset, length, rule, errno })
     }
 
-    /// The complaint about this attribute's value.
+    /// The error about this attribute's value.
     pub(crate) fn wrong(&self, value: &impl ToString, rule: &'static str, errno: Errno) -> Malformed {
         Malformed::Value { attribute: self.name, offset: self.offset, value: value.to_string(), rule, errno }
     }
@@ -133,7 +133,7 @@ impl<'a> Attribute<'a> {
         policy.read(self.value, self.offset + ATTRIBUTE_HEADER)
     }
 
-    /// The first bytes, zeros where there are fewer.
+    /// The first bytes, with zeros appended if there are fewer.
     fn bytes<const SIZE: usize>(&self) -> [u8; SIZE] {
         let mut bytes = [0; SIZE];
         for (to, from) in bytes.iter_mut().zip(self.value) {

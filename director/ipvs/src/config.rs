@@ -1,12 +1,12 @@
-//! Timeouts of connections, and what the director says of itself.
+//! The timeouts of connections, and the director's version and size.
 
 use crate::attribute::{Attribute, Attributes};
 use crate::uapi::*;
 use crate::writer::Writer;
 use crate::{Errno, Malformed};
 
-/// The longest timeout, in seconds, also of persistence: the 31 days up to which ipvsadm and keepalived take any. The
-/// kernel takes 8,589,934 from others, and any of persistence.
+/// The longest timeout in seconds, including that of persistence: the 31 days that ipvsadm and keepalived accept at
+/// most. From other tools the kernel takes up to 8,589,934 seconds, and any timeout of persistence.
 pub const MAX_TIMEOUT: u32 = 31 * 24 * 60 * 60;
 
 /// The timeouts `ipvsadm --set` sets, in seconds.
@@ -20,7 +20,7 @@ pub struct Timeouts {
     pub udp: u32,
 }
 
-/// A change of [`Timeouts`]; what is none or 0 stays.
+/// A change of [`Timeouts`]; a value that is none or 0 stays as it is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct TimeoutChange {
     /// Of an established TCP connection.

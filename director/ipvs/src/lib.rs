@@ -1,9 +1,8 @@
 //! The codec of IPVS's generic-netlink messages, from the side of the kernel.
 //!
-//! A director that wants to be driven by the unmodified `ipvsadm` and `keepalived` has to speak as the
-//! kernel's IPVS does. This crate knows how these messages look and which of them are valid, and nothing
-//! of sockets or of what a service is good for: bytes come in, [`Request`]s come out; [`Answer`]s go in,
-//! datagrams come out.
+//! A director that the unmodified `ipvsadm` and `keepalived` can drive has to speak as the kernel's IPVS does. This
+//! crate knows what these messages look like and which of them are valid; it knows neither sockets nor what a service
+//! does. Bytes come in and [`Request`]s come out; [`Answer`]s go in and datagrams come out.
 //!
 //! ```
 //! use director_ipvs::{Answer, Errno, Info, Messages, Request};

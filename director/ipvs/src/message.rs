@@ -6,8 +6,8 @@ use crate::{Malformed, Request};
 
 /// The messages of one datagram, in order.
 ///
-/// It ends as the kernel's reading does: at the end, or at the first bytes whose length cannot be, of
-/// which it gives an error for the log; the client hears nothing of that.
+/// It ends where the kernel stops reading: at the end, or at the first bytes with an impossible length, for which it
+/// gives an error for the log. The client is not told.
 #[derive(Clone, Debug)]
 pub struct Messages<'a> {
     rest: &'a [u8],

@@ -18,9 +18,9 @@ pub const DATAGRAM_SIZE: usize = 8192;
 /// No object of a listing is as long as this: the longest, a server, takes about 420 bytes.
 const LONGEST_OBJECT: usize = 1024;
 
-/// What is to be told to a client. Which requests want which answer stands with [`Request`](crate::Request).
+/// What a client is told. [`Request`](crate::Request) says which requests get which answer.
 pub enum Answer<'a> {
-    /// It is done. The client hears of it if it asked for an acknowledgement.
+    /// It is done. The client is told if it asked for an acknowledgement.
     Done,
     /// It is refused.
     Refused(Errno),

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use crate::uapi::ADDRESS_SIZE;
 
-/// A datagram in the making.
+/// A datagram under construction.
 #[derive(Default)]
 pub(crate) struct Writer {
     bytes: Vec<u8>,
@@ -61,7 +61,7 @@ impl Writer {
         });
     }
 
-    /// Bytes as they are.
+    /// The bytes unchanged.
     pub(crate) fn raw(&mut self, bytes: &[u8]) {
         self.bytes.extend_from_slice(bytes);
     }

@@ -1,7 +1,7 @@
 //! CRC32c, the checksum of SCTP (RFC 9260, section 6.8), brought up to date.
 //!
-//! A CRC is linear: what a change of some bytes does to it depends on these bytes and on how many follow, not on the
-//! rest. So a packet need not be read again, nor all of it be at hand, and a wrong checksum stays wrong.
+//! A CRC is linear: the effect of changing some bytes depends on these bytes and on how many follow, not on the rest.
+//! So a packet need not be read again, not all of it has to be at hand, and a wrong checksum stays wrong.
 
 /// The Castagnoli polynomial, reflected.
 const POLYNOMIAL: u32 = 0x82f6_3b78;
@@ -12,7 +12,7 @@ const fn step(register: u32) -> u32 {
     register >> 1 ^ feedback
 }
 
-/// For each power of two, what so many zero bytes more make of each bit of a register.
+/// For each power of two, what as many zero bytes make of each bit of a register.
 static ZEROS: [[u32; 32]; 16] = {
     let mut zeros = [[0; 32]; 16];
     let mut bit = 0;
@@ -50,8 +50,8 @@ const fn apply(columns: &[u32; 32], register: u32) -> u32 {
     result
 }
 
-/// What is to be exclusive-ored to the CRC of some bytes, as a number, when four of them, before the last `after`,
-/// change from `old` to `new`.
+/// The number by which the CRC of some bytes changes (by exclusive or) when four of the bytes, followed by `after`
+/// more, change from `old` to `new`.
 #[must_use]
 pub fn change(old: [u8; 4], new: [u8; 4], after: u16) -> u32 {
     let mut register = u32::from_le_bytes(old) ^ u32::from_le_bytes(new);

@@ -1,5 +1,5 @@
-//! Fragments of IP packets: what one says of itself, and how a packet is cut. Here of IPv4 (RFC 791, sections 2.3 and
-//! 3.2).
+//! Fragments of IP packets: what a fragment tells, and how a packet is cut. This file is about IPv4 (RFC 791,
+//! sections 2.3 and 3.2).
 
 pub mod v6;
 
@@ -10,17 +10,17 @@ use crate::ethernet::HEADER;
 use crate::header::{Ipv4, Tcp, Udp};
 use crate::{Address, Endpoint, Segment, TCP, UDP};
 
-/// The longest IP packet, in bytes; of IPv6 there could be one that is longer by its header.
+/// The longest IP packet, in bytes. An IPv6 packet could be longer by its header.
 pub const MAX_PACKET: usize = 65_535;
 
 /// The longest frame of an IP packet, in bytes.
 pub const MAX_FRAME: usize = HEADER + MAX_PACKET;
 
-/// The longest headers that each fragment of a packet repeats, in bytes: of IPv4 at most 60; of IPv6 what a sender that
-/// means well may need.
+/// The longest headers that each fragment of a packet repeats, in bytes: at most 60 in IPv4; in IPv6 more than an
+/// honest sender needs.
 pub const MAX_HEADER: usize = 128;
 
-/// Fragments begin at multiples of so many bytes.
+/// Fragments begin at multiples of this many bytes.
 pub const UNIT: usize = 8;
 
 /// "More fragments", in [`Ipv4::fragment`].
@@ -36,16 +36,16 @@ pub struct Fragment {
     pub source: Address,
     /// Destination address.
     pub destination: Address,
-    /// What it has in common with the other fragments of its packet, apart from the addresses and, of IPv4, the
-    /// protocol; 16 bits in IPv4.
+    /// What the fragments of a packet have in common besides the addresses and, in IPv4, the protocol. It has 16 bits
+    /// in IPv4.
     pub identification: u32,
-    /// The protocol above; of IPv6, the kind of the header that its data begins with.
+    /// The protocol above; in IPv6, the kind of header that its data begins with.
     pub protocol: u8,
     /// Type of service, or traffic class.
     pub service: u8,
     /// The length of its headers before the data, in bytes.
     pub header: u16,
-    /// The length of those that the whole packet has too: of IPv6 all but the fragment header.
+    /// The length of the headers that the whole packet has too: in IPv6 all but the fragment header.
     pub base: u16,
     /// Where, in the data of the packet, its data begins: bytes, a multiple of [`UNIT`].
     pub offset: u16,
@@ -53,12 +53,12 @@ pub struct Fragment {
     pub length: u16,
     /// Whether it is not the last.
     pub more: bool,
-    /// Whether it has the flag "don't fragment", as all of IPv6 have it in effect.
+    /// Whether it has the flag "don't fragment"; in IPv6 always, in effect.
     pub dont_fragment: bool,
 }
 
 impl Fragment {
-    /// Reads the headers of an IP packet. None: it is no fragment, or the headers are none.
+    /// Reads the headers of an IP packet. None: it is no fragment, or its headers are malformed.
     #[must_use]
     pub fn read(packet: &[u8]) -> Option<Self> {
         match packet.first()? >> 4 {
@@ -89,8 +89,8 @@ impl Fragment {
         })
     }
 
-    /// Whether it is a first fragment of IPv6 that has not all of the TCP header, which none may be without (RFC 8200,
-    /// section 4.5); UDP's is no longer than what every first fragment has.
+    /// Whether it is a first fragment of IPv6 that lacks a part of the TCP header. A first fragment must have all
+    /// headers (RFC 8200, section 4.5); UDP's is not longer than the least that a fragment can have.
     #[must_use]
     pub const fn is_too_short(&self) -> bool {
         let is_v6 = matches!(self.source, Address::V6(_));
@@ -104,8 +104,8 @@ impl Fragment {
     }
 }
 
-/// The TCP segment or UDP datagram that begins in a first fragment, as [`crate::Change::put_back`] needs to know it:
-/// its length is the fragment's. None: it is no first fragment, or the transport header is not all in it.
+/// The TCP segment or UDP datagram that begins in a first fragment, with the fragment's length, for
+/// [`crate::Change::put_back`]. None: it is not a first fragment, or lacks a part of the transport header.
 #[must_use]
 pub fn beginning(packet: &[u8]) -> Option<Segment> {
     let fragment = Fragment::read(packet).filter(|fragment| fragment.offset == 0)?;
@@ -137,8 +137,8 @@ pub fn beginning(packet: &[u8]) -> Option<Segment> {
     })
 }
 
-/// Writes the header of a whole packet over that of its first fragment: the packet is `length` bytes long, header
-/// included.
+/// Writes the header of a whole packet over that of its first fragment. The packet is `length` bytes long with its
+/// header.
 pub fn make_whole(header: &mut [u8], length: u16, dont_fragment: bool, service: u8) {
     let Ok((ip, _)) = Ipv4::mut_from_prefix(header) else { return };
     ip.length.set(length);
@@ -151,19 +151,19 @@ pub fn make_whole(header: &mut [u8], length: u16, dont_fragment: bool, service: 
     }
 }
 
-/// The most data that a fragment may have under an MTU (bytes), its header being so long: a multiple of [`UNIT`].
+/// The most data in bytes that a fragment with a header of this length may have under an MTU: a multiple of [`UNIT`].
 #[must_use]
 pub fn room(mtu: u16, header: usize) -> usize {
     (usize::from(mtu).saturating_sub(header) / UNIT * UNIT).max(UNIT)
 }
 
-/// Writes to `out` the frame of a fragment of the packet in `frame`, which is whole and contiguous and of an IPv4
-/// header of `header` bytes: the one with the bytes `data` of the packet's data, which begin at a multiple of
-/// [`UNIT`] and end at another, or at the end. Returns its length; 0 where that is not so.
+/// Writes a fragment of the packet in `frame` to `out`, as a frame. The packet is whole and contiguous and has an
+/// IPv4 header of `header` bytes. The fragment gets the bytes `data` of the packet's data, which begin at a multiple
+/// of [`UNIT`] and end at another one or at the end. Returns the frame's length, or 0 if these conditions do not
+/// hold.
 ///
-/// It has the identification, the time to live and the type of service of the packet, and not its "don't fragment".
-/// Of the options of IPv4 those that are to be only in the first fragment become "no operation" in the others, as
-/// Linux does it.
+/// The fragment has the packet's identification, time to live and type of service, but not its "don't fragment".
+/// Options of IPv4 that only the first fragment may have become "no operation" in the others, as in Linux.
 pub fn cut(frame: &[u8], header: usize, data: std::ops::Range<usize>, out: &mut [u8; MAX_FRAME]) -> usize {
     let start = HEADER + header;
     let whole = frame.get(HEADER..).and_then(|packet| Ipv4::ref_from_prefix(packet).ok());
@@ -191,7 +191,7 @@ pub fn cut(frame: &[u8], header: usize, data: std::ops::Range<usize>, out: &mut 
     length
 }
 
-/// Puts "no operation" in the place of the options that are not to be copied into each fragment.
+/// Replaces the options that must not be copied into each fragment by "no operation".
 fn keep_copied_options(options: &mut [u8]) {
     const END: u8 = 0;
     const NO_OPERATION: u8 = 1;
@@ -246,7 +246,7 @@ mod tests {
         starts.map(one).collect()
     }
 
-    /// An independent parser puts together again what was cut.
+    /// An independent parser reassembles what was cut.
     #[test]
     #[cfg_attr(miri, ignore = "too much for an interpreter")]
     fn fragments_make_up_the_packet() {

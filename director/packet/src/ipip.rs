@@ -1,4 +1,4 @@
-//! IPv4 in IPv4 (RFC 2003), IPv6 in IPv6 (RFC 2473): a packet in another one's data.
+//! IPv4 in IPv4 (RFC 2003) and IPv6 in IPv6 (RFC 2473): a packet as the data of another one.
 
 use zerocopy::byteorder::network_endian::{U16, U32, U128};
 use zerocopy::{FromBytes, IntoBytes};
@@ -8,37 +8,37 @@ use crate::ethernet::HEADER;
 use crate::header::{Ipv4, Ipv6};
 use crate::{Address, ipv6};
 
-/// The protocol number of a packet of IPv4 in the data.
+/// The protocol number of an IPv4 packet as data.
 pub const IPIP: u8 = 4;
 
-/// The protocol number of a packet of IPv6 in the data.
+/// The protocol number of an IPv6 packet as data.
 pub const IPV6: u8 = 41;
 
-/// How much longer a packet of IPv4 becomes, and one of IPv6, in bytes.
+/// How many bytes longer an IPv4 packet becomes, and an IPv6 packet.
 const OVERHEAD: usize = size_of::<Ipv4>();
 const OVERHEAD_V6: usize = size_of::<Ipv6>();
 
-/// How much longer a packet becomes at most, in bytes.
+/// How many bytes longer a packet becomes at most.
 pub const MOST: usize = OVERHEAD_V6;
 
-/// How much longer a packet to an address becomes, in bytes.
+/// How many bytes longer a packet to this address becomes.
 #[must_use]
 pub const fn overhead(to: Address) -> usize {
     if matches!(to, Address::V6(_)) { OVERHEAD_V6 } else { OVERHEAD }
 }
 
-/// The lowest two bits of the type of service (RFC 3168).
+/// The bits of congestion notification: the lowest two of the type of service (RFC 3168).
 const ECN: u8 = 3;
 
-/// One that takes part in telling of congestion, and one that does tell.
+/// Their values for "takes part" and "congestion experienced".
 const CAPABLE: u8 = 2;
 const EXPERIENCED: u8 = 3;
 
-/// Wraps the packet of a frame that was made longer by [`overhead`] bytes at its front: what stands in these is
-/// lost. As Linux's IPVS does it, time to live and type of service are the packet's; of its marks of congestion the
-/// outer header says that it is capable, so that only what comes after counts (RFC 3168, section 9.1.1). With
-/// `dont_fragment` the outer header of IPv4 has the packet's own flag, else none; that of IPv6 has no identification
-/// and no flow label. False: there is no packet of the addresses' family.
+/// Wraps the packet of a frame that was made longer by [`overhead`] bytes at its front; their contents are
+/// overwritten. As in Linux's IPVS, the outer header has the packet's time to live and type of service. Its
+/// congestion bits are those of a packet that takes part, so that it only shows congestion on the tunnel's way (RFC
+/// 3168, section 9.1.1). With `dont_fragment` an outer IPv4 header has the packet's own flag, otherwise none. An
+/// outer IPv6 header has neither identification nor flow label. False: there is no packet of the addresses' family.
 pub fn wrap(
     frame: &mut [u8],
     source: Address,
@@ -63,7 +63,7 @@ pub fn wrap(
     .is_some()
 }
 
-/// The type of service of the packet around one with this.
+/// The type of service of the outer packet, from that of the inner one.
 const fn outer_service(inner: u8) -> u8 {
     if inner & ECN == EXPERIENCED { inner & !ECN | CAPABLE } else { inner }
 }
@@ -109,8 +109,8 @@ fn wrap_v4(
     outer.write_to(place).ok()
 }
 
-/// The frame of the packet that is in the data of this frame's packet, with this frame's MAC addresses; the frame
-/// itself if it is no such packet.
+/// The frame of the packet inside this frame's packet, with this frame's MAC addresses; the frame itself if there is
+/// no packet inside.
 #[must_use]
 pub fn unwrapped(frame: &mut [u8]) -> &mut [u8] {
     let Some(at) = frame.get(HEADER..).and_then(inner_at) else { return frame };
@@ -118,7 +118,7 @@ pub fn unwrapped(frame: &mut [u8]) -> &mut [u8] {
     &mut frame[at..]
 }
 
-/// Where the packet begins that is in a packet's data. In a later fragment lies anything.
+/// The offset of the packet inside a packet. The data of a later fragment may be anything.
 fn inner_at(packet: &[u8]) -> Option<usize> {
     let (at, least) = match packet.first()? >> 4 {
         4 => {
@@ -195,7 +195,7 @@ mod tests {
         }
         let mut other = frame_v6(0);
         assert_eq!(unwrapped(&mut other), frame_v6(0));
-        // Of two families.
+        // The families differ.
         let mut out = [&[0; OVERHEAD][..], &frame(0, true)].concat();
         assert!(!wrap(&mut out, Address::V6(1), Address::V4(2), 7, true));
         let mut out = [&[0; OVERHEAD_V6][..], &frame(0, true)].concat();

@@ -1,4 +1,4 @@
-//! What the director says of the family `IPVS`, learned once in a process: it does not change.
+//! What the director answers about the family `IPVS`. It does not change, so a process asks only once.
 
 use std::cell::UnsafeCell;
 use std::sync::atomic::{
@@ -14,7 +14,8 @@ const UNKNOWN: usize = 0;
 /// Somebody writes it.
 const LEARNING: usize = usize::MAX;
 
-/// Written once, by who changed `length` from [`UNKNOWN`] to [`LEARNING`], and read once `length` says how long it is.
+/// Written once, by the thread that changed `length` from [`UNKNOWN`] to [`LEARNING`], and read only after `length`
+/// holds a length.
 struct Learned {
     length: AtomicUsize,
     bytes: UnsafeCell<[u8; ROOM]>,
@@ -26,7 +27,7 @@ unsafe impl Sync for Learned {}
 
 static LEARNED: Learned = Learned { length: AtomicUsize::new(UNKNOWN), bytes: UnsafeCell::new([0; ROOM]) };
 
-/// The answer to who asked first, if there was one.
+/// The answer that was given the first time, if there was one.
 pub(crate) fn known() -> Option<([u8; ROOM], usize)> {
     match LEARNED.length.load(Acquire) {
         UNKNOWN | LEARNING => None,
@@ -35,7 +36,7 @@ pub(crate) fn known() -> Option<([u8; ROOM], usize)> {
     }
 }
 
-/// Notes an answer; only the first, and only if it fits.
+/// Keeps an answer: the first only, and only if it fits.
 pub(crate) fn learn(answer: &[u8]) {
     if answer.is_empty() || answer.len() > ROOM {
         return;

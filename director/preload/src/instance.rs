@@ -1,4 +1,4 @@
-//! Which director: its directory, and connections to the sockets in it.
+//! The director that this process talks to: its directory, and connections to the sockets in it.
 
 use std::ffi::{CStr, c_int};
 use std::sync::OnceLock;
@@ -8,7 +8,7 @@ use libc::{sa_family_t, sockaddr_un, socklen_t};
 
 use crate::real;
 
-/// The names of `director_api`; this library depends on nothing but libc.
+/// The names are those of `director_api`; this library depends on nothing but libc.
 const DIRECTORY_VARIABLE: &CStr = c"DIRECTOR_DIRECTORY";
 const DEFAULT_DIRECTORY: &[u8] = b"/run/director";
 
@@ -21,13 +21,13 @@ const PATH_MAX: usize = 108;
 /// A socket of the instance.
 #[derive(Clone, Copy)]
 pub(crate) enum Socket {
-    /// Speaks IPVS's netlink messages, a datagram each.
+    /// Speaks IPVS's netlink messages, one a datagram.
     Ipvs,
-    /// Answers a line with a stream.
+    /// Answers a line of text with a stream.
     Control,
 }
 
-/// The directory as it was when the process started: a tool may clear its environment.
+/// The directory as of the start of the process: a tool may clear its environment later.
 static DIRECTORY: OnceLock<Directory> = OnceLock::new();
 
 struct Directory {
@@ -54,7 +54,7 @@ fn directory() -> &'static [u8] {
         }
         Directory { bytes, length: value.len() }
     });
-    // One that does not fit leaves no room for a name after it either; see `Socket::address`.
+    // A directory that does not fit leaves no room for a file name either; see `Socket::address`.
     directory.bytes.get(..directory.length).unwrap_or(&directory.bytes)
 }
 
@@ -79,9 +79,9 @@ impl Socket {
         Ok((address, (size_of::<sa_family_t>() + length + 1) as socklen_t))
     }
 
-    /// Connects; `prepare` sees the new descriptor before. The descriptor is closed on `exec`.
+    /// Connects. `prepare` is given the new descriptor first. The descriptor is closed on `exec`.
     ///
-    /// On failure gives the errno and has said so on standard error.
+    /// On failure it returns the errno, and has written a message to standard error.
     pub(crate) fn connect(self, prepare: impl FnOnce(c_int) -> Result<(), c_int>) -> Result<c_int, c_int> {
         let kind = match self {
             Self::Ipvs => libc::SOCK_SEQPACKET,
@@ -130,7 +130,7 @@ fn set_patience(fd: c_int, option: c_int, patience: &libc::timeval) {
     }
 }
 
-/// Says on standard error, once in the life of the process, that and why a socket is of no use.
+/// Writes to standard error, once in the life of the process, that a socket is of no use, and why.
 pub(crate) fn complain(socket: Socket, what: &[u8], errno: c_int) {
     static SAID: AtomicBool = AtomicBool::new(false);
     // Relaxed: nothing else is published with it.

@@ -1,16 +1,16 @@
 //! ipvsadm's netlink sockets, for which the kernel has nothing to do.
 //!
-//! ipvsadm makes a socket for each command, asks it for the family, sends the command, hears the answer and closes
-//! the socket; `ipvsadm -R` does so thousands of times, in one thread and one after the other. So in a process of that
-//! name a socket that is closed is kept and given out again, and no more of it is used than its number: requests go
-//! over the connection of the process (`link`), and answers lie here until they are received. A socket that lists,
-//! or that asks for anything but IPVS, leaves for good: the rest of the library knows what to do with it.
+//! ipvsadm makes a socket for each command, asks it for the family, sends the command, receives the answer and closes
+//! the socket; `ipvsadm -R` does so thousands of times, in one thread and one after the other. So in a process of
+//! that name a closed socket is kept and given out again, and only its number is used: requests go over the
+//! connection of the process (`link`), and answers are kept here until they are received. A socket that is used for a
+//! listing, or for anything but IPVS, leaves for good; the rest of the library deals with it.
 //!
-//! No other program has this: a copy of the descriptor, or `poll`, would find a socket of the kernel's that is empty.
+//! No other program is treated like this: a copy of the descriptor, or `poll`, would find an empty kernel socket.
 //!
-//! A file of rules need not be in force line by line, so from its second command on ipvsadm tells the director that
-//! its workers may hear of it later; when the program ends it waits until they have. Other programs, and a single
-//! command, have an answer when the next packet sees what was changed.
+//! The lines of a file of rules need not come into force one by one. So from its second command on, ipvsadm tells the
+//! director that its workers may be told later; when the program ends, it waits until they have been. In other
+//! programs, and after a single command, the answer means that the next packet sees the change.
 
 use std::cell::UnsafeCell;
 use std::ffi::{CStr, c_char, c_int};
@@ -23,32 +23,34 @@ use crate::netlink;
 use crate::real;
 use crate::switch::{self, Route};
 
-/// The program.
+/// The name of the program.
 const NAME: &CStr = c"ipvsadm";
 
-/// Room for the answers to a command: the longest is the refusal of a long request, and the family may be before it.
+/// Room for the answers to a command: the longest is the refusal of a long request, and the answer about the family
+/// may come before it.
 const ROOM: usize = 8192;
 
-/// Answers of which a socket has not received any part yet, at most.
+/// How many answers the program may not have begun to receive, at most.
 const ANSWERS: usize = 8;
 
-/// The id of this process if it is that of ipvsadm, else 0. Set before the program begins, and in the child of a fork(2),
-/// which is not.
+/// The id of this process if it is ipvsadm, else 0. It is set before the program begins, and again in the child of a
+/// fork(2), which is not ipvsadm.
 static PROCESS: AtomicU32 = AtomicU32::new(0);
 
-/// Whether a command was sent; then the next may take effect later. Relaxed, as the one below: one thread sends.
+/// Whether a command was sent before; then the next one may take effect later. Relaxed, like the next one: only one
+/// thread sends.
 static HAS_SENT: AtomicBool = AtomicBool::new(false);
 
 /// Whether there may be commands that are not in force yet.
 static IS_PENDING: AtomicBool = AtomicBool::new(false);
 
-/// The one socket.
+/// The socket that is given out again and again.
 struct Socket {
     /// Its descriptor, or -1.
     fd: c_int,
-    /// Whether the program has it.
+    /// Whether the program has it open.
     is_open: bool,
-    /// What it was made as: flags and all.
+    /// The type and flags it was made with.
     kind: c_int,
     port: u32,
     /// Whether it has asked for the family.
@@ -56,13 +58,13 @@ struct Socket {
     answers: Answers,
 }
 
-/// Datagrams that are yet to be received, one behind the other.
+/// Datagrams that have not been received yet, one after the other.
 struct Answers {
     bytes: [u8; ROOM],
-    /// Where each ends.
+    /// The end of each of them.
     ends: [usize; ANSWERS],
     count: usize,
-    /// How many were received already.
+    /// How many of them were received already.
     received: usize,
 }
 
@@ -79,7 +81,7 @@ impl Answers {
         self.count.checked_sub(1).map_or(0, |last| self.end(last))
     }
 
-    /// Puts a datagram behind the others; where there is no room it is lost, as the kernel has it.
+    /// Adds a datagram. If there is no room it is lost, as with a socket of the kernel's.
     fn push(&mut self, datagram: &[u8]) -> Result<(), c_int> {
         if self.received == self.count {
             self.clear();
@@ -99,7 +101,7 @@ impl Answers {
     }
 }
 
-/// The socket, for one thread at a time; ipvsadm has but one.
+/// The socket, for one thread at a time; ipvsadm has only one.
 struct Exclusive {
     is_taken: AtomicBool,
     socket: UnsafeCell<Socket>,
@@ -121,7 +123,8 @@ static SOCKET: Exclusive = Exclusive {
     }),
 };
 
-/// Calls with the socket; not in another program, nor while somebody has it: a signal handler may interrupt anything.
+/// Calls with the socket; not in another program, nor while somebody else has it: a signal handler may interrupt
+/// anything.
 fn with<T>(call: impl FnOnce(&mut Socket) -> Option<T>) -> Option<T> {
     if !is_this() || SOCKET.is_taken.swap(true, Acquire) {
         return None;
@@ -132,15 +135,15 @@ fn with<T>(call: impl FnOnce(&mut Socket) -> Option<T>) -> Option<T> {
     result
 }
 
-/// Likewise, if `fd` is the socket and the program has it.
+/// The same, if `fd` is the socket and the program has it open.
 fn with_open<T>(fd: c_int, call: impl FnOnce(&mut Socket) -> Option<T>) -> Option<T> {
     with(|socket| if socket.is_open && socket.fd == fd { call(socket) } else { None })
 }
 
-/// Looks which program this is.
+/// Finds out which program this is.
 pub(crate) fn recognize() {
     unsafe extern "C" {
-        /// The last part of what the program was called as (GNU).
+        /// The last part of the name that the program was called by (GNU).
         static program_invocation_short_name: *const c_char;
     }
     // SAFETY: the C library sets it before it calls anybody, to a text that stays.
@@ -154,7 +157,7 @@ pub(crate) fn recognize() {
     }
 }
 
-/// In a child process.
+/// To be called in a child process.
 unsafe extern "C" fn forget() {
     PROCESS.store(0, Relaxed);
 }
@@ -170,7 +173,7 @@ pub(crate) fn open(kind: c_int) -> Option<c_int> {
         if socket.is_open {
             return None;
         }
-        // The number may be something else's by now.
+        // The number may have been given to something else by now.
         if socket.fd < 0 || socket.kind != kind || !switch::is_generic(socket.fd) {
             // SAFETY: no pointers.
             socket.fd = unsafe { real::socket(libc::AF_NETLINK, kind, libc::NETLINK_GENERIC) };
@@ -186,7 +189,7 @@ pub(crate) fn open(kind: c_int) -> Option<c_int> {
     })
 }
 
-/// The program closes a descriptor. True: it is kept for the next time.
+/// To be called when the program closes a descriptor. True: it is kept for the next time.
 pub(crate) fn close(fd: c_int) -> bool {
     with_open(fd, |socket| {
         socket.is_open = false;
@@ -200,7 +203,7 @@ pub(crate) fn port(fd: c_int) -> Option<u32> {
     with_open(fd, |socket| Some(socket.port))
 }
 
-/// The program binds a descriptor to a port id, or to 0: any. False: it is not the socket.
+/// To be called when the program binds a descriptor to a port id, or to 0: any. False: it is not the socket.
 pub(crate) fn bind(fd: c_int, port: u32) -> bool {
     with_open(fd, |socket| {
         if port != 0 {
@@ -211,7 +214,7 @@ pub(crate) fn bind(fd: c_int, port: u32) -> bool {
     .is_some()
 }
 
-/// Where a request goes that is sent on `fd`; none if that is not the socket, or no longer.
+/// Where a request that is sent on `fd` goes; none if that is not, or no longer, the socket.
 pub(crate) fn route(fd: c_int, bytes: &mut [u8]) -> Option<Route> {
     with_open(fd, |socket| {
         let asks = netlink::asks_for_ipvs(bytes);
@@ -228,7 +231,7 @@ pub(crate) fn route(fd: c_int, bytes: &mut [u8]) -> Option<Route> {
                 Err(errno) => Route::Refused(errno),
             });
         }
-        // It is no longer ours, and the program closes it.
+        // It is no longer ours, and the program will close it.
         let port = socket.port;
         (socket.fd, socket.is_open) = (-1, false);
         if socket.has_asked {
@@ -239,7 +242,7 @@ pub(crate) fn route(fd: c_int, bytes: &mut [u8]) -> Option<Route> {
     })
 }
 
-/// Has `take` receive the next answer, and removes that unless it is but looked at; none where there is none.
+/// Lets `take` receive the next answer, which is then removed unless it was only peeked at; none if there is none.
 pub(crate) fn receive<T>(fd: c_int, flags: c_int, take: impl FnOnce(&[u8]) -> T) -> Option<T> {
     with_open(fd, |socket| {
         let taken = take(socket.answers.first()?);
@@ -250,10 +253,10 @@ pub(crate) fn receive<T>(fd: c_int, flags: c_int, take: impl FnOnce(&[u8]) -> T)
     })
 }
 
-/// The program ends: waits until all that it has changed is in force.
+/// To be called when the program ends: waits until all its changes are in force.
 pub(crate) fn finish() {
     if IS_PENDING.swap(false, Relaxed) {
-        // Where the director has gone there is nothing to wait for.
+        // If the director has gone, there is nothing to wait for.
         let _ = switch::answer(&netlink::nothing(), false, |_| Ok(()));
     }
 }

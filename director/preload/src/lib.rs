@@ -3,13 +3,13 @@
 //! `directorctl exec` loads this library into a tool ahead of libc (`LD_PRELOAD`, see ld.so(8)). In the
 //! tool's process
 //!
-//! - a generic-netlink socket is the kernel's until the tool asks it for the family `IPVS`; from then on what the
+//! - a generic-netlink socket is the kernel's until the tool asks it for the family `IPVS`; from then on, what the
 //!   tool sends on it goes to the director (`switch`). Requests with a short answer go over one connection that the
-//!   process keeps (`link`), and the answer is put into the socket's own receive queue; at a request for a listing
-//!   a connection takes the socket's place under the same descriptor. What is no business of IPVS, `ethtool` or
-//!   VRRP's route sockets, never notices the library;
-//! - ipvsadm, which makes a socket for each command, is given but one, and the kernel has nothing to do for it
-//!   (`ipvsadm`);
+//!   process keeps (`link`), and the answer is put into the socket's own receive queue. At a request for a listing, a
+//!   connection takes the socket's place under the same descriptor. What has nothing to do with IPVS, such as
+//!   `ethtool` or VRRP's route sockets, never notices the library;
+//! - ipvsadm, which makes a socket for each command, gets the same one again and again, and the kernel has nothing to
+//!   do for it (`ipvsadm`);
 //! - the older socket options of IPVS answer as a kernel without IPVS does (`sockets`);
 //! - `/proc/net/ip_vs`, `ip_vs_conn`, `ip_vs_stats` and `ip_vs_stats_percpu` open as the director's (`proc`).
 //!

@@ -1,9 +1,9 @@
-//! The connection over which this process's short requests go, kept from one to the next.
+//! The connection for this process's short requests, which is kept from one request to the next.
 //!
-//! `ipvsadm -R` opens a socket for each line; a connection for each of them would take most of the time. Whoever
-//! takes the connection out of [`KEPT`] has it alone, and puts it back when it has nothing more to say.
-//! Before each use, but for ipvsadm's, it is looked at: a program that closes all its descriptors closes this one too
-//! and may have something else under its number, and a child process must not speak on its parent's.
+//! `ipvsadm -R` opens a socket for each line; a connection for each of them would take most of the time. A thread
+//! that takes the connection out of [`KEPT`] has it alone, and puts it back when it is done. Before each use, except
+//! ipvsadm's, the descriptor is checked: a program that closes all its descriptors closes this one too and may have
+//! something else under its number, and a child process must not use its parent's.
 
 use std::ffi::c_int;
 use std::sync::atomic::{
@@ -18,26 +18,27 @@ use crate::real;
 use crate::sockets::MAX_REQUEST;
 use crate::switch;
 
-/// The descriptor, or -1. Acquire and Release: who takes it comes after who put it there.
+/// The descriptor, or -1. Acquire and Release: the thread that takes it comes after the one that put it there.
 static KEPT: AtomicI32 = AtomicI32::new(-1);
 
-/// Its descriptor is at least this where the process may have so many, so that the program's own are numbered as they
-/// would be without this library.
+/// The descriptor's number is at least this if the process may have so many, so that the program's own descriptors
+/// have the numbers they would have without this library.
 const LOWEST: c_int = 100;
 
-/// The longest answer: a refusal, which has the request in it.
+/// The longest answer: a refusal, which contains the request.
 const MAX_ANSWER: usize = MAX_REQUEST + 64;
 
-/// How often an answer is looked for before the process sleeps until it is there: for some 200 µs. To sleep and to be
-/// woken takes longer than the director does, if it is awake, and it has its other work between two answers.
+/// How often the process looks for an answer before it sleeps until the answer comes: for some 200 µs. Going to sleep
+/// and waking up takes longer than the director does if it is awake; it has other work between two answers.
 const LOOKS: u32 = 300;
 
-/// After an answer that was not there in time so many are slept for: the director is not awake.
+/// After an answer that did not come in time, the process sleeps for this many answers at once: the director is not
+/// awake.
 const SLEPT_FOR: u32 = 4;
 
-/// Sends a request and has each datagram of its answer delivered, up to the acknowledgement that it asks for.
+/// Sends a request, and delivers each datagram of its answer, up to the acknowledgement that it asks for.
 ///
-/// A datagram that cannot be delivered is lost, as one is that finds a netlink socket full.
+/// A datagram that cannot be delivered is lost, as with a netlink socket that is full.
 pub(crate) fn exchange(
     request: &[u8],
     mut deliver: impl FnMut(&[u8]) -> Result<(), c_int>,
@@ -48,7 +49,7 @@ pub(crate) fn exchange(
     };
     let mut sent = send(fd, request);
     if sent == Err(libc::EPIPE) {
-        // That director has gone; no request depends on an earlier one, so this can go to the next.
+        // That director has gone. No request depends on an earlier one, so this one can go to the next director.
         close(fd);
         fd = connect()?;
         sent = send(fd, request);
@@ -83,22 +84,22 @@ fn take() -> Option<c_int> {
     if fd < 0 {
         return None;
     }
-    // ipvsadm closes what it has opened and nothing else, and a child process of its own is not ipvsadm.
+    // ipvsadm closes only what it has opened, and a child process of ipvsadm does not count as ipvsadm.
     if ipvsadm::is_this() {
         return Some(fd);
     }
     match switch::link_of(fd) {
-        // Another process's: this one's descriptor of it is of no use.
+        // It belongs to another process; this process has no use for its copy.
         Some(false) => {}
         Some(true) => return Some(fd),
-        // Something else by now, and the program's.
+        // The number has been given to something else, which is the program's.
         None => return None,
     }
     close(fd);
     None
 }
 
-/// Puts a connection back; where another thread has put one there meanwhile, one is enough.
+/// Puts a connection back. If another thread has put one there meanwhile, one is enough.
 fn keep(fd: c_int) {
     if KEPT.compare_exchange(-1, fd, Release, Relaxed).is_err() {
         close(fd);
@@ -130,9 +131,9 @@ fn send(fd: c_int, request: &[u8]) -> Result<(), c_int> {
     }
 }
 
-/// The next datagram's length, which is 0 for none.
+/// The length of the next datagram, or 0 if there is none.
 fn receive(fd: c_int, buffer: &mut [u8; MAX_ANSWER]) -> Result<usize, c_int> {
-    /// Answers yet to be slept for. Relaxed: it is but a guess.
+    /// For how many more answers the process sleeps at once. Relaxed: it is only a guess.
     static SLEEP: AtomicU32 = AtomicU32::new(0);
     let mut receive = |flags| {
         // SAFETY: the buffer and its length. With MSG_TRUNC a datagram that is longer says so.

@@ -1,4 +1,4 @@
-//! What of netlink this library has to know: who asks for IPVS, and how addresses look.
+//! The parts of netlink that this library has to know: who asks for IPVS, and what addresses look like.
 
 use std::mem::offset_of;
 
@@ -13,7 +13,7 @@ const CTRL_ATTR_FAMILY_NAME: u16 = 2;
 const NAME: &[u8] = b"IPVS";
 /// `NLMSG_ERROR`, which is an acknowledgement if its errno is 0.
 const ERROR: u16 = 2;
-/// `NLM_F_CAPPED`: of the request there is but its header in the acknowledgement.
+/// `NLM_F_CAPPED`: an acknowledgement contains only the header of the request.
 const CAPPED: u16 = 0x100;
 /// `NLMSG_NOOP`.
 const NOOP: u16 = 1;
@@ -49,8 +49,8 @@ pub(crate) fn wants_short_answer(bytes: &[u8]) -> bool {
     is_only && flags & ACK != 0 && flags & DUMP == 0
 }
 
-/// Says in a request that its answer need not wait until the workers know what it changes. Linux has no meaning for
-/// this flag; the director's is `NLM_F_LATER`.
+/// Marks a request: its answer need not wait until the workers have been told of the change. Linux gives this flag no
+/// meaning; to the director it is `NLM_F_LATER`.
 pub(crate) fn set_later(request: &mut [u8]) {
     if let Some(flags) = word(request, 6)
         && let Some(field) = request.get_mut(6..8)
@@ -59,7 +59,7 @@ pub(crate) fn set_later(request: &mut [u8]) {
     }
 }
 
-/// A request for nothing but an acknowledgement, which comes when all before it is in force.
+/// A request for an acknowledgement only, which comes when everything before it is in force.
 pub(crate) fn nothing() -> [u8; HEADER] {
     let mut bytes = [0; HEADER];
     let fields = [(0, HEADER as u16), (4, NOOP), (6, REQUEST | ACK)];
@@ -92,7 +92,7 @@ pub(crate) fn acknowledgement(request: &[u8]) -> Option<[u8; ACKNOWLEDGEMENT]> {
 /// Its length: a header, an errno, the request's header.
 const ACKNOWLEDGEMENT: usize = HEADER + 4 + HEADER;
 
-/// Makes of the answer to one request that to another of its kind: they differ in sequence number and port id.
+/// Turns the answer to one request into that to another of its kind: they differ in sequence number and port id.
 pub(crate) fn readdress(answer: &mut [u8], request: &[u8]) {
     if let (Some(to), Some(from)) = (answer.get_mut(8..HEADER), request.get(8..HEADER)) {
         to.copy_from_slice(from);
@@ -103,8 +103,8 @@ fn word(bytes: &[u8], at: usize) -> Option<u16> {
     bytes.get(at..)?.first_chunk().copied().map(u16::from_ne_bytes)
 }
 
-/// Writes a port id into the header of every message, as the kernel takes a sender's from its socket and
-/// never from what the sender says of itself. The director answers with what it reads there.
+/// Writes a port id into the header of every message. The director answers with the port id it reads there; the
+/// kernel ignores it, and takes that of the sender's socket.
 pub(crate) fn set_port(bytes: &mut [u8], port: u32) {
     let mut rest = bytes;
     while let Some(length) = first_message(rest).map(<[u8]>::len) {
@@ -187,7 +187,7 @@ impl Mark {
         (address, MARK_LENGTH as socklen_t)
     }
 
-    /// What a socket's address says, if it is such a mark.
+    /// The mark that a socket's address stands for, if it is one.
     pub(crate) fn read(address: &sockaddr_un, length: socklen_t) -> Option<Self> {
         if address.sun_family != libc::AF_UNIX as sa_family_t || length as usize != MARK_LENGTH {
             return None;

@@ -1,7 +1,7 @@
 //! The files of IPVS under `/proc/net`.
 //!
-//! Opening one gives the reading end of a connection to the director, which writes the text into it: a
-//! listing of a million connections takes no memory here. It reads as the file does, but for `lseek`.
+//! Opening one of them gives the reading end of a connection to the director, which writes the text into it: a
+//! listing of a million connections takes no memory here. It reads like the file, except for `lseek`.
 
 use std::ffi::{CStr, c_char, c_int};
 
@@ -21,13 +21,13 @@ const FILES: [(&[u8], &[u8]); 4] = [
     (b"ip_vs_stats_percpu", b"{\"command\":\"proc\",\"file\":\"ip_vs_stats_percpu\"}\n"),
 ];
 
-/// The request for the file of this path; none for all other paths.
+/// The request for the file with this path; none for all other paths.
 fn request(path: &[u8]) -> Option<&'static [u8]> {
     let name = DIRECTORIES.iter().find_map(|directory| path.strip_prefix(*directory))?;
     FILES.iter().find(|(file, _)| *file == name).map(|(_, request)| *request)
 }
 
-/// As [`request`], for a path as C has it.
+/// As [`request`], for a C string.
 ///
 /// # Safety
 /// `path` is null or ends in a NUL.
@@ -39,13 +39,13 @@ unsafe fn request_of(path: *const c_char) -> Option<&'static [u8]> {
     request(unsafe { CStr::from_ptr(path) }.to_bytes())
 }
 
-/// Asks the director; the descriptor gives the text.
+/// Asks the director. The text can be read from the descriptor.
 fn fetch(request: &[u8], flags: c_int) -> Result<c_int, c_int> {
     if flags & libc::O_ACCMODE != libc::O_RDONLY {
         return Err(libc::EACCES);
     }
     let fd = Socket::Control.connect(|_| Ok(())).map_err(|errno| match errno {
-        // As root's file to others.
+        // As with a file of root's and another user.
         libc::EACCES | libc::EPERM => libc::EACCES,
         // As on a kernel without IPVS.
         _ => libc::ENOENT,
@@ -78,7 +78,7 @@ fn ask(fd: c_int, request: &[u8]) -> Result<(), c_int> {
         complain(Socket::Control, b"no answer", errno);
         return Err(libc::EIO);
     }
-    // A file starts with its heading; what is no file is JSON, `director_api::Answer::Error`.
+    // A file begins with its heading; JSON is no file but `director_api::Answer::Error`.
     if received == 0 || first == b'{' {
         complain(Socket::Control, b"refused", libc::EIO);
         return Err(libc::EIO);

@@ -1,4 +1,4 @@
-//! The functions this library stands in front of.
+//! The functions that this library replaces.
 
 use std::ffi::{CStr, c_char, c_int, c_uint, c_void};
 use std::ptr::null_mut;
@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicPtr, Ordering};
 
 use libc::{FILE, iovec, mmsghdr, mode_t, msghdr, size_t, sockaddr, socklen_t, ssize_t};
 
-/// A function of the libraries behind this one.
+/// A function of the libraries loaded after this one.
 struct Next {
     name: &'static CStr,
     /// Relaxed everywhere: it is one word, everyone who looks the name up finds the same, and the code it
@@ -132,7 +132,7 @@ next! {
     fn fopen64(path: *const c_char, mode: *const c_char) -> *mut FILE;
 }
 
-/// Sets `errno` and gives what the function then returns.
+/// Sets `errno`, and returns what the function then returns.
 #[expect(private_bounds, reason = "the return types of C functions, listed here")]
 pub(crate) fn fail<T: Failure>(errno: c_int) -> T {
     set_errno(errno);

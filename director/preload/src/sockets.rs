@@ -1,8 +1,8 @@
 //! The socket functions, as programs call them.
 //!
-//! On a descriptor that was handed over they behave as on the netlink socket it was: addresses are
-//! netlink's, options of netlink succeed, a director that is gone is an error and neither an end of file
-//! nor a signal. Peeking (`MSG_PEEK | MSG_TRUNC`), polling, dumping: AF_UNIX does these as netlink does.
+//! A descriptor that was handed over behaves as the netlink socket it was: addresses are netlink's, options of
+//! netlink succeed, and a director that has gone is an error, neither an end of file nor a signal. Peeking (`MSG_PEEK
+//! | MSG_TRUNC`), polling and dumping work with AF_UNIX as with netlink.
 
 use std::ffi::{c_int, c_uint, c_void};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -87,7 +87,7 @@ unsafe extern "C" fn sendmsg(fd: c_int, message: *const msghdr, flags: c_int) ->
     unsafe { dispatch(fd, vectors(message), flags, || real::sendmsg(fd, message, flags)) }
 }
 
-/// The vectors of a message; none where the kernel will refuse it.
+/// The vectors of a message; none if the kernel will refuse it.
 ///
 /// # Safety
 /// `message` is null or one whose vectors outlive the result.
@@ -117,8 +117,8 @@ unsafe extern "C" fn writev(fd: c_int, vectors: *const iovec, count: c_int) -> s
     }
 }
 
-/// sendmmsg(2). Several messages go one by one if the first looks like netlink's, else as they are: on one
-/// socket they are all of a kind.
+/// sendmmsg(2). If the first message looks like netlink's, they are sent one by one, otherwise unchanged: the
+/// messages on one socket are all of one kind.
 #[unsafe(no_mangle)]
 unsafe extern "C" fn sendmmsg(fd: c_int, messages: *mut mmsghdr, count: c_uint, flags: c_int) -> c_int {
     let length = (count as usize).min(MAX_VECTORS);
@@ -149,10 +149,10 @@ unsafe extern "C" fn sendmmsg(fd: c_int, messages: *mut mmsghdr, count: c_uint, 
 /// `UIO_MAXIOV`: the kernel takes no more.
 const MAX_VECTORS: usize = 1024;
 
-/// Room for what is sent to the director; its requests take some hundred bytes.
+/// Room for what is sent to the director: its requests take some hundred bytes.
 pub(crate) const MAX_REQUEST: usize = 4096;
 
-/// Sends what `vectors` hold: to the director, or `straight` as without this library.
+/// Sends what `vectors` hold: to the director, or by `straight` as without this library.
 ///
 /// # Safety
 /// Every vector is null or has as many readable bytes as it says.
@@ -162,7 +162,7 @@ unsafe fn dispatch(
     flags: c_int,
     straight: impl FnOnce() -> ssize_t,
 ) -> ssize_t {
-    // Nearly everything a program sends is told apart by these bytes.
+    // These bytes suffice to recognise nearly everything else that programs send.
     let mut header = [0_u8; netlink::HEADER];
     // SAFETY: as the caller promises.
     let length = unsafe { gather(vectors, &mut header) };
@@ -188,7 +188,7 @@ unsafe fn consider(fd: c_int, vectors: &[iovec], flags: c_int) -> Option<ssize_t
     let length = unsafe { gather(vectors, &mut bytes) };
     let bytes = bytes.get_mut(..length.min(MAX_REQUEST)).unwrap_or_default();
     match switch::route(fd, bytes) {
-        // Longer than any request of IPVS: the director will refuse it, whatever port it is from.
+        // It is longer than any request of IPVS's: the director will refuse it, whatever port it comes from.
         Route::Director(_) if length > MAX_REQUEST => None,
         Route::Director(port) => {
             netlink::set_port(bytes, port);
@@ -212,7 +212,7 @@ unsafe fn consider(fd: c_int, vectors: &[iovec], flags: c_int) -> Option<ssize_t
     }
 }
 
-/// Copies as much of what `vectors` hold as there is room for, and gives the length of all of it.
+/// Copies as much of what `vectors` hold as there is room for. Returns the whole length.
 ///
 /// # Safety
 /// Every vector is null or has as many readable bytes as it says.
@@ -342,7 +342,7 @@ unsafe extern "C" fn recvmsg(fd: c_int, message: *mut msghdr, flags: c_int) -> s
     received
 }
 
-/// Copies as much of a datagram into `vectors` as there is room for. Gives what a function that receives returns, with
+/// Copies as much of a datagram into `vectors` as there is room for. Returns what a receiving function returns, and
 /// the flags of the message.
 ///
 /// # Safety
@@ -372,8 +372,8 @@ unsafe fn sender(from: *const sockaddr, room: socklen_t) -> u32 {
     if address.nl_family == libc::AF_NETLINK as libc::sa_family_t { address.nl_pid } else { 0 }
 }
 
-/// 0 bytes came: either because nothing was to be read into, or because the director is gone. Netlink knows
-/// no end, and libnl would take it for success.
+/// 0 bytes came: either there was no room to read into, or the director has gone. Netlink has no end, and libnl would
+/// take it for success.
 fn at_end(fd: c_int) -> ssize_t {
     let errno = real::errno();
     let mut byte = 0_u8;
@@ -387,7 +387,7 @@ fn at_end(fd: c_int) -> ssize_t {
     0
 }
 
-/// Writes a netlink address as the kernel does: what fits, and the whole length.
+/// Writes a netlink address as the kernel does: as much as fits, and the whole length.
 ///
 /// # Safety
 /// `to` has `room` bytes and `length` is valid.
@@ -469,7 +469,7 @@ unsafe extern "C" fn setsockopt(
     if level == libc::IPPROTO_IP && IPVS_OPTIONS.contains(&name) {
         return fail(libc::ENOPROTOOPT);
     }
-    // Memberships, extended acknowledgements and the like: the director has no use for them.
+    // Memberships, extended acknowledgements and the like: the director does not use them.
     if level == libc::SOL_NETLINK && switch::port(fd).is_some() {
         return 0;
     }

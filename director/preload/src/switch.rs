@@ -1,8 +1,8 @@
 //! Handing a generic-netlink socket over to the director.
 //!
-//! Requests whose answer is short go over the one connection that this process keeps (`link`), and the answer is put
-//! into the receive queue of the tool's socket, which stays the netlink socket it is and carries a mark. A request for
-//! a listing, or without an acknowledgement that says where its answer ends, has the socket replaced by a connection.
+//! Requests with a short answer go over the one connection that this process keeps (`link`), and the answer is put
+//! into the receive queue of the tool's socket, which stays a netlink socket and gets a mark. A request for a
+//! listing, or one without an acknowledgement to mark the end of its answer, replaces the socket by a connection.
 
 use std::ffi::{c_int, c_void};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -14,29 +14,29 @@ use crate::netlink::{self, Mark};
 use crate::real;
 use crate::{family, ipvsadm, link};
 
-/// Whether any socket of this process was handed over; until then no other call needs a second look.
+/// Whether any socket of this process was handed over. Until then no other call has to check its descriptor.
 /// Relaxed: who uses a descriptor learned of it from the one who handed it over.
 static SWITCHED: AtomicBool = AtomicBool::new(false);
 
-/// Whether any socket of this process was marked; likewise.
+/// Whether any socket of this process was marked, likewise.
 static MARKED: AtomicBool = AtomicBool::new(false);
 
-/// The mark (`SO_MARK`, which means nothing to netlink) of a socket that asked for IPVS.
+/// The mark (`SO_MARK`, which netlink does not use) of a socket that asked for IPVS.
 const MARK: c_int = 0x6970_7673; // "ipvs"
 
-/// Where bytes go that a program sends.
+/// Where the bytes go that a program sends.
 pub(crate) enum Route {
-    /// Where they went without this library.
+    /// Where they would go without this library.
     Straight,
     /// To the director, from the socket of this netlink port id.
     Director(u32),
-    /// They went to the director, and the answer is there.
+    /// Nowhere else: they went to the director, and the answer is there.
     Answered,
     /// Nowhere: the director does not answer.
     Refused(c_int),
 }
 
-/// Decides where messages of netlink sent on `fd` go, and hands `fd` over if they ask for IPVS.
+/// Decides where netlink messages sent on `fd` go, and hands `fd` over if they ask for IPVS.
 pub(crate) fn route(fd: c_int, bytes: &mut [u8]) -> Route {
     if let Some(route) = ipvsadm::route(fd, bytes) {
         return route;
@@ -52,7 +52,8 @@ pub(crate) fn route(fd: c_int, bytes: &mut [u8]) -> Route {
         match answer(bytes, asks, |datagram| deliver(fd, port, datagram)) {
             Ok(()) if !asks || mark(fd) => return Route::Answered,
             Err(errno) if !asks || errno != libc::EPERM => return Route::Refused(errno),
-            // A program that may not send to itself, or mark its sockets: a connection of its own needs neither.
+            // A program may lack the right to send to itself, or to mark its sockets. A connection of its own needs
+            // neither.
             _ => {}
         }
     }
@@ -81,13 +82,13 @@ fn deliver(fd: c_int, port: u32, bytes: &[u8]) -> Result<(), c_int> {
     };
     match real::errno() {
         _ if sent >= 0 => Ok(()),
-        // As the kernel says of a socket that is not read.
+        // As the kernel reports for a socket that is not read.
         libc::EAGAIN => Err(libc::ENOBUFS),
         errno => Err(errno),
     }
 }
 
-/// Has the answer to a request delivered.
+/// Asks the director and delivers the answer.
 pub(crate) fn answer(
     request: &[u8],
     asks: bool,
@@ -139,7 +140,7 @@ static DELIVERED: AtomicU32 = AtomicU32::new(0);
 
 /// Whether what is received on `fd`, from a socket of this netlink port id, is the director's.
 pub(crate) fn is_directors(fd: c_int, sender: u32) -> bool {
-    // Who sends from a port of this process is this process.
+    // Only this process can send from one of its ports.
     let is_delivered = sender != 0 && sender == DELIVERED.load(Ordering::Relaxed);
     is_delivered || (sender != 0 && is_marked(fd)) || port(fd).is_some()
 }
@@ -155,7 +156,8 @@ pub(crate) fn port(fd: c_int) -> Option<u32> {
     name(fd).map(|mark| mark.port)
 }
 
-/// Whether `fd` is the connection of this process that it keeps (`link`), or that of another; none if it is neither.
+/// Whether `fd` is the connection that this process keeps (`link`), or that of another process; none if it is
+/// neither.
 pub(crate) fn link_of(fd: c_int) -> Option<bool> {
     let owner = name(fd)?.nonce >> 32;
     (owner & LINK != 0).then(|| owner == LINK | u64::from(pid()))
@@ -188,11 +190,11 @@ fn option(fd: c_int, name: c_int) -> Option<c_int> {
     (known == 0).then_some(value)
 }
 
-/// Puts a new connection to the director in the place of `fd`, of which descriptor flags, status flags and
-/// timeouts stay.
+/// Puts a new connection to the director in the place of `fd`, and keeps the descriptor flags, status flags and
+/// timeouts.
 ///
-/// That is also what brings a long-lived tool together with a director that was started anew: no request
-/// depends on an earlier one, so one that could not be sent can go to the next director.
+/// In this way a long-running tool also reaches a director that was restarted: no request depends on an earlier one,
+/// so one that could not be sent can go to the next director.
 pub(crate) fn replace(fd: c_int, port: u32) -> Result<(), c_int> {
     let new = Socket::Ipvs.connect(|new| give_name(new, port, pid().into()))?;
     for timeout in [libc::SO_RCVTIMEO, libc::SO_SNDTIMEO] {
@@ -214,8 +216,8 @@ pub(crate) fn replace(fd: c_int, port: u32) -> Result<(), c_int> {
     }
 }
 
-/// The port id of a netlink socket; none if it is no netlink socket. One that is not bound yet is bound, as the kernel
-/// does when it sends.
+/// The port id of a netlink socket; none if it is no netlink socket. A socket that is not bound yet is bound, as by
+/// the kernel when it sends.
 fn netlink_port(fd: c_int) -> Option<u32> {
     let read = || {
         let mut address = netlink::address(0);
@@ -228,7 +230,7 @@ fn netlink_port(fd: c_int) -> Option<u32> {
     };
     match read()? {
         0 => {
-            // Should it fail, the port id stays 0, which the director does not mind.
+            // If it fails, the port id stays 0, which the director accepts.
             bind(fd, 0);
             read()
         }
@@ -243,7 +245,8 @@ pub(crate) fn bind(fd: c_int, port: u32) {
     unsafe { real::bind(fd, (&raw const address).cast(), size_of::<sockaddr_nl>() as socklen_t) };
 }
 
-/// In the upper half of a name's nonce, beside the process's id: the connection that a process keeps.
+/// The upper half of the nonce in the address of the connection that a process keeps; the lower half is the process's
+/// id.
 const LINK: u64 = 1 << 31;
 
 /// Names a new socket as the connection that this process keeps.
@@ -257,12 +260,12 @@ pub(crate) fn pid() -> u32 {
     unsafe { libc::getpid() }.cast_unsigned()
 }
 
-/// Binds a new socket to an address that tells what it is.
+/// Binds a new socket to an address that tells what it is for.
 fn give_name(new: c_int, port: u32, owner: u64) -> Result<(), c_int> {
     static COUNT: AtomicU32 = AtomicU32::new(0);
     for _ in 0..64 {
-        // Unique among the processes of a network namespace, and among the sockets of this one. Relaxed:
-        // only the sum matters. Where a pid came around again with an old socket alive, the next will do.
+        // Unique among the processes of a network namespace and among the sockets of this process. Relaxed: only the
+        // sum matters. If a pid is used again while an old socket is open, the next number will do.
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
         let (address, length) = Mark { port, nonce: owner << 32 | u64::from(count) }.address();
         // SAFETY: the address and its length are those of a `sockaddr_un` on this stack.

@@ -27,7 +27,7 @@ fn serve(control: &mut Control, message: &director_ipvs::Message<'_>) -> Vec<Vec
     message.answer(answer).collect()
 }
 
-/// Workers are told of exactly what the catalog has.
+/// Workers are told exactly what the catalog has.
 fn check(control: &Control, worker: &mut director_engine::Worker) {
     let snapshot = worker.snapshot().clone();
     let catalog = &control.catalog;
@@ -57,7 +57,7 @@ fn messages() {
         for message in director_ipvs::Messages::new(bytes) {
             let Ok(message) = message else { break };
             for datagram in serve(&mut control, &message) {
-                // Whoever asked can read it.
+                // Whoever asked can read the answer.
                 assert!(director_ipvs::Messages::new(&datagram).all(|answer| answer.is_ok()));
             }
             if !message.header.later() {

@@ -60,7 +60,7 @@ impl Running {
         lines
     }
 
-    /// All services and servers, but for their order.
+    /// All services and servers, in any order.
     fn services(&self) -> Vec<String> {
         let catalog = &self.control.catalog;
         let services = catalog.services().flat_map(|service| {
@@ -156,7 +156,7 @@ fn a_change_says_what_it_is() {
     assert_eq!(lines, expected);
 }
 
-/// What may leave a service without a server comes after what gives it another.
+/// A change that may leave a service without a server comes after the one that gives it another.
 #[test]
 fn what_comes_is_there_before_anything_goes() {
     let mut running = Running::start(FIRST);
@@ -188,20 +188,20 @@ fn what_lvs_tools_made_beside_the_file_stays() {
     let own = ServiceKey { address: end("192.168.18.58:443"), ..tcp };
     let catalog = &mut running.control.catalog;
     let spec = catalog.service(tcp).unwrap().spec;
-    // A service, and a server of one of the file's.
+    // A service, and a server of one of the file's services.
     catalog.add_service(own, spec).unwrap();
     catalog.add_server(tcp, end("192.168.2.79:80"), ServerSpec::default()).unwrap();
     let before = running.services();
     assert_eq!(running.reload(&format!("{FIRST}{SECOND}")), [""; 0]);
     assert_eq!(running.services(), before);
-    // With its service a server goes all the same.
+    // A server is deleted with its service all the same.
     assert_eq!(running.reload(SECOND), ["service tcp 192.168.18.58:80 deleted"]);
     assert!(running.control.catalog.service(own).is_some());
-    // What is gone already is no matter.
+    // What is gone already does no harm.
     let udp = running.key("udp 192.168.18.58:53");
     running.control.catalog.delete_service(udp).unwrap();
     assert_eq!(running.reload(""), [""; 0]);
-    // A service that is there is taken over as it is.
+    // A service that exists already is taken over as it is.
     running.control.catalog.add_service(tcp, spec).unwrap();
     assert_eq!(running.reload(FIRST).len(), 2);
 }
@@ -242,7 +242,7 @@ fn settings_that_the_file_does_not_give_stay() {
     assert_eq!(running.reload("[timeouts]\nudp = 300"), ["timeout udp: 7 -> 300"]);
 }
 
-/// Whose turn it is stays, too.
+/// The scheduler's turn is kept as well.
 #[test]
 fn a_service_that_stays_is_not_touched() {
     let mut running = Running::start(&format!("{FIRST}{SECOND}"));
@@ -255,7 +255,7 @@ fn a_service_that_stays_is_not_touched() {
     assert!(Arc::ptr_eq(&before, &view(&running)));
 }
 
-/// A server keeps what it counted, and its connections.
+/// A server keeps its counters and its connections.
 #[test]
 fn who_is_changed_is_the_same_server() {
     let mut running = Running::start(FIRST);
