@@ -6,10 +6,10 @@ use std::str::FromStr;
 
 use crate::invalid::{Invalid, serialize_as_text};
 
-/// An address of an interface with the length of its network's prefix: `192.168.18.58/24`.
+/// An address of an interface, with the prefix length of its network: `192.168.18.58/24`.
 ///
-/// It is one a host can have: no multicast, unspecified or loopback address, nor the first or last of an
-/// IPv4 network that has more than two.
+/// It is an address that a host can have: not multicast, unspecified or loopback, nor the first or last of an IPv4
+/// network that has more than two.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct InterfaceAddress {
     address: IpAddr,
@@ -83,7 +83,7 @@ impl Network {
     /// All of IPv6.
     pub const ALL_V6: Self = Self { address: IpAddr::V6(Ipv6Addr::UNSPECIFIED), prefix: 0 };
 
-    /// The network of `prefix` bits around an address; more bits than the address has mean all of them.
+    /// The network of `prefix` bits around an address. More bits than the address has mean all of them.
     fn around(address: IpAddr, prefix: u8) -> Self {
         match address {
             IpAddr::V4(v4) => {
@@ -114,8 +114,8 @@ impl Network {
         self.address.is_ipv4() == address.is_ipv4() && Self::around(address, self.prefix) == *self
     }
 
-    /// The address that means everyone in it: the last of an IPv4 network of more than two (RFC 919;
-    /// RFC 3021 for networks of two).
+    /// The broadcast address: the last of an IPv4 network of more than two addresses (RFC 919; RFC 3021 for networks
+    /// of two).
     pub fn broadcast(&self) -> Option<IpAddr> {
         match self.address {
             IpAddr::V4(v4) if self.prefix <= 30 => {
@@ -135,7 +135,7 @@ impl fmt::Display for Network {
 impl FromStr for Network {
     type Err = Invalid;
 
-    /// `10.0.0.0/8`; a single address is the network of it alone.
+    /// `10.0.0.0/8`, or a single address for the network that has only this one.
     fn from_str(text: &str) -> Result<Self, Invalid> {
         let (address, prefix) = match text.parse::<IpAddr>() {
             Ok(IpAddr::V4(v4)) => (IpAddr::V4(v4), 32),
@@ -153,7 +153,7 @@ impl FromStr for Network {
     }
 }
 
-/// `ADDRESS/LENGTH`; `usual` is the length that is proposed where none is given.
+/// `ADDRESS/LENGTH`. `usual` is the length to propose if none is given.
 fn parts(text: &str, usual: impl FnOnce(IpAddr) -> u8) -> Result<(IpAddr, u8), Invalid> {
     let Some((address, length)) = text.split_once('/') else {
         let address = ip(text)?;
@@ -203,7 +203,7 @@ pub(crate) fn host(address: IpAddr) -> Result<(), Invalid> {
 }
 
 impl MacAddress {
-    /// The address of one station, or `None` if it is a group's or all zeros.
+    /// The address of one station, or `None` if it is a group address or all zeros.
     pub fn new(octets: [u8; 6]) -> Option<Self> {
         (octets[0] & 1 == 0 && octets != [0; 6]).then_some(Self(octets))
     }

@@ -1,4 +1,4 @@
-//! What only the sections together can get wrong.
+//! Checks that need several sections at once.
 
 use std::cmp::Reverse;
 use std::net::IpAddr;
@@ -10,7 +10,7 @@ use crate::problem::{Log, Span};
 use crate::route::port_of;
 use crate::service::{Located, Vip};
 
-/// Looks at the services with the ports, neighbours and routes beside them.
+/// Checks the services against the ports, neighbours and routes.
 pub(crate) fn services(config: &Config, located: &[Located], log: &Log<'_>) {
     for service in located {
         if let Vip::Address { address, .. } = service.service.vip {
@@ -40,7 +40,7 @@ pub(crate) fn services(config: &Config, located: &[Located], log: &Log<'_>) {
     }
 }
 
-/// The port an address is on.
+/// The port in whose network an address is.
 fn owner(ports: &[Port], address: IpAddr) -> Option<&Port> {
     ports.iter().find(|port| port.addresses.iter().any(|own| own.address() == address))
 }
@@ -56,7 +56,7 @@ fn broadcast(config: &Config, address: IpAddr, at: &Span, noun: &str, log: &Log<
     }
 }
 
-/// Without a kernel twin nobody resolves a neighbour or learns a route: both are given here or not known.
+/// Without a kernel twin nobody resolves a neighbour or learns a route: the file has to give both.
 fn reachable(config: &Config, server: IpAddr, at: &Span, log: &Log<'_>) {
     let (port, hop) = match next_hop(config, server) {
         Some(found) => found,
@@ -87,7 +87,7 @@ fn reachable(config: &Config, server: IpAddr, at: &Span, log: &Log<'_>) {
     }
 }
 
-/// The port a packet for this address leaves by, and whose MAC address it is sent to.
+/// The port by which packets to this address leave, and the next hop to whose MAC address they are sent.
 fn next_hop(config: &Config, address: IpAddr) -> Option<(&Port, IpAddr)> {
     if let Some(port) = port_of(&config.ports, address) {
         return Some((port, address));

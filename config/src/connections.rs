@@ -6,7 +6,7 @@ use crate::invalid::{Word, bounded};
 use crate::reader::Section;
 
 bounded! {
-    /// How many connections can be open at once; one more is refused until another has ended.
+    /// How many connections can be open at once. Further ones are refused until another has ended.
     Capacity(u32) in 1..=2_147_483_647, "connections", default 1_000_000
 }
 
@@ -18,11 +18,11 @@ bounded! {
 /// The size of the memory pages of the connection table.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub enum Pages {
-    /// The largest that can be had.
+    /// The largest available.
     #[default]
     #[serde(rename = "auto")]
     Auto,
-    /// 4 KiB, those of any program.
+    /// 4 KiB, as in any program.
     #[serde(rename = "4k")]
     Size4K,
     /// 2 MiB, huge pages.
@@ -45,14 +45,14 @@ impl Word for Pages {
 /// The connection table.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Connections {
-    /// How many connections it holds.
+    /// How many IPv4 connections it holds.
     pub capacity: Capacity,
-    /// How many the table of IPv6 holds; as many as that of IPv4 if not given.
+    /// How many IPv6 connections there can be; if not given, as many as of IPv4.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub capacity_ipv6: Option<Capacity>,
-    /// The memory it is made of.
+    /// The pages it is in.
     pub pages: Pages,
-    /// How many persistence templates there can be beside them.
+    /// How many persistence templates there can be, besides.
     pub templates: Templates,
 }
 

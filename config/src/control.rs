@@ -1,4 +1,4 @@
-//! `[control]`: where the sockets live.
+//! `[control]`: where the sockets are.
 
 use std::fmt;
 use std::path::{Component, Path, PathBuf};
@@ -14,7 +14,7 @@ const LONGEST_SOCKET_PATH: usize = 107;
 /// The bytes left for a slash and the name of a socket.
 const LONGEST_SOCKET_NAME: usize = 17;
 
-/// A directory for unix sockets: an absolute path, short enough for the name of any socket after it.
+/// A directory for unix sockets: an absolute path that leaves room for the name of any of the sockets.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SocketDirectory(String);
 
@@ -82,7 +82,7 @@ impl FromStr for SocketDirectory {
 /// Where the director is controlled.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Control {
-    /// Its sockets live here.
+    /// The directory of the sockets.
     pub directory: SocketDirectory,
 }
 

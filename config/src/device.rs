@@ -24,12 +24,12 @@ const VIRTUAL_DRIVERS: &[&str] = &[
     "net_virtio_user",
 ];
 
-/// Drivers that open a kernel interface which exists already, named by `iface`.
+/// Drivers that open an existing kernel interface, named by `iface`.
 const OPENS_INTERFACE: &[&str] = &["net_af_packet", "net_af_xdp"];
 /// The driver that makes a kernel interface, named by `iface` (else `dtap0`, …).
 const MAKES_INTERFACE: &str = "net_tap";
 
-/// Drivers whose queues are counted in the device's arguments, and how.
+/// Drivers whose arguments set the number of queues, and by which argument.
 const COUNTS_QUEUES: &[(&str, &str)] = &[
     ("net_af_packet", "qpairs=N"),
     ("net_af_xdp", "queue_count=N"),
@@ -41,12 +41,12 @@ const COUNTS_QUEUES: &[(&str, &str)] = &[
 const EXAMPLES: &str =
     "for example \"0000:03:00.0\" (see dpdk-devbind.py --status) or \"net_af_packet0,iface=eth1\"";
 
-/// What DPDK drives a port with; its text is what EAL takes after `-a` or `--vdev`.
+/// A port's device. Its text is what EAL takes after `-a` or `--vdev`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Device {
     text: String,
     kind: Kind,
-    /// The device's name, without its arguments: a prefix of the text of this length.
+    /// The length of the device's name, which the text begins with; the arguments follow.
     name: usize,
 }
 
@@ -93,19 +93,19 @@ impl Device {
         self.arguments().find(|(found, _)| *found == key).and_then(|(_, value)| value)
     }
 
-    /// The kernel interface it sends and receives through (`net_af_packet`, `net_af_xdp`); the kernel
-    /// hears those frames as well.
+    /// The kernel interface it sends and receives through (`net_af_packet`, `net_af_xdp`). The kernel hears those
+    /// frames as well.
     pub fn opened_interface(&self) -> Option<&str> {
         self.driver().filter(|driver| OPENS_INTERFACE.contains(driver)).and_then(|_| self.argument("iface"))
     }
 
-    /// The argument that says how many receive queues there are, where that is not for DPDK to choose.
+    /// The argument that sets the number of receive queues, for drivers that take it from the arguments.
     pub fn queues_argument(&self) -> Option<&'static str> {
         let driver = self.driver()?;
         COUNTS_QUEUES.iter().find(|(name, _)| *name == driver).map(|(_, argument)| *argument)
     }
 
-    /// The kernel interface of this name is taken by the device: it opens or makes it.
+    /// The name of the kernel interface that the device opens or makes.
     pub fn interface(&self) -> Option<&str> {
         let driver = self.driver()?;
         (OPENS_INTERFACE.contains(&driver) || driver == MAKES_INTERFACE)

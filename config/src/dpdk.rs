@@ -15,8 +15,7 @@ bounded! {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Idle {
-    /// Poll if one of the ports is a device made for speed, sleep if the frames of all of them come
-    /// through the kernel anyhow.
+    /// Poll if one of the ports is a device made for speed; sleep if all frames come through the kernel anyway.
     #[default]
     Auto,
     /// Ask again at once: the CPU is always busy.
@@ -90,8 +89,8 @@ fn eal_argument(item: &Item<'_>) -> Option<String> {
     Some(text.to_owned())
 }
 
-/// Whether EAL would take lcores from this argument. It reads long options by any unambiguous beginning
-/// (`getopt_long`), and the value of a short one may follow it directly.
+/// Whether EAL would read lcores from this argument. EAL accepts any unambiguous beginning of a long option
+/// (`getopt_long`), and the value of a short one directly after it.
 fn chooses_lcores(argument: &str) -> bool {
     let option = argument.split_once('=').map_or(argument, |(option, _)| option);
     let long = [("--lcores", 4), ("--main-lcore", 5), ("--master-lcore", 5)];

@@ -7,8 +7,8 @@ use crate::Config;
 use crate::port::Port;
 use crate::reader::Section;
 
-/// Refuses whatever of a file is not as the running director was started with. `document` is the file that `config` was
-/// read from.
+/// Refuses a file that differs, in what cannot change, from the configuration that the running director was started
+/// with. `document` is the file that `config` was read from.
 pub(crate) fn refuse(running: &Config, config: &Config, document: &Section<'_>) {
     for (key, title, runs, wanted) in [
         ("dpdk", "[dpdk]", table(&running.dpdk), table(&config.dpdk)),
@@ -17,7 +17,7 @@ pub(crate) fn refuse(running: &Config, config: &Config, document: &Section<'_>) 
     ] {
         section(&document.table(key, title), &runs, &wanted);
     }
-    // The addresses of a kernel twin are the kernel's, which takes others at any time.
+    // The addresses of a kernel twin belong to the kernel, which can change them at any time.
     let ports = |config: &Config| -> Vec<Port> {
         let port = |port: &Port| {
             let addresses = if port.twin { Vec::new() } else { port.addresses.clone() };
@@ -76,8 +76,8 @@ fn section(section: &Section<'_>, runs: &Table, wanted: &Table) {
     }
 }
 
-/// A section as keys and values, with its defaults. What has no form in TOML has no key either, and there is nothing of
-/// that kind in a configuration.
+/// A section as keys and values, including defaults. Values without a form in TOML would be left out, but a
+/// configuration has none.
 fn table(section: &impl Serialize) -> Table {
     match Value::try_from(section) {
         Ok(Value::Table(table)) => table,
@@ -103,7 +103,7 @@ mod tests {
     fn what_may_change() {
         let same = reread(RUNNING).unwrap();
         assert_eq!(same, Config::parse("FILE", RUNNING).unwrap());
-        // Written in another way it is the same.
+        // The same value written differently is no change.
         reread(&RUNNING.replace("capacity = 1000", "capacity = 1_000 # as ever\npages = 'auto'")).unwrap();
         let more = format!(
             "{RUNNING}[timeouts]\ntcp = 60\n[ipvs]\nsloppy_tcp = true\n[[mark]]\nmark = 1\n\

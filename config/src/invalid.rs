@@ -1,12 +1,12 @@
-//! Checked values: what one is refused with, and the macros that make the small ones.
+//! Checked values: the reason why one is refused, and the macros that make the small types.
 
 use std::ops::RangeInclusive;
 
-/// Why a text or a number is no value of a type, and what would be one.
+/// Why a text or a number is not a value of a type, and what would be one.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{reason}")]
 pub struct Invalid {
-    /// What is wrong with it; begins with the value in backquotes where there is one.
+    /// What is wrong with it. Begins with the value in backquotes if there is one.
     pub reason: String,
     /// What would be right.
     pub help: String,
@@ -81,13 +81,13 @@ macro_rules! bounded {
 }
 pub(crate) use bounded;
 
-/// A value of a short list of words; what each word means is the type's affair.
+/// A word from a short list; the type says what each word means.
 pub(crate) trait Word: Copy + 'static {
-    /// Every word that is known; those that are refused carry the reason.
+    /// All known words. Those that are refused carry the reason.
     const WORDS: &'static [(&'static str, Result<Self, &'static str>)];
 }
 
-/// Serializes a type as the text its `Display` gives, which its `FromStr` reads.
+/// Serializes a type as the text of its `Display`, which its `FromStr` reads back.
 macro_rules! serialize_as_text {
     ($($name:ty),+) => {$(
         impl serde::Serialize for $name {

@@ -1,9 +1,9 @@
 //! `[ipvs]`: the kernel's sysctls `net.ipv4.vs.*` by their names.
 //!
-//! A sysctl the director obeys is one entry of `sysctls!` below, with the kernel's range and default; it can
-//! be set while the director runs as well, by [`Sysctls::set`]. Any other the kernel knows is an entry of
-//! `FIXED`: what it switches does not exist here. It reads as the kernel's default, which is what the director
-//! does, and may be set to that and to nothing else.
+//! Each sysctl that the director obeys is an entry of `sysctls!` below, with the kernel's range and default; it can
+//! also be set while the director runs, by [`Sysctls::set`]. All other sysctls of the kernel's IPVS are entries of
+//! `FIXED`: what they control does not exist here. They read as the kernel's defaults, which is how the director
+//! behaves, and can be set only to those.
 
 use serde::Serialize;
 
@@ -16,13 +16,13 @@ bounded! {
 }
 
 bounded! {
-    /// What becomes of a SYN that hits an entry whose connection is over. The kernel takes any `int`; bit 2
-    /// matters to entries of direct routing and tunnelling alone.
+    /// What a SYN does to an entry whose connection is over. The kernel takes any `int`; bit 2 only matters to
+    /// entries of direct routing and tunnelling.
     ConnReuseMode(i32) in -2_147_483_648..=2_147_483_647, "(0: it goes to the entry's server; any other: it is a new connection)", default 1
 }
 
 bounded! {
-    /// Each how-manieth new connection is dropped: at 0 none, below 0 every one.
+    /// Every how-many-th new connection is dropped: none at 0, every one below 0.
     DropRate(i32) in -2_147_483_648..=2_147_483_647, "(every Nth is dropped; 0 for none, below 0 for every one)", default 10
 }
 
@@ -32,8 +32,8 @@ pub enum Defense {
     /// 0.
     #[default]
     Never,
-    /// 1 and 2: when memory is short. The kernel itself makes 2 of 1 when that begins, and 1 of 2 when it
-    /// is over; memory is never short for the director, whose table has its size from the start.
+    /// 1 and 2: when memory is short. The kernel itself changes 1 to 2 when that begins, and back when it is over.
+    /// Memory is never short for the director, whose table has a fixed size.
     WhenShort,
     /// 3.
     Always,
@@ -72,7 +72,7 @@ impl Serialize for Defense {
 }
 
 impl Switch {
-    /// Whether it is on.
+    /// Whether it is switched on.
     #[must_use]
     pub const fn is_on(self) -> bool {
         self.get() != 0
@@ -100,7 +100,7 @@ impl Value for ConnReuseMode {}
 impl Value for DropRate {}
 impl Value for Defense {}
 
-/// A value as it is written to a file of `/proc/sys`.
+/// A value as it is written to a file in `/proc/sys`.
 fn parse<T: Bounded>(name: &str, text: &str) -> Result<T, Invalid> {
     text.trim().parse().ok().and_then(T::checked).ok_or_else(|| {
         let range = format!("{} to {} {}", T::RANGE.start(), T::RANGE.end(), T::UNIT);
@@ -145,7 +145,7 @@ macro_rules! sysctls {
                 Ok(())
             }
 
-            /// Takes those from another whose names are wanted.
+            /// Takes over the values of those names of another set that are `wanted`.
             pub fn take_over(&mut self, from: &Self, wanted: impl Fn(&str) -> bool) {
                 $(if wanted(stringify!($name)) {
                     self.$name = from.$name;
@@ -167,45 +167,44 @@ macro_rules! sysctls {
 sysctls! {
     /// A TCP connection may begin with an ACK.
     sloppy_tcp: Switch = Switch::default(),
-    /// What becomes of a SYN that hits an entry.
+    /// What a SYN does to an entry whose connection is over.
     conn_reuse_mode: ConnReuseMode = ConnReuseMode::default(),
-    /// The connections of a server go with it, at once.
+    /// The connections of a server end when it is deleted.
     expire_nodest_conn: Switch = Switch::default(),
-    /// SYNs are dropped under attack.
+    /// New connections are dropped under attack.
     drop_packet: Defense = Defense::default(),
-    /// Of the SYNs that `drop_packet` looks at, every Nth is dropped.
+    /// Every Nth of the new connections that `drop_packet` looks at is dropped.
     am_droprate: DropRate = DropRate::default(),
     /// A server's packet that belongs to no connection is answered with an ICMP error.
     nat_icmp_send: Switch = Switch::default(),
-    /// Entries of connections that are not established yet are thrown away under attack.
+    /// Entries of connections that are not established yet are deleted under attack.
     drop_entry: Defense = Defense::default(),
-    /// TCP connections are established by the server's word alone under attack.
+    /// Only the server's packets establish TCP connections under attack.
     secure_tcp: Defense = Defense::default(),
-    /// An ICMP error to a virtual service about a connection that is not known makes an entry.
+    /// An ICMP error to a virtual service about an unknown connection makes an entry.
     schedule_icmp: Switch = Switch::default(),
     /// An SCTP association may begin with any packet.
     sloppy_sctp: Switch = Switch::default(),
     /// A persistence template whose server has the weight 0 is no longer used.
     expire_quiescent_template: Switch = Switch::default(),
     /// FTP's data connections may lead to other hosts than those of the control connection, and to privileged ports.
-    /// No sysctl of IPVS, which never looks; the name is that of `nf_conntrack_ftp`'s parameter, `loose`.
+    /// IPVS has no such sysctl, since it never checks; the name is that of `nf_conntrack_ftp`'s parameter, `loose`.
     ftp_loose: Switch = Switch::default(),
-    /// The director's packets of a tunnel must not be split where the client's must not.
+    /// A tunnel's packets must not be split if the client's packets must not.
     pmtu_disc: Switch = const { Switch::new(1).unwrap() },
 }
 
 /// The value of a sysctl as it reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Setting {
-    /// One number, as of most.
+    /// A single number, as in most of them.
     Number(i32),
-    /// Several in one string.
+    /// Several numbers in one text.
     Text(&'static str),
 }
 
 impl Sysctls {
-    /// Every sysctl that reads as something, by its name: those the director obeys, and the others at the
-    /// kernel's defaults.
+    /// Every sysctl that has a value here: those that the director obeys, and the others with the kernel's defaults.
     pub fn settings(&self) -> impl Iterator<Item = (&'static str, Setting)> {
         let obeyed = self.values().map(|(name, value)| (name, Setting::Number(value)));
         obeyed.chain(FIXED.iter().filter_map(|(name, fixed)| Some((*name, fixed.setting()?))))
@@ -215,7 +214,7 @@ impl Sysctls {
     ///
     /// # Errors
     ///
-    /// There is none of this name, or nothing that it could read as.
+    /// There is no sysctl with this name, or none that could have a value here.
     pub fn get(&self, name: &str) -> Result<Setting, Invalid> {
         let found = self.settings().find(|(found, _)| *found == name);
         found.map(|(_, setting)| setting).ok_or_else(|| match fixed(name) {
@@ -225,7 +224,7 @@ impl Sysctls {
     }
 }
 
-/// What is wrong with a name that is no sysctl's.
+/// The error about a name that is not a sysctl.
 fn unknown(name: &str) -> Invalid {
     let names = FIXED.iter().map(|(name, _)| *name);
     Invalid::new(
@@ -234,7 +233,7 @@ fn unknown(name: &str) -> Invalid {
     )
 }
 
-/// The one value of a sysctl that has no effect here.
+/// The only value of a sysctl that has no effect here.
 #[derive(Clone, Copy)]
 enum Fixed {
     Number(i32),
@@ -244,12 +243,12 @@ enum Fixed {
     Computed,
 }
 
-/// The sysctls of Linux 6.1 that switch what the director does not have, at the kernel's defaults.
+/// The sysctls of Linux 6.1 for what the director does not have, with the kernel's defaults.
 const FIXED: &[(&str, Fixed)] = &[
     // Memory is never short here.
     ("amemthresh", Fixed::Number(1024)),
     ("backup_only", Fixed::Number(0)),
-    // Only for transparent proxies on the director itself.
+    // Only for transparent proxies that run on the director itself.
     ("cache_bypass", Fixed::Number(0)),
     ("conntrack", Fixed::Number(0)),
     ("ignore_tunneled", Fixed::Number(0)),
@@ -287,7 +286,7 @@ impl Fixed {
         }
     }
 
-    /// Whether a value, written as in `/proc/sys`, is this one.
+    /// Whether a value written as in `/proc/sys` is this one.
     fn reads(self, value: &str) -> bool {
         match self {
             Self::Number(number) => value.trim().parse() == Ok(number),
@@ -317,8 +316,7 @@ impl Fixed {
     }
 }
 
-/// Refuses what is left of the section: known names at another value than the kernel's default, and
-/// unknown names.
+/// Refuses the rest of the section: known names with other values than the kernel's defaults, and unknown names.
 fn read_fixed(section: Section<'_>) {
     for &(name, fixed) in FIXED {
         if let Some(item) = section.get(name).filter(|item| !fixed.is(item)) {

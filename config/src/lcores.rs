@@ -7,9 +7,9 @@ use std::str::FromStr;
 
 use crate::invalid::{Invalid, serialize_as_text};
 
-/// The largest lcore id a stock DPDK knows (`RTE_MAX_LCORE` is 128).
+/// The largest lcore id that DPDK is built for (`RTE_MAX_LCORE` is 128).
 const MAX_LCORE: u32 = 127;
-/// The largest CPU a `cpu_set_t` holds.
+/// The largest CPU number that fits in a `cpu_set_t`.
 const MAX_CPU: u32 = 1023;
 
 const EXAMPLES: &str = "for example \"0-1\", \"0,2-3\", \"0@0,1@0,2@1\" or \"(0-3)@0\"";
@@ -56,7 +56,7 @@ impl Lcores {
         &self.text
     }
 
-    /// The arguments for EAL. EAL by itself would make the lowest lcore its main one, not the first.
+    /// The arguments for EAL, which by itself would make the lowest lcore its main one, not the first.
     pub fn eal_arguments(&self) -> [String; 4] {
         ["--lcores".into(), self.text.clone(), "--main-lcore".into(), self.control.id.to_string()]
     }
@@ -113,7 +113,7 @@ impl FromStr for Lcores {
     }
 }
 
-/// The entries of a list whose commas inside parentheses do not count.
+/// The entries of a list; commas inside parentheses do not separate them.
 fn split_outside_groups(text: &str) -> Result<Vec<&str>, Invalid> {
     let mut entries = Vec::new();
     let (mut begin, mut inside) = (0, false);

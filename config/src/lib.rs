@@ -1,8 +1,8 @@
 //! The configuration file as types.
 //!
-//! [`Config::load`] reads a TOML file and gives either types that hold nothing illegal or [`Errors`]:
-//! everything that is wrong with the file at once, each with its place and with what would be right. A key
-//! nobody knows is an error, wherever it stands; so is whatever the director would have to ignore.
+//! [`Config::load`] reads a TOML file and returns either types that hold only legal values, or [`Errors`]: everything
+//! that is wrong with the file, each with its place and with what would be right. A key that nobody knows is an
+//! error, wherever it is, and so is everything that the director would have to ignore.
 //!
 //! One module a section: [`dpdk`], [`control`], [`port`], [`route`], [`connections`], [`timeouts`],
 //! [`ipvs`], [`mark`] and [`service`].
@@ -56,13 +56,13 @@ use port::Ports;
 use problem::Log;
 use reader::Section;
 
-/// A configuration file longer than this is something else, given by mistake.
+/// A file that is longer than this was given by mistake.
 const LONGEST_FILE: u64 = 16 << 20;
 
 /// A valid configuration.
 ///
-/// Two are equal if they mean the same, wherever in their files they say it. [`Config::to_toml`] writes one
-/// as a file again.
+/// Two configurations are equal if they mean the same, wherever their files say it. [`Config::to_toml`] writes one as
+/// a file again.
 #[derive(Clone, Debug, Serialize)]
 pub struct Config {
     /// `[dpdk]`: what EAL is started with.
@@ -145,15 +145,15 @@ impl Config {
     ///
     /// # Errors
     ///
-    /// As of [`Self::load`]. Of a file that could be started with: every key that cannot change while a director runs
-    /// and that it gives another value.
+    /// As of [`Self::load`]; and if the director could be started with the file, every key that cannot change while
+    /// it runs and that has another value.
     pub fn load_again(path: impl AsRef<Path>, running: &Self) -> Result<Self, Errors> {
         Self::load_for(path.as_ref(), Some(running))
     }
 
     fn load_for(path: &Path, running: Option<&Self>) -> Result<Self, Errors> {
         let name = path.display().to_string();
-        // At the start it may be a pipe of a shell's; nobody writes into that again, and to wait for it is to wait for ever.
+        // At the start it may be a shell's pipe. Nobody writes into that again, so reading it would wait for ever.
         if running.is_some() && std::fs::metadata(path).is_ok_and(|file| !file.is_file()) {
             return Err(Errors::unreadable(&name, format!("{name} is not a regular file"), None));
         }
@@ -180,11 +180,11 @@ impl Config {
         }
     }
 
-    /// Reads a text; `name` is what errors call the file.
+    /// Reads a text. `name` is what errors call the file.
     ///
     /// # Errors
     ///
-    /// Everything that is wrong with it. If it is no TOML, only that.
+    /// Everything that is wrong with it. If it is not TOML, only that.
     pub fn parse(name: &str, text: &str) -> Result<Self, Errors> {
         Self::parse_for(name, text, None)
     }
@@ -210,7 +210,7 @@ impl Config {
         let warnings = log.finish()?;
         match config {
             Some(config) => Ok(Self { warnings, ..config }),
-            // Unreachable as long as nothing is left out without an error.
+            // Unreachable, as long as nothing is left out without an error.
             None => Err(Errors::unreadable(name, format!("{name} holds no configuration"), None)),
         }
     }
@@ -255,7 +255,7 @@ impl Config {
         Some(config)
     }
 
-    /// What the file says that probably does not do what its writer wants.
+    /// Parts of the file that probably do not do what its writer wants.
     pub fn warnings(&self) -> &Warnings {
         &self.warnings
     }
@@ -265,7 +265,7 @@ impl Config {
         &self.file
     }
 
-    /// Whether the file gives a key of `[timeouts]` or `[ipvs]`, at its default or not.
+    /// Whether the file sets a key of `[timeouts]` or `[ipvs]`, even to its default.
     pub fn gives(&self, section: &'static str, key: &str) -> bool {
         self.given.contains(&(section, key.to_owned()))
     }
@@ -284,13 +284,13 @@ impl Config {
     ///
     /// # Errors
     ///
-    /// None that is known: every value has a form in TOML.
+    /// None is known: every value has a form in TOML.
     pub fn to_toml(&self) -> Result<String, toml::ser::Error> {
         toml::to_string(self)
     }
 }
 
-/// The TOML of a text. A key that is there twice is an error and not the end: the first one counts on.
+/// The TOML of a text. A key that is there twice is an error, but does not stop the reading: the first one is used.
 fn document<'t>(text: &'t str, log: &Log<'t>) -> Option<DeTable<'t>> {
     let (table, errors) = DeTable::parse_recoverable(text);
     let (twice, unreadable): (Vec<_>, Vec<_>) =
@@ -315,5 +315,5 @@ fn document<'t>(text: &'t str, log: &Log<'t>) -> Option<DeTable<'t>> {
     Some(table.into_inner())
 }
 
-/// How the parser begins when it meets text without quotes.
+/// How the parser's message begins when it meets text without quotes.
 const UNQUOTED: [&str; 2] = ["string values must be quoted", "invalid boolean"];

@@ -1,4 +1,4 @@
-//! `[[mark]]`: which new connections have a firewall mark, for the services of marks.
+//! `[[mark]]`: which new connections get a firewall mark, for the services of marks.
 
 use std::fmt;
 use std::str::FromStr;
@@ -15,21 +15,21 @@ bounded! {
     Number(u32) in 1..=4_294_967_295, "(a firewall mark)"
 }
 
-/// A rule. Of several that match a new connection the first counts.
+/// A rule. Of several rules that match a new connection, the first counts.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Mark {
     /// The mark.
     pub mark: Number,
-    /// The protocol; any if there is none.
+    /// The protocol; none: any.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub protocol: Option<Protocol>,
-    /// Where the client is; anywhere if there is none.
+    /// The client's network; none: anywhere.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub source: Option<Network>,
-    /// What the client connects to, which is the director's own; anything if there is none.
+    /// What the client connects to, which must be the director's own; none: anything.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub destination: Option<Network>,
-    /// The ports that the client connects to; any if there are none.
+    /// The ports that the client connects to; none: any.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ports: Option<Ports>,
 }

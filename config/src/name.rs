@@ -6,13 +6,14 @@ use std::str::FromStr;
 
 use crate::invalid::{Invalid, serialize_as_text};
 
-/// The longest name, in bytes: Linux's `IFNAMSIZ` less the closing NUL.
+/// The longest name in bytes: Linux's `IFNAMSIZ` without the closing NUL.
 const LONGEST: usize = 15;
 
-/// A name the kernel accepts for an interface (`dev_valid_name` in net/core/dev.c): 1 to 15 bytes, no
-/// slash, colon or white space, not `.` or `..`; nor `all` or `default` (`sysctl_dev_name_is_allowed` in
-/// include/net/ip.h). Here also no `%`, in which the kernel puts a number, no dash at the beginning, which every
-/// tool would take for an option, and nothing that parts the arguments of DPDK's devices, of which the twin is one.
+/// A name that the kernel accepts for an interface (`dev_valid_name` in net/core/dev.c): 1 to 15 bytes, without
+/// slash, colon or white space, and not `.` or `..`; nor `all` or `default` (`sysctl_dev_name_is_allowed` in
+/// include/net/ip.h). Three more things are excluded here: `%`, which the kernel replaces by a number; a dash at the
+/// beginning, which every tool takes for an option; and the separators of the arguments of DPDK's devices, because
+/// the twin is such a device.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct InterfaceName(String);
 

@@ -12,7 +12,7 @@ use crate::problem::Span;
 use crate::reader::{Section, Seen};
 
 bounded! {
-    /// The largest IP packet a port sends, in bytes; RFC 791 asks for at least 68.
+    /// The largest IP packet that a port sends, in bytes; RFC 791 requires at least 68.
     Mtu(u16) in 68..=9600, "bytes"
 }
 
@@ -29,12 +29,12 @@ bounded! {
 /// The smallest MTU with which Linux keeps IPv6 on an interface (RFC 8200, section 5).
 const IPV6_MTU: u16 = 1280;
 
-/// Who is on the other side of a port. It makes no difference to what a packet is done to, only to which
-/// worker a device gives it.
+/// Who is on the other side of a port. This does not change what happens to a packet, only which worker a device
+/// gives it to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Side {
-    /// Clients and servers, or it is not known.
+    /// Clients and servers, or unknown.
     #[default]
     Both,
     /// Clients.
@@ -61,10 +61,10 @@ pub struct Port {
     pub twin: bool,
     /// Who is on the other side of it.
     pub side: Side,
-    /// The MTU it begins with; the device's own if not given.
+    /// The MTU it starts with; the device's own if not given.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mtu: Option<Mtu>,
-    /// Receive queues; one a worker if not given.
+    /// The number of receive queues; one for each worker if not given.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rx_queues: Option<Queues>,
     /// Descriptors of each queue; the driver's own choice if not given.
@@ -79,7 +79,7 @@ pub struct Port {
 pub(crate) struct Ports {
     pub(crate) list: Vec<Port>,
     pub(crate) names: Seen<String>,
-    /// Nothing was wrong with any of them, so what is not here is nowhere.
+    /// There was no error in any of them, so a port that is not here does not exist.
     pub(crate) sound: bool,
 }
 

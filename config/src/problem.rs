@@ -1,7 +1,7 @@
 //! What is wrong with a file, where, and what would be right.
 //!
-//! Everything that reads the document holds one [`Log`] and goes on after a mistake, so that a file is
-//! mended in one round. [`Errors`] and [`Warnings`] are what comes out of it, and how it is printed.
+//! Everything that reads the document has the same [`Log`] and goes on after a mistake, so that all mistakes of a
+//! file can be corrected at once. [`Errors`] and [`Warnings`] are the result, and know how to print it.
 
 use std::cell::{Cell, RefCell};
 use std::fmt;
@@ -13,7 +13,7 @@ use miette::{
     SourceSpan, SpanContents,
 };
 
-/// So much of a long line is shown, in bytes.
+/// How many bytes of a long line are shown.
 const SHOWN: usize = 300;
 
 /// A place in the text: byte offsets.
@@ -37,10 +37,10 @@ pub struct Problem {
     place: Option<Place>,
 }
 
-/// Where a value stands, with the line it stands in.
+/// The place of a value, with the line it is in.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Place {
-    /// In the file; what problems are sorted by.
+    /// The offset in the file; problems are sorted by it.
     offset: usize,
     /// Counted from 1.
     line: usize,
@@ -68,13 +68,13 @@ impl Problem {
         self.help.as_deref()
     }
 
-    /// The line the value stands in, counted from 1; 0 if the file could not be read at all.
+    /// The line of the value, counted from 1; 0 if the file could not be read at all.
     pub fn line(&self) -> usize {
         self.place.as_ref().map_or(0, |place| place.line)
     }
 
-    /// The character of the line the value begins with, counted from 1; 0 if the file could not be read
-    /// at all.
+    /// The position in the line of the value's first character, counted from 1; 0 if the file could not be read at
+    /// all.
     pub fn column(&self) -> usize {
         self.place.as_ref().map_or(0, |place| place.column)
     }
@@ -86,7 +86,7 @@ impl Problem {
 #[derive(Clone, Debug)]
 pub struct Errors(Problems);
 
-/// What a usable configuration file probably does not mean. Printed as [`Errors`] are.
+/// The parts of a usable file that its writer probably did not mean. Printed in the same way as [`Errors`].
 #[derive(Clone, Debug, Default)]
 pub struct Warnings(Problems);
 
@@ -146,7 +146,7 @@ impl Errors {
 impl Problems {
     fn render(&self, colour: bool) -> String {
         let mut theme = if colour { GraphicalTheme::unicode() } else { GraphicalTheme::none() };
-        // The caret is what people and scripts look for; a box-drawing line under the value is not.
+        // People and scripts look for the caret, not for a box-drawing line under the value.
         theme.characters.underline = '^';
         theme.characters.uarrow = '^';
         theme.characters.error = "error:".to_owned();
@@ -159,7 +159,7 @@ impl Problems {
         for problem in &self.list {
             let shown = Shown { problem, file: &self.file };
             if handler.render_report(&mut out, &shown).is_err() {
-                // Nothing a String refuses; but a problem is never to be lost to its rendering.
+                // A String takes everything; but no problem must be lost because it could not be printed.
                 let (line, column) = (problem.line(), problem.column());
                 out.push_str(&format!("  {}:{line}:{column}: {}\n", self.file, problem.message));
             }
@@ -177,7 +177,7 @@ impl Problems {
     }
 }
 
-/// A problem as miette wants it. The source it is shown in is its line.
+/// A problem in the form that miette takes. The source that it shows is the line.
 #[derive(Debug)]
 struct Shown<'a> {
     problem: &'a Problem,
@@ -234,11 +234,11 @@ impl SourceCode for Shown<'_> {
     }
 }
 
-/// Where problems are put while the document is read.
+/// Collects problems while the document is read.
 pub(crate) struct Log<'t> {
     file: String,
     text: &'t str,
-    /// Offsets at which lines begin, so that a place is found by bisection.
+    /// The offsets at which lines begin, so that a place is found by bisection.
     lines: Vec<usize>,
     list: RefCell<Vec<Problem>>,
     errors: Cell<usize>,
@@ -250,18 +250,18 @@ impl<'t> Log<'t> {
         Self { file: file.to_owned(), text, lines, list: RefCell::default(), errors: Cell::new(0) }
     }
 
-    /// The file is refused: `message` at `span`, `help` is what would be right.
+    /// Refuses the file: `message` at `span`; `help` is what would be right.
     pub(crate) fn error(&self, span: &Span, message: impl Into<String>, help: impl Into<String>) {
         self.errors.set(self.errors.get() + 1);
         self.push(Severity::Error, span, message.into(), help.into());
     }
 
-    /// The file is used, but see `message`.
+    /// Does not refuse the file, but shows `message`.
     pub(crate) fn warning(&self, span: &Span, message: impl Into<String>, help: impl Into<String>) {
         self.push(Severity::Warning, span, message.into(), help.into());
     }
 
-    /// How many errors there are up to now: unchanged means that what was read since is sound.
+    /// How many errors there are up to now. If the number has not changed, what was read meanwhile is sound.
     pub(crate) fn errors(&self) -> usize {
         self.errors.get()
     }
@@ -286,11 +286,12 @@ impl<'t> Log<'t> {
         let text = text.strip_suffix('\r').unwrap_or(text);
         let start = (offset - begin).min(text.len());
         let column = text[..start].chars().count() + 1;
-        // A value of several lines is pointed at by its first; of a very long line a part is shown.
+        // Of a value in several lines the first is pointed at; of a very long line a part is shown.
         let first = boundary_before(text, start.saturating_sub(SHOWN / 3));
         let last = boundary_before(text, first + SHOWN);
         let end = boundary_before(text, span.end.saturating_sub(begin).clamp(start, last.max(start)));
-        // What a terminal would obey is not printed; a replacement of the same length keeps the carets.
+        // Control characters are not printed. They are replaced by something of the same length, which keeps the
+        // carets in place.
         let text = text[first..last].replace(|c: char| c.is_ascii_control() && c != '\t', "?") + "\n";
         Place { offset, line, column, text, value: start - first..end - first }
     }

@@ -1,8 +1,8 @@
-//! The document as something to be asked.
+//! Reads the document key by key.
 //!
-//! serde stops at the first mistake. Here each key is asked for by name and turned into a checked value;
-//! what is wrong goes to the [`Log`] with its place, and reading goes on. A [`Section`] remembers what it
-//! was asked for, so that at its end every key nobody knows is an error.
+//! serde stops at the first mistake. Here each key is asked for by name and turned into a checked value; mistakes go
+//! to the [`Log`] with their place, and reading goes on. A [`Section`] remembers which keys it was asked for, so that
+//! at its end every unknown key is an error.
 
 use std::borrow::Borrow;
 use std::cell::RefCell;
@@ -30,7 +30,7 @@ pub(crate) struct Section<'d> {
 enum Entries<'d> {
     Given(&'d DeTable<'d>),
     Absent,
-    /// The key is no table, which has been said.
+    /// The key is not a table, which has been reported.
     Mistaken,
 }
 
@@ -50,7 +50,7 @@ impl<'d> Section<'d> {
         table.get(key).map(|value| Item { key, value, log: self.log })
     }
 
-    /// The value of a key that must be given; `example` shows how.
+    /// The value of a key that must be given; `example` shows what it looks like.
     pub(crate) fn require(&self, key: &'static str, example: &str) -> Option<Item<'d>> {
         let item = self.get(key);
         if item.is_none() {
@@ -64,7 +64,7 @@ impl<'d> Section<'d> {
         item
     }
 
-    /// `[key]`, or a section in which nothing is given.
+    /// `[key]`; empty if the section is not there.
     pub(crate) fn table(&self, key: &'static str, title: &'static str) -> Section<'d> {
         let Some(item) = self.get(key) else {
             return Section::new(title, 0..0, Entries::Absent, self.log);
@@ -101,7 +101,7 @@ impl<'d> Section<'d> {
         table.into_iter().flat_map(|table| table.keys()).map(|key| key.get_ref().as_ref())
     }
 
-    /// Where the value of a key stands; where it is not given, the header.
+    /// The place of a key's value; if it is not given, of the section's header.
     pub(crate) fn place_of(&self, key: &str) -> Span {
         let Entries::Given(table) = self.entries else { return self.at.clone() };
         table.get(key).map_or_else(|| self.at.clone(), Spanned::span)
@@ -117,12 +117,12 @@ impl<'d> Section<'d> {
         self.get(key).and_then(|item| item.word()).unwrap_or_default()
     }
 
-    /// Every key that nobody asked for is an error.
+    /// Reports every key that was not asked for as an error.
     pub(crate) fn finish(self) {
         self.finish_with(|key, known| suggestion(key, "known", known.iter().copied()));
     }
 
-    /// The same with other words on what would be right; `help` gets the key and those that are known.
+    /// The same with other help: `help` gets the key and the known keys.
     pub(crate) fn finish_with(self, help: impl Fn(&str, &[&'static str]) -> String) {
         let Entries::Given(table) = self.entries else { return };
         let known = self.asked.into_inner();
@@ -146,7 +146,7 @@ impl<'d> Item<'d> {
         self.value.span()
     }
 
-    /// The value is wrong for this reason.
+    /// Reports why the value is wrong.
     pub(crate) fn error(&self, reason: impl Into<String>, help: impl Into<String>) {
         self.log.error(&self.span(), reason, help);
     }
@@ -243,7 +243,7 @@ impl<'d> Item<'d> {
         self.checked(self.string()?.parse())
     }
 
-    /// What was made of the value; if nothing, that is an error.
+    /// The result of reading the value; if there is none, that is reported as an error.
     pub(crate) fn checked<T>(&self, result: Result<T, Invalid>) -> Option<T> {
         result.map_err(|Invalid { reason, help }| self.error(format!("`{}`: {reason}", self.key), help)).ok()
     }
@@ -278,7 +278,7 @@ impl<'d> Item<'d> {
     }
 }
 
-/// A key that may be left out: given right, given wrong (which has been said), or not given.
+/// A key that may be left out: given and right, given and wrong (which has been reported), or not given.
 pub(crate) enum Given<T> {
     Right(T),
     Wrong,
@@ -310,7 +310,7 @@ impl<T> Given<T> {
     }
 }
 
-/// What must not be given twice, and where it was given first.
+/// Keys that must not be given twice, with the place of the first one.
 pub(crate) struct Seen<K>(BTreeMap<K, Span>);
 
 impl<K> Default for Seen<K> {
@@ -320,7 +320,7 @@ impl<K> Default for Seen<K> {
 }
 
 impl<K: Ord> Seen<K> {
-    /// Notes a key; an error if it was noted before. `message` says what is there twice.
+    /// Notes a key. It is an error if the key was noted before; `message` says what is there twice.
     pub(crate) fn note(&mut self, key: K, at: &Span, log: &Log<'_>, message: impl FnOnce() -> String) {
         match self.0.get(&key) {
             Some(first) => {
@@ -342,7 +342,7 @@ impl<K: Ord> Seen<K> {
     }
 }
 
-/// So many words are told even where one of them is near.
+/// If there are at most so many words, all are shown even if one of them is near.
 const FEW: usize = 4;
 
 fn possible<'a>(adjective: &str, words: impl Iterator<Item = &'a str>) -> String {
@@ -362,7 +362,7 @@ pub(crate) fn suggestion<'a>(
     let lower = word.to_lowercase();
     let near = known
         .clone()
-        // Nothing this long is near, and to find that out by comparing takes memory for each pair of letters.
+        // Nothing is near a text of this length, and comparing would take memory for each pair of letters.
         .filter(|candidate| lower.len() <= 2 * candidate.len())
         .map(|candidate| (strsim::damerau_levenshtein(&lower, candidate), candidate))
         .filter(|(distance, candidate)| *distance <= candidate.len().max(3) / 3)

@@ -1,4 +1,4 @@
-//! `[[neighbor]]` and `[[route]]`: what is known of the network beforehand.
+//! `[[neighbor]]` and `[[route]]`: what is known of the network from the start.
 
 use std::net::IpAddr;
 
@@ -10,7 +10,7 @@ use crate::port::{Port, Ports};
 use crate::problem::Span;
 use crate::reader::{Given, Item, Section, Seen, suggestion};
 
-/// A neighbour whose MAC address is given: without a kernel twin nobody asks for it.
+/// A neighbour whose MAC address is given: without a kernel twin nobody resolves it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Neighbor {
     /// Its address; always that of one host.
@@ -25,15 +25,15 @@ pub struct Neighbor {
 /// A route. At least one of `gateway` and `port` is given.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Route {
-    /// Where it leads.
+    /// The destination.
     pub destination: Network,
-    /// Who forwards what is sent there; always the address of one host, of the destination's family.
+    /// The next hop; always the address of one host, of the destination's family.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub gateway: Option<IpAddr>,
     /// The port; where not given, the one whose network the gateway is in.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub port: Option<InterfaceName>,
-    /// Of two routes to one destination, the one with the smaller metric is taken.
+    /// The route with the smallest metric is taken if several lead to one destination.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub metric: Option<u32>,
 }
@@ -147,7 +147,7 @@ fn host(item: &Item<'_>) -> Option<IpAddr> {
     item.checked(address::host(address).map(|()| address))
 }
 
-/// Without a port, an address must be in the network of one.
+/// If no port is given, the address must be in the network of one.
 fn on_link(item: &Item<'_>, address: IpAddr, ports: &Ports) {
     if ports.sound && port_of(&ports.list, address).is_none() {
         item.error(

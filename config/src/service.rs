@@ -77,7 +77,7 @@ pub enum Family {
 }
 
 impl Family {
-    /// That of an address.
+    /// The family of an address.
     pub fn of(address: IpAddr) -> Self {
         if address.is_ipv6() { Self::Ipv6 } else { Self::Ipv4 }
     }
@@ -98,29 +98,29 @@ impl Word for Family {
         &[("ipv4", Ok(Family::Ipv4)), ("ipv6", Ok(Family::Ipv6))];
 }
 
-/// What makes a new connection a virtual service's.
+/// What identifies the new connections of a virtual service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(untagged)]
 pub enum Vip {
-    /// What it is to.
+    /// An address.
     Address {
         /// Its protocol.
         protocol: Protocol,
         /// What clients connect to.
         address: ServiceAddress,
     },
-    /// The firewall mark that it has by a [rule](crate::Mark).
+    /// A firewall mark, given by a [rule](crate::Mark).
     Mark {
         /// The mark.
         mark: mark::Number,
-        /// The family of what has it.
+        /// The family of the connections with this mark.
         #[serde(skip_serializing_if = "Family::is_default")]
         family: Family,
     },
 }
 
 impl Vip {
-    /// The family of what it is to.
+    /// The address family of the connections.
     pub fn family(&self) -> Family {
         match self {
             Self::Address { address, .. } => Family::of(address.get().ip()),
@@ -147,21 +147,21 @@ pub struct Service {
     pub vip: Vip,
     /// How servers are chosen.
     pub scheduler: Scheduler,
-    /// What else the scheduler is told.
+    /// Options of the scheduler.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub flags: Vec<SchedulerFlag>,
-    /// For how long after its last connection began a client's connections go to one server (`ipvsadm -p`).
+    /// How long a client's connections go to one server, counted from the beginning of the last one (`ipvsadm -p`).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub persistent: Option<Seconds>,
-    /// What of a client's address makes it the same client (`ipvsadm -M`); all of it if there is none.
+    /// The part of a client's address that identifies the client (`ipvsadm -M`); none: all of it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub netmask: Option<Netmask>,
-    /// What else makes a client another (`ipvsadm --pe`).
+    /// What tells clients apart besides the address (`ipvsadm --pe`).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub persistence_engine: Option<PersistenceEngine>,
-    /// Whether every UDP datagram is scheduled alone (`ipvsadm -o`).
+    /// Whether each UDP datagram is scheduled alone (`ipvsadm -o`).
     pub one_packet: bool,
-    /// Whether servers see clients of their own network as an address of the director's, so that these connections
+    /// Whether servers see clients of their own network under an address of the director's, so that these connections
     /// work, too. IPVS has no such thing.
     pub hairpin_snat: bool,
     /// The servers in the order of the file, which is the order they are added in.
@@ -169,7 +169,7 @@ pub struct Service {
     pub servers: Vec<Server>,
 }
 
-/// A service with the places of its addresses, for what is checked later.
+/// A service with the places of its addresses in the file, for later checks.
 pub(crate) struct Located {
     pub(crate) service: Service,
     pub(crate) at: Span,

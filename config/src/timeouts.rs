@@ -1,4 +1,4 @@
-//! `[timeouts]`: how long a connection is kept after its last packet, by its state.
+//! `[timeouts]`: how long a connection is kept after its last packet, by state.
 
 use std::time::Duration;
 
@@ -22,8 +22,8 @@ impl Seconds {
 /// Makes [`Timeouts`]: each key with IPVS's default in seconds.
 macro_rules! timeouts {
     ($($(#[$doc:meta])* $key:ident = $default:literal),+ $(,)?) => {
-        /// The timeouts by their states; a state not named here is named by `tcp` or `tcpfin`, as in
-        /// `ipvsadm --set TCP TCPFIN UDP`.
+        /// The timeouts by state. States that have no key of their own are set by `tcp` or `tcpfin`, as with `ipvsadm
+        /// --set TCP TCPFIN UDP`.
         #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
         pub struct Timeouts {
             $($(#[$doc])* pub $key: Seconds,)+

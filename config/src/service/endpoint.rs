@@ -7,11 +7,11 @@ use std::str::FromStr;
 use crate::address::host;
 use crate::invalid::{Invalid, serialize_as_text};
 
-/// The address and port of a virtual service: of one host; port 0 means all ports.
+/// The address of a host and the port of a virtual service; port 0 means all ports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ServiceAddress(SocketAddr);
 
-/// The address and port of a real server: of one host; port 0 means the port that the client wants.
+/// The address of a host and the port of a real server; port 0 means the port that the client wants.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ServerAddress(SocketAddr);
 
@@ -59,7 +59,7 @@ fn endpoint(text: &str, example: &str) -> Result<SocketAddr, Invalid> {
     Ok(address)
 }
 
-/// Port 0 where it would mean nothing.
+/// Refuses port 0 where it would mean nothing.
 pub(super) fn zero_port(reason: &str, example: &str) -> Invalid {
     Invalid::new(reason, format!("give a port from 1 to 65535, for example \"{example}\""))
 }

@@ -1,4 +1,4 @@
-//! `netmask` and `persistence_engine` of a service: who is the same client.
+//! `netmask` and `persistence_engine` of a service: what counts as the same client.
 
 use std::fmt;
 use std::net::Ipv4Addr;
@@ -10,7 +10,7 @@ use crate::invalid::{Invalid, Word, bounded, serialize_as_text};
 use crate::reader::{Given, Section};
 use crate::timeouts::Seconds;
 
-/// What else makes a client another for persistence (`ipvsadm --pe`).
+/// What tells clients apart for persistence, besides the address (`ipvsadm --pe`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum PersistenceEngine {
@@ -36,7 +36,7 @@ bounded! {
     PrefixLength(u8) in 1..=128, "bits"
 }
 
-/// What of a client's address makes it the same client.
+/// The part of a client's address that identifies the client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Netmask {
     /// A mask of any bits, as IPVS takes them.

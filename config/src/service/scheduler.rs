@@ -85,7 +85,7 @@ impl Word for Scheduler {
     ];
 }
 
-/// What a scheduler can be told besides (`ipvsadm -b`).
+/// Options of schedulers (`ipvsadm -b`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum SchedulerFlag {

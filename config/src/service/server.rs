@@ -13,7 +13,7 @@ use crate::reader::{Given, Item, Section, Seen};
 pub struct Server {
     /// Where it listens.
     pub address: ServerAddress,
-    /// How packets reach it.
+    /// The forwarding method.
     pub forward: Forward,
     /// Its share of new connections.
     pub weight: Weight,
@@ -68,7 +68,7 @@ impl Server {
     }
 }
 
-/// How packets reach a server.
+/// The forwarding methods.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Forward {
@@ -77,7 +77,7 @@ pub enum Forward {
     Masquerading,
     /// Frames go to the server's MAC address as they are (`ipvsadm -g`).
     Direct,
-    /// Packets go to the server inside of others of their family (`ipvsadm -i`).
+    /// Packets go to the server inside others of the same family (`ipvsadm -i`).
     Tunnel,
 }
 
@@ -116,7 +116,7 @@ bounded! {
     Limit(u32) in 0..=2_147_483_647, "connections (0: no limit)", default 0
 }
 
-/// Between which numbers of connections a server is taken out and comes back (`ipvsadm -x`, `-y`).
+/// At which numbers of connections a server is taken out, and comes back (`ipvsadm -x`, `-y`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Thresholds {
     upper_threshold: Limit,
@@ -129,12 +129,12 @@ impl Thresholds {
         (lower <= upper).then_some(Self { upper_threshold: upper, lower_threshold: lower })
     }
 
-    /// With so many connections the server gets no new ones; 0 for no limit.
+    /// From this many connections on the server gets no new ones; 0 for no limit.
     pub fn upper(self) -> u32 {
         self.upper_threshold.get()
     }
 
-    /// With fewer than so many it gets some again; 0 for three quarters of the upper one.
+    /// Below this many it gets new ones again; 0 for three quarters of the upper one.
     pub fn lower(self) -> u32 {
         self.lower_threshold.get()
     }
@@ -146,7 +146,7 @@ fn thresholds(section: &Section<'_>) -> Thresholds {
     let upper = match upper {
         Given::Right(upper) => upper,
         Given::Absent => Limit::default(),
-        // Whether the other fits cannot be said.
+        // Without the one, the other cannot be checked.
         Given::Wrong => return Thresholds::default(),
     };
     let (lower, at) = lower.value().unwrap_or_default();
