@@ -15,7 +15,7 @@ use crate::sync::{
 };
 use crate::tags::equal_tags;
 
-/// Slots in a bucket. (Under loom two: less to explore, and overflow comes sooner.)
+/// Slots in a bucket. (Under loom two: there is less to explore, and overflow comes sooner.)
 pub(crate) const SLOTS: usize = if cfg!(loom) { 2 } else { 11 };
 
 /// Tags in the first tag word; the second has the rest.
@@ -26,8 +26,8 @@ const ALL_SLOTS: u32 = (1 << SLOTS) - 1;
 /// One cache line of the index.
 #[repr(C, align(64))]
 pub(crate) struct Bucket {
-    /// Writer bit 1 | next bucket of the chain 31 (0: none) | insertion sequence 32. The bit and the sequence are used
-    /// in home buckets only; in a free overflow bucket the whole word is the free list's link.
+    /// Writer bit 1 | next bucket of the chain 31 (0: none) | insertion sequence 32. The bit and the sequence are
+    /// used in home buckets only. In a free overflow bucket the whole word is a link of the free list.
     head: AtomicU64,
     tags_low: AtomicU64,
     tags_high: AtomicU32,
@@ -118,7 +118,8 @@ impl Bucket {
         self.tags_low.load(Relaxed) == 0 && self.tags_high.load(Relaxed) == 0
     }
 
-    /// The position plus one of the only entry of the chain with this tag; 0 if there is none, or perhaps several.
+    /// The position plus one of the only entry of the chain with this tag; 0 if there is none, or if there may be
+    /// several.
     #[inline(always)]
     pub(crate) fn only(&self, tag: u8) -> u32 {
         let SlotSet(set) = self.matching(tag);
@@ -133,8 +134,8 @@ impl Bucket {
 
     /// What a slot holds.
     ///
-    /// Acquire pairs with the Release of [`Bucket::fill`]: who reads a position sees the record as it was published.
-    /// (A lookup goes on to read the clock, which says so again; others need not.)
+    /// Acquire pairs with the Release of [`Bucket::fill`]: a thread that reads a position sees the record as it was
+    /// published. (A lookup then reads the clock, which ensures the same; other callers do not.)
     #[inline]
     pub(crate) fn slot(&self, slot: usize) -> Option<Index> {
         let value = self.slots.get(slot)?.load(Acquire);
@@ -143,8 +144,8 @@ impl Bucket {
 
     /// The head, from any thread.
     ///
-    /// Acquire pairs with the Release of [`Bucket::set_next`] and [`Writer::drop`]: who follows a link sees the bucket
-    /// behind it as it was when it was linked.
+    /// Acquire pairs with the Release of [`Bucket::set_next`] and [`Writer::drop`]: a thread that follows a link sees
+    /// the bucket behind it as it was when it was linked.
     #[inline]
     pub(crate) fn head(&self) -> Head {
         Head(self.head.load(Acquire))
@@ -160,7 +161,7 @@ impl Bucket {
 
     /// Empties a slot. Only under the chain's writer bit.
     ///
-    /// Relaxed: when the entry is out of everyone's sight is the grace period's affair.
+    /// Relaxed: the grace period decides when nobody can see the entry any more.
     pub(crate) fn clear(&self, slot: usize) {
         self.slots[slot].store(0, Relaxed);
         self.set_tag(slot, 0);
@@ -199,7 +200,7 @@ impl Bucket {
         &self.head
     }
 
-    /// Takes the chain's writer bit, waiting while another has it. Only for home buckets.
+    /// Takes the chain's writer bit, and waits while another thread has it. Only for home buckets.
     pub(crate) fn write(&self) -> Writer<'_> {
         note_lock();
         let mut spins = 0;
@@ -216,7 +217,7 @@ impl Bucket {
     }
 }
 
-/// Holds the writer bit of a chain; gives it back when dropped.
+/// Holds the writer bit of a chain; releases it when dropped.
 pub(crate) struct Writer<'a> {
     home: &'a Bucket,
     /// The home bucket's head as it will be, without the bit.
@@ -239,7 +240,7 @@ impl Writer<'_> {
         self.head.next()
     }
 
-    /// Links the chain's second bucket; seen when the bit is given back.
+    /// Links the chain's second bucket; others see it when the bit is released.
     pub(crate) fn set_next(&mut self, next: Option<u32>) {
         self.head = self.head.with_next(next);
     }

@@ -1,14 +1,14 @@
-//! An entry's clock: everything its life depends on, in one word that is only ever changed by compare-and-swap.
+//! An entry's clock: everything that its life depends on, in one word that only changes by compare-and-swap.
 
 use std::fmt;
 
 use crate::time::{TICKS_PER_SECOND, Tick};
 
-/// By how many ticks [`Clock::seen`] may be behind the last packet of an entry, so that the packets of a busy connection
-/// do not all write to it: [`Record::touch`](crate::Record::touch) lets half a second pass.
+/// By how many ticks [`Clock::seen`] may lag behind the last packet of an entry, so that not every packet of a busy
+/// connection writes to it: [`Record::touch`](crate::Record::touch) lets half a second pass.
 pub const SEEN_LAG: u32 = 4;
 
-/// The longest timeout, in seconds: 31 days, as `ipvsadm` allows.
+/// The longest timeout in seconds: 31 days, as in `ipvsadm`.
 pub const MAX_TIMEOUT: u32 = 2_678_400;
 
 /// When an entry was last seen, its state and its timeout, as one value.
@@ -27,7 +27,7 @@ const TIMEOUT_MASK: u64 = (1 << TIMEOUT_BITS) - 1;
 const STATE_MASK: u64 = 0xf << STATE_SHIFT;
 /// The four flags that belong to the caller.
 const USER_FLAGS_MASK: u64 = 0xf << FLAGS_SHIFT;
-/// The entry is over: lookups skip it, the control core unlinks it.
+/// The entry is over: lookups skip it, and the control core unlinks it.
 const DEAD: u64 = 1 << (FLAGS_SHIFT + 4);
 /// The entry was given a second key.
 const ALIAS: u64 = 1 << (FLAGS_SHIFT + 5);
@@ -77,19 +77,19 @@ impl Clock {
         ((self.0 & USER_FLAGS_MASK) >> FLAGS_SHIFT) as u8
     }
 
-    /// The same with another moment of last sight.
+    /// The same clock, last seen at another time.
     #[must_use]
     pub const fn with_seen(self, seen: Tick) -> Self {
         Clock(self.0 & 0xffff_ffff | (seen.0 as u64) << SEEN_SHIFT)
     }
 
-    /// The same with another state (4 bits).
+    /// The same clock with another state (4 bits).
     #[must_use]
     pub const fn with_state(self, state: u8) -> Self {
         Clock(self.0 & !STATE_MASK | (state as u64) << STATE_SHIFT & STATE_MASK)
     }
 
-    /// The same with another timeout in seconds, brought into 1..=[`MAX_TIMEOUT`].
+    /// The same clock with another timeout in seconds, brought into 1..=[`MAX_TIMEOUT`].
     #[must_use]
     pub const fn with_timeout(self, timeout: u32) -> Self {
         let timeout = if timeout == 0 {
@@ -102,13 +102,13 @@ impl Clock {
         Clock(self.0 & !TIMEOUT_MASK | timeout as u64)
     }
 
-    /// The same with other flags (4 bits).
+    /// The same clock with other flags (4 bits).
     #[must_use]
     pub const fn with_flags(self, flags: u8) -> Self {
         Clock(self.0 & !USER_FLAGS_MASK | (flags as u64) << FLAGS_SHIFT & USER_FLAGS_MASK)
     }
 
-    /// Whether the entry is over. It stays so: nothing revives it.
+    /// Whether the entry is over. Nothing revives it.
     #[must_use]
     pub const fn is_dead(self) -> bool {
         self.0 & DEAD != 0
@@ -138,15 +138,15 @@ impl Clock {
         Clock(self.0 | ALIAS)
     }
 
-    /// The caller's part of `new` with this crate's own flags of `self`.
+    /// The caller's part of `new` with this crate's own flags from `self`.
     pub(crate) const fn succeeded_by(self, new: Clock) -> Self {
         Clock(new.0 & !(DEAD | ALIAS) | self.0 & (DEAD | ALIAS))
     }
 
     /// The tick from which on the entry is over.
     ///
-    /// Some ticks more than the timeout: packets may have come since that were not noted ([`SEEN_LAG`]), the last at the
-    /// very end of its tick. An entry never goes early, and goes less than a second late.
+    /// Some ticks more than the timeout: packets that were not noted may have come since ([`SEEN_LAG`]), the last of
+    /// them at the very end of its tick. An entry never ends early, and ends less than a second late.
     #[must_use]
     pub const fn deadline(self) -> Tick {
         self.seen().plus(self.timeout() * TICKS_PER_SECOND + SEEN_LAG + 1)
@@ -159,8 +159,8 @@ impl Clock {
         now.since(self.seen()) > SEEN_LAG
     }
 
-    /// The ticks that this clock is younger than `other` where both are equal but for when they were last seen, and
-    /// more than any number of ticks where they are not.
+    /// By how many ticks this clock is younger than `other`, if the two differ only in when they were last seen;
+    /// otherwise more than any number of ticks.
     #[inline(always)]
     #[must_use]
     pub const fn younger_by(self, other: Clock) -> u64 {
@@ -253,9 +253,10 @@ mod tests {
     fn a_deadline_is_less_than_a_second_late() {
         for seen in [Tick(100), Tick(u32::MAX - 3), Tick(u32::MAX)] {
             let clock = Clock::new(seen, 0, 60);
-            // No packet came after the one noted. The control core looks once a tick, the wheel may be a tick late.
+            // No packet has come after the one that was noted. The control core looks once a tick, and the wheel may
+            // be a tick late.
             assert!(clock.deadline().plus(2).since(seen) < 61 * TICKS_PER_SECOND);
-            // A packet that was not noted came at the very end of the last tick that may pass without.
+            // A packet that was not noted came at the very end of the last tick in which that is allowed.
             let last = seen.plus(SEEN_LAG);
             assert!(!clock.is_stale(last) && clock.is_stale(last.plus(1)));
             assert_eq!(clock.deadline(), last.plus(1).plus(60 * TICKS_PER_SECOND));

@@ -7,13 +7,13 @@ use crate::sync::{AtomicU64, Ordering::Relaxed};
 pub struct Counters {
     /// Entries that are live now.
     pub active: u64,
-    /// Entries that are over, but whose records cannot be used again yet.
+    /// Entries that are over, but whose records cannot be reused yet.
     pub dead: u64,
     /// Entries made since the start.
     pub inserted: u64,
-    /// Entries over since the start.
+    /// Entries that have ended since the start.
     pub killed: u64,
-    /// Records given back for reuse since the start.
+    /// Records freed for reuse since the start.
     pub freed: u64,
     /// Insertions that found the entry already there.
     pub existing: u64,
@@ -31,8 +31,8 @@ pub struct Counters {
     pub overflow_buckets: u64,
 }
 
-/// A count that one thread raises and any thread reads: no read-modify-write needed. Relaxed throughout: it orders
-/// nothing, and whoever needs an exact sum reads it when the writers are known to be done.
+/// A count that one thread increments and any thread reads: it needs no read-modify-write. Relaxed throughout: it
+/// orders nothing, and an exact sum is only read when the writers are known to be done.
 #[derive(Debug)]
 pub(crate) struct Count(AtomicU64);
 

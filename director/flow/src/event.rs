@@ -1,8 +1,8 @@
-//! What workers tell the control core: "look at this record". One bounded ring a worker.
+//! Workers tell the control core to look at a record, through one bounded ring for each worker.
 //!
-//! An event carries no more than a position. What to do follows from the record, so an event may be late, doubled or
-//! about a record that was reused since: looking once too often does no harm. Nor does one that did not fit: the ring
-//! then says so, and the control core looks at every record instead.
+//! An event is only a position. What to do follows from the record, so an event may be late, doubled or about a
+//! record that was reused since: looking once too often does no harm. Losing an event does no harm either: the ring
+//! notes it, and the control core looks at every record instead.
 
 use crate::sync::{
     AtomicU32,
@@ -51,7 +51,7 @@ impl Ring {
         &self.slots[number as usize & (self.slots.len() - 1)]
     }
 
-    /// Queues an event; it is seen after [`Ring::publish`]. `false`: it was lost, and that is noted.
+    /// Queues an event, which is seen after [`Ring::publish`]. `false`: it was lost, and that is noted.
     #[inline]
     pub(crate) fn push(&self, sender: &mut Sender, event: u32) -> bool {
         let len = self.slots.len() as u32;
@@ -59,7 +59,8 @@ impl Ring {
             // Acquire pairs with the Release of `take`: the slot was read before it is written again.
             sender.head = self.head.load(Acquire);
             if sender.tail.wrapping_sub(sender.head) == len {
-                // Release pairs with the Acquire of `lost`: who learns of it sees the record it was about.
+                // Release pairs with the Acquire of `lost`: a thread that learns of it sees the record that the event
+                // was about.
                 sender.lost = sender.lost.wrapping_add(1);
                 self.lost.store(sender.lost, Release);
                 return false;
@@ -80,7 +81,7 @@ impl Ring {
         }
     }
 
-    /// Takes up to `out.len()` events; gives how many. Only one thread at a time.
+    /// Takes up to `out.len()` events, and returns how many. Only one thread at a time.
     pub(crate) fn take(&self, out: &mut [u32]) -> usize {
         let head = self.head.load(Relaxed);
         // Acquire pairs with the Release of `publish`.
@@ -96,8 +97,8 @@ impl Ring {
         taken
     }
 
-    /// How many events were lost so far (wrapping): if it is not what it was, records must be searched. A count and not
-    /// a flag to be taken down, so that none is missed between looking and taking down.
+    /// How many events were lost so far (wrapping): if the number has changed, the records must be searched. It is a
+    /// count and not a flag to be cleared, so that no loss between looking and clearing is missed.
     ///
     /// Acquire pairs with the Release of `push`.
     pub(crate) fn lost(&self) -> u32 {

@@ -1,8 +1,9 @@
-//! The shared list of free positions: a mark up to which positions were ever used, and a stack of those given back.
+//! The shared list of free positions: a mark up to which positions were ever used, and a stack of those that were
+//! freed.
 //!
-//! The stack's links stand in the free things themselves, so it costs no memory. Its head carries a number that
-//! changes with every removal, so that a worker that was about to take a position off cannot be fooled by others
-//! having taken that position and put it back meanwhile (ABA).
+//! The links of the stack are in the free things themselves, so they take no memory. The head carries a number that
+//! changes with every removal. A worker that is about to take a position is therefore not misled if others take that
+//! position and put it back meanwhile (ABA).
 
 use crate::sync::{
     AtomicU32, AtomicU64,
@@ -35,7 +36,7 @@ impl FreeList {
         self.fresh.load(Acquire)
     }
 
-    /// Takes up to `out.len()` positions, preferring those already used; gives how many. 0 means there are none.
+    /// Takes up to `out.len()` positions, preferring those already used, and returns how many; 0: there are none.
     pub(crate) fn take<'a>(&self, out: &mut [u32], link: impl Fn(u32) -> &'a AtomicU64) -> usize {
         let taken = self.take_used(out, link);
         if taken > 0 { taken } else { self.take_fresh(out) }
@@ -49,8 +50,8 @@ impl FreeList {
             let head = self.head.load(Acquire);
             let mut next = head & 0xffff_ffff;
             let mut taken = 0;
-            // While this walks, others may take these very positions and write over the links. Then the walk sees
-            // nonsense, and may leave the list; but then the head has changed, too, and the swap below fails.
+            // While this walks, others may take these very positions and overwrite the links. Then the walk reads
+            // nonsense, and may leave the list; but then the head has changed as well, and the swap below fails.
             while taken < out.len() && next != 0 && next <= u64::from(self.limit) {
                 let position = self.base + (next as u32 - 1);
                 out[taken] = position;
@@ -62,7 +63,7 @@ impl FreeList {
             }
             if next <= u64::from(self.limit) {
                 let removals = (head >> 32).wrapping_add(1) << 32;
-                // Relaxed: that the head is what it was says that all loaded since then holds.
+                // Relaxed: if the head is unchanged, everything loaded since is right.
                 if self.head.compare_exchange(head, removals | next, Relaxed, Relaxed).is_ok() {
                     return taken;
                 }
@@ -91,7 +92,7 @@ impl FreeList {
         }
     }
 
-    /// Gives positions back, all with one swap. They are the caller's until then.
+    /// Frees positions, all with one swap. Until then they are the caller's.
     pub(crate) fn give<'a>(&self, positions: &[u32], link: impl Fn(u32) -> &'a AtomicU64) {
         let (Some(&first), Some(&last)) = (positions.first(), positions.last()) else { return };
         let number = |position: u32| u64::from(position - self.base) + 1;

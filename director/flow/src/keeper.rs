@@ -1,4 +1,4 @@
-//! The control core's part: it decides when an entry is over, removes it, and reuses its record when that is safe.
+//! The control core's part: it decides when an entry is over, removes it, and reuses its record once that is safe.
 
 use std::fmt;
 use std::sync::Arc;
@@ -12,13 +12,13 @@ use crate::table::Table;
 use crate::time::Tick;
 use crate::wheel::{Links, Wheel};
 
-/// Records handled at once, their memory being fetched together.
+/// How many records are handled at once, so that their memory is fetched together.
 const BATCH: usize = 32;
 
 /// What is to become of an entry whose time is up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// It goes.
+    /// It is removed.
     Remove,
     /// It stays for this many seconds from now, which become its timeout.
     KeepFor(u32),
@@ -26,13 +26,13 @@ pub enum Verdict {
 
 /// What the caller decides about entries, and learns of them.
 ///
-/// A pair of closures is one, too.
+/// A pair of closures is a policy, too.
 pub trait Policy<F: Family> {
-    /// An entry's time is up: no packet came for its timeout. (If one comes while this is asked, the answer is void.)
+    /// An entry's time is up: no packet came for its timeout. (If one comes during this call, the answer is ignored.)
     fn expired(&mut self, index: Index, record: &Record<F>, clock: Clock) -> Verdict;
 
-    /// An entry was removed, for whatever reason; called once for every entry that was made. Its words can still be
-    /// read. Workers may still be using them, until the end of their present burst.
+    /// An entry was removed, for whatever reason. Called once for every entry that was made. Its words can still be
+    /// read. Workers may still be using them until the end of their present burst.
     fn removed(&mut self, index: Index, record: &Record<F>);
 }
 
@@ -62,7 +62,7 @@ pub struct Progress {
     pub removed: usize,
     /// Records given back for reuse.
     pub freed: usize,
-    /// The budget was not enough for what is due: call again soon.
+    /// The budget was not enough for everything that is due: call again soon.
     pub behind: bool,
 }
 
@@ -74,9 +74,9 @@ pub struct Keeper<F: Family> {
     started: bool,
     /// Events that each worker had lost when last looked at.
     lost: Box<[u32]>,
-    /// Events were lost: where the search of all records stands.
+    /// Where the search of all records is, after events were lost.
     search: Option<u32>,
-    /// Events were lost during the search: there must be another.
+    /// More events were lost during the search: another must follow.
     search_again: bool,
 }
 
@@ -103,10 +103,10 @@ impl<F: Family> Keeper<F> {
         &self.table
     }
 
-    /// Does what is due at `now`: hears the workers, looks at the entries whose time has come, removes those that are
-    /// over, and frees what no worker can be using any more. To be called at least every tick.
+    /// Does what is due at `now`: takes the workers' events, looks at the entries whose time has come, removes those
+    /// that are over, and frees what no worker can be using any more. To be called at least every tick.
     ///
-    /// `budget` bounds each of these by a number of records. Time that goes back is taken as standing still.
+    /// `budget` bounds each of these by a number of records. If time goes back, it counts as standing still.
     pub fn poll(&mut self, now: Tick, budget: usize, policy: &mut impl Policy<F>) -> Progress {
         let mut progress = Progress::default();
         if !self.started {
@@ -150,8 +150,8 @@ impl<F: Family> Keeper<F> {
         }
     }
 
-    /// Begins a grace period, for something else that workers use during a burst (a snapshot of the configuration):
-    /// take it out of their sight, call this, and free it when the period has [passed](Keeper::passed).
+    /// Begins a grace period for something else that workers use during a burst, such as a snapshot of the
+    /// configuration: make it unreachable, call this, and free it when the period has [passed](Keeper::passed).
     #[must_use]
     pub fn grace(&self) -> Grace {
         self.table.qsbr.begin()
@@ -181,8 +181,8 @@ impl<F: Family> Keeper<F> {
             progress.behind |= left == 0;
             let lost = self.table.workers[id].ring.lost();
             if std::mem::replace(&mut self.lost[id], lost) != lost {
-                // A search under way may have passed the records these events were about. It goes on all the same, lest
-                // the last records never have their turn.
+                // A search that is under way may have passed the records of these events already. It goes on all the
+                // same, or the last records would never have their turn.
                 self.search_again = true;
             }
         }
@@ -245,7 +245,8 @@ impl<F: Family> Keeper<F> {
             table.prefetch_record(Index::new(position));
             self.wheel.links().prefetch(position);
         }
-        // The buckets of those that will be unlinked. The answer may be another when it counts: it is a prefetch.
+        // The buckets of the entries that will be unlinked. The decision may be different when it is made: this is
+        // only a prefetch.
         for &position in batch {
             let record = table.record(Index::new(position));
             let clock = record.clock();
@@ -281,13 +282,13 @@ impl<F: Family> Keeper<F> {
 enum Judgement {
     /// It holds no entry.
     None,
-    /// Its entry is dead, and to be unlinked.
+    /// Its entry is dead and has to be unlinked.
     Over,
-    /// Its entry is to be looked at then.
+    /// Its entry has to be looked at then.
     Until(Tick),
 }
 
-/// What is to be done with a record, after the policy was asked if its time is up.
+/// Decides what to do with a record; asks the policy if the entry's time is up.
 fn judge<F: Family>(table: &Table<F>, index: Index, now: Tick, policy: &mut impl Policy<F>) -> Judgement {
     let record = table.record(index);
     let mut clock = record.clock();

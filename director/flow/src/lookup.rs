@@ -8,8 +8,8 @@ use crate::record::{Index, Record};
 use crate::slab::{prefetch_at, prefetch_record_at};
 use crate::table::{Hash, MAX_CHAIN, Probe, Table};
 
-/// What a lookup needs of a table, held for a burst: a copy of each place in memory, so that it is in a register
-/// and need not be read again after every store.
+/// The parts of a table that a lookup needs, held for a burst: a copy of each address in memory, so that it is in a
+/// register and is not read again after every store.
 pub struct Lookup<'a, F: Family> {
     seed: &'a RandomState,
     homes: u32,
@@ -38,25 +38,25 @@ impl<'a, F: Family> Lookup<'a, F> {
         Hash::new(F::digest(end, self.seed), self.homes)
     }
 
-    /// First pass over a burst: has the bucket fetched.
+    /// First pass over a burst: prefetches the bucket.
     #[inline(always)]
     pub fn prefetch(self, hash: Hash) {
         prefetch_at(self.buckets, hash.home());
     }
 
-    /// Second pass over a burst: compares the tags and has the candidate's record fetched.
+    /// Second pass over a burst: compares the tags and prefetches the candidate's record.
     #[inline(always)]
     #[must_use]
     pub fn probe(self, hash: Hash) -> Probe {
         let Some(bucket) = self.buckets.get(hash.home() as usize) else { return Probe::NONE };
         let probe = Probe::of(bucket.only(hash.tag()));
-        // Of no candidate it is whatever lies before the first record: a hint that helps nobody, nor harms.
+        // Without a candidate this is whatever lies before the first record: a hint without effect.
         prefetch_record_at(self.records, probe.position());
         probe
     }
 
-    /// After [`Self::probe`] of a hash without an only candidate: has the candidates in its bucket fetched, and the
-    /// bucket behind it.
+    /// After [`Self::probe`] of a hash that has not exactly one candidate: prefetches the candidates in its bucket,
+    /// and the next bucket.
     #[inline(never)]
     pub fn prefetch_candidates(self, hash: Hash) {
         let Some(bucket) = self.buckets.get(hash.home() as usize) else { return };
@@ -66,7 +66,7 @@ impl<'a, F: Family> Lookup<'a, F> {
         }
     }
 
-    /// Some time after that: has the candidates behind its bucket fetched, so that [`Table::find`] waits for nothing.
+    /// Some time later: prefetches the candidates in the further buckets, so that [`Table::find`] waits for nothing.
     #[inline(never)]
     pub fn prefetch_overflow(self, hash: Hash) {
         let at = |number: u32| self.buckets.get(number as usize);

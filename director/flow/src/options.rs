@@ -16,7 +16,7 @@ pub struct Options {
     pub pages: Pages,
     /// Whether to touch all memory now, so that no worker has to wait for a page to be cleared later.
     pub populate: bool,
-    /// Seed of the hash; random if `None`. Anything else is for tests: who knows the seed can make long chains.
+    /// The seed of the hash; random if `None`. A fixed seed is for tests: anybody who knows it can make long chains.
     pub seed: Option<u64>,
 }
 

@@ -1,4 +1,4 @@
-//! Removal of dead entries from the index, and the way of what was removed to its reuse.
+//! Removes dead entries from the index, and frees what was removed.
 
 use crate::bucket::{Bucket, SLOTS, Writer};
 use crate::family::Family;
@@ -9,7 +9,7 @@ use crate::table::{Hash, Table};
 use crate::time::Tick;
 use crate::wheel::Wheel;
 
-/// Records given back at once.
+/// How many records are freed at once.
 const BATCH: usize = 32;
 
 /// What was unlinked, on its way to reuse.
@@ -37,7 +37,7 @@ struct Copied {
     index: Index,
 }
 
-/// Unlinks entries, and frees what was unlinked once no worker can be using it.
+/// Unlinks entries, and frees them once no worker can be using them.
 ///
 /// What is unlinked goes through three stages: *open*, gathering until the grace period before has passed; *waiting*
 /// for its own grace period; *ready* for reuse.
@@ -55,7 +55,7 @@ impl Reclaimer {
         self.grace
     }
 
-    /// Whether something can be freed that was not, for want of budget.
+    /// Whether something is left to be freed because the budget was used up.
     pub(crate) fn has_ready(&self) -> bool {
         !self.ready.is_empty()
     }
@@ -85,8 +85,8 @@ impl Reclaimer {
         self.tidy(table, home, &mut writer, hash);
     }
 
-    /// Under the writer bit, after slots were emptied: takes overflow buckets without entries off the chain's end, and
-    /// gives an entry of the last bucket a slot that is empty nearer home.
+    /// Under the writer bit, after slots were emptied: takes overflow buckets without entries off the end of the
+    /// chain, and gives an entry of the last bucket a slot nearer home if one is empty.
     ///
     /// Nothing moves: the entry keeps its old slot until every worker has reported, so that a lookup under way finds it
     /// in the one or the other. Without this, chains would grow under load and hardly shrink: new entries fill gaps
@@ -136,8 +136,8 @@ impl Reclaimer {
         let home = table.home(copy.hash);
         let tag = copy.hash.tag();
         let mut writer = home.write();
-        // The entry may have gone since, with all its slots, and the bucket after it. Neither can be in use again:
-        // their own grace period is a later one.
+        // The entry may have been removed since, with all its slots, and the bucket after it. Neither can be in use
+        // again, because their own grace period ends later.
         let mut nearer = false;
         for (number, bucket) in table.chain(home, &writer) {
             let slot = holds(bucket, tag, copy.index);
@@ -153,7 +153,7 @@ impl Reclaimer {
         self.tidy(table, home, &mut writer, copy.hash);
     }
 
-    /// Moves what was unlinked towards reuse; frees up to `budget` records and gives how many.
+    /// Moves what was unlinked towards reuse. Frees up to `budget` records and returns how many.
     pub(crate) fn advance<F: Family>(
         &mut self,
         table: &Table<F>,

@@ -33,7 +33,7 @@ impl Index {
     }
 }
 
-/// A connection's record: its client end, its clock, and [`Family::USER_WORDS`] words that are the caller's.
+/// A connection's record: its client end, its clock, and [`Family::USER_WORDS`] words of the caller's.
 ///
 /// Records are never moved, and never unmapped while the table lives. A worker may read one it found until its next
 /// quiescent report; only then can it become another connection's.
@@ -102,8 +102,8 @@ impl<F: Family> Record<F> {
         self.user()[i].store(value, Relaxed);
     }
 
-    /// Replaces the caller's word `i` if it still is `old`; gives what it is otherwise. For a word of two halves that
-    /// change apart.
+    /// Replaces the caller's word `i` if it still is `old`, and returns the present value otherwise. For a word with
+    /// two halves that change separately.
     ///
     /// # Errors
     ///
@@ -117,8 +117,8 @@ impl<F: Family> Record<F> {
     #[inline]
     #[must_use]
     pub fn clock(&self) -> Clock {
-        // Acquire pairs with the Release of `begin`: who sees a live clock without having found the entry through its
-        // bucket (the control core, scanning) sees the words the entry was made with.
+        // Acquire pairs with the Release of `begin`: a thread that sees a live clock without having found the entry
+        // through its bucket (the control core, in a scan) sees the words that the entry was made with.
         Clock::from_bits(self.clock_word().load(Acquire))
     }
 
@@ -135,8 +135,8 @@ impl<F: Family> Record<F> {
         self.swap_clock(old, old.succeeded_by(new))
     }
 
-    /// Notes that a packet was seen at `now`; writes only if that was not noted for half a second, so that a busy
-    /// connection's cache line stays clean.
+    /// Notes that a packet was seen at `now`. Writes only if none was noted for half a second, so that the cache line
+    /// of a busy connection stays clean.
     ///
     /// # Errors
     ///
@@ -179,19 +179,19 @@ impl<F: Family> Record<F> {
         self.swap_clock(old, old.aliased())
     }
 
-    /// Stores an alias's end where it stands, in the first of the caller's words: for a caller that wants it to be
-    /// there from the beginning, before [`crate::WorkerLocal::insert_alias`] stores it.
+    /// Stores the end of an alias in the first of the caller's words. For a caller that wants it to be there from the
+    /// beginning, before [`crate::WorkerLocal::insert_alias`] stores it.
     pub fn store_alias_end(&self, end: F::End) {
         F::store(end, self.user());
     }
 
-    /// The alias's end, of an entry that has one.
+    /// The end of the alias of an entry that has one.
     #[must_use]
     pub fn alias_end(&self) -> F::End {
         F::load(self.user())
     }
 
-    /// How often this record was reused, modulo 256: tells two entries in the same place apart.
+    /// How often this record was reused, modulo 256; distinguishes two entries in the same place.
     #[must_use]
     pub fn generation(&self) -> u8 {
         (self.book().load(Relaxed) >> 32) as u8
@@ -225,8 +225,8 @@ impl<F: Family> Record<F> {
         self.clock_word().store(clock.bits(), Release);
     }
 
-    /// Ends the entry's life for good. Only the control core, when no worker can hold the record any more; what it
-    /// writes reaches the record's next owner through the free list.
+    /// Ends the entry's life for good. Only the control core calls this, when no worker can hold the record any more.
+    /// The record's next owner gets what it writes through the free list.
     pub(crate) fn retire(&self) {
         self.clock_word().store(Clock::FREE.bits(), Relaxed);
         let book = self.book().load(Relaxed);

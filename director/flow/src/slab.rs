@@ -1,24 +1,25 @@
 //! Zeroed memory as a slice of atomics, on huge pages where there are any, and the prefetch hint.
 //!
-//! The only module with `unsafe` but `tags`. What lives here is never moved and holds positions instead of pointers, and memory
-//! nobody touched costs nothing: a table for a hundred million entries starts as fast as a small one.
+//! Besides `tags`, this is the only module with `unsafe`. What is stored here is never moved and contains positions
+//! instead of pointers. Memory that nobody has touched costs nothing: a table for a hundred million entries starts as
+//! fast as a small one.
 
 use std::fmt;
 use std::io;
 
 use crate::sync::{AtomicU32, AtomicU64};
 
-/// Which pages the table's memory should be on.
+/// The pages that the table's memory should be on.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Pages {
-    /// The best there is without being an error where there is none: reserved 2 MiB pages, else base pages for which
-    /// transparent huge pages are asked.
+    /// The best there is: reserved 2 MiB pages, or else base pages with a request for transparent huge pages. It is
+    /// no error if there are none.
     #[default]
     Auto,
     /// Base pages (4 KiB on x86).
     Base,
-    /// Likewise, of which the kernel is not asked whether it has so many: more than there is memory can be mapped, and
-    /// what is used must be there then. For what few use at all.
+    /// The same, without asking the kernel whether it has so many: more can be mapped than there is memory, and what
+    /// is used must be there then. For tables of which little may be used.
     Unreserved,
     /// Reserved 2 MiB pages (`vm.nr_hugepages`); an error if there are not enough.
     Huge2M,
@@ -27,7 +28,7 @@ pub enum Pages {
     Huge1G,
 }
 
-/// Which pages the memory came to be on.
+/// The pages that the memory is on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum PageSize {
     /// Base pages, without a promise from the kernel.
@@ -51,7 +52,7 @@ impl fmt::Display for PageSize {
     }
 }
 
-/// Something of atomics only that can be made blank.
+/// A value of nothing but atomics that can be blanked.
 pub(crate) trait Blank {
     #[allow(dead_code, reason = "mapped memory is blank as it comes")]
     fn blank() -> Self;
@@ -92,12 +93,12 @@ mod memory {
     use crate::record::Record;
     use crate::sync::{AtomicU32, AtomicU64};
 
-    /// What may be laid over zeroed memory.
+    /// Types that may be laid over zeroed memory.
     ///
     /// # Safety
     ///
-    /// All bytes zero must be a valid, blank value; it must not need dropping, and may change only through atomics, so
-    /// that sharing a slice of it between threads is sound.
+    /// A value of all zero bytes must be valid and blank. The type must not need dropping, and may change only
+    /// through atomics, so that threads may share a slice of it.
     pub(crate) unsafe trait Zeroed: Blank + Sync {}
 
     // SAFETY: an integer, changed atomically; zero is a value of it.
@@ -140,8 +141,9 @@ mod memory {
                 // Reserved pages are nobody else's anyway: no worker is to wait for one to be cleared.
                 Pages::Huge2M => Self::map(len, wanted, 2 * MIB, huge_2m, PageSize::Huge2M, true),
                 Pages::Huge1G => Self::map(len, wanted, 1024 * MIB, huge_1g, PageSize::Huge1G, true),
-                // Not worth a huge page: nearly all of it would stay empty. (An index that fits into a few dozen pages
-                // is worth one: each lookup is at another of its places, and most translations are not at hand.)
+                // This is not worth a huge page: nearly all of it would stay empty. (An index that fits in a few
+                // dozen pages is worth one: each lookup is at another place of it, and most translations are not
+                // cached.)
                 Pages::Auto if wanted < MIB / 8 => {
                     Self::map(len, wanted, 4096, anonymous, PageSize::Base, populate)
                 }
@@ -247,7 +249,7 @@ pub(crate) fn prefetch<T>(value: &T) {
     prefetch_address(std::ptr::from_ref(value));
 }
 
-/// As [`prefetch`], for the value at a position, which need not be there.
+/// As [`prefetch`], for the value at a position, which may be out of bounds.
 #[inline(always)]
 pub(crate) fn prefetch_at<T>(values: &[T], position: u32) {
     prefetch_address(values.as_ptr().wrapping_add(position as usize));

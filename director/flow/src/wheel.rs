@@ -21,13 +21,14 @@ const LEVEL_SLOTS: usize = 512;
 /// log2 of the ticks that a slot of each level spans.
 const SPAN: [u32; 3] = [0, 8, 16];
 const SLOTS: usize = LEVEL_SLOTS * SPAN.len();
-/// Empty ticks gone through in one call, so that a jump of the clock does not stall the caller.
+/// How many empty ticks one call goes through, so that a jump of the clock does not stall the caller.
 const STRIDE: u32 = 1 << 16;
 
-/// Lists of records, linked through one word each that only the control core touches (so all of it is relaxed).
+/// Lists of records, linked through one word each that only the control core touches (so everything is relaxed).
 ///
 /// A word is previous 32 | next 32. Next: position plus one, 0 at the end. Previous: position plus one, or `IN_SLOT`
-/// and the slot whose first element this is, or `RETIRED` for one that was unlinked and waits to be reused. So a word of 0 is that of a record in no list.
+/// and the slot whose first element this is, or `RETIRED` for a record that was unlinked and waits to be reused. So
+/// the word of a record in no list is 0.
 pub(crate) struct Links(Mapping<AtomicU64>);
 
 const IN_SLOT: u32 = 1 << 31;
@@ -59,7 +60,8 @@ impl Links {
         }
     }
 
-    /// Pushes a record that is in no list on a stack of retired ones, whose top is `top` (position plus one, or 0).
+    /// Pushes a record that is in no list onto a stack of retired ones. `top` is the top of the stack (position plus
+    /// one, or 0).
     pub(crate) fn retire(&self, record: u32, top: &mut u32) {
         self.set(record, RETIRED, *top);
         *top = record + 1;
@@ -87,7 +89,7 @@ pub(crate) struct Wheel {
     links: Links,
     /// First record of each slot's list, plus one.
     first: Box<[u32]>,
-    /// The tick being gone through: everything before it was handed out.
+    /// The tick that is being gone through: everything before it was handed out.
     current: Tick,
 }
 
@@ -134,7 +136,8 @@ impl Wheel {
         }
     }
 
-    /// Has the record handed out at `deadline` (a tick later at most, sooner for a far one); moves it if it is armed.
+    /// Arms a record to be handed out at `deadline` (a tick later at most, earlier if it is far); moves it if it is
+    /// armed.
     pub(crate) fn arm(&mut self, record: u32, deadline: Tick) {
         self.disarm(record);
         let slot = self.slot_for(deadline);
@@ -189,15 +192,15 @@ impl Wheel {
         taken
     }
 
-    /// Hands out up to `out.len()` records that are to be looked at before `now` is over; gives how many. The caller
-    /// arms again those that are not done before it calls again. 0: none, unless [`Wheel::is_behind`].
+    /// Hands out up to `out.len()` records that have to be looked at before `now` is over, and returns how many. The
+    /// caller arms those that are not done again before it calls again. 0: none, unless [`Wheel::is_behind`].
     pub(crate) fn due(&mut self, now: Tick, out: &mut [u32]) -> usize {
         for _ in 0..STRIDE {
             let taken = self.empty(Self::slot(0, self.current), out);
             if taken > 0 || self.current.reached(now) {
                 return taken;
             }
-            // What an upper level holds for a period that begins now and was not yet taken by `ahead` goes first.
+            // Records of upper levels for a period that begins now come first, if `ahead` has not taken them.
             let next = self.current.plus(1);
             for level in [2, 1] {
                 if next.0.trailing_zeros() >= SPAN[level] {
@@ -212,13 +215,13 @@ impl Wheel {
         0
     }
 
-    /// Whether [`Wheel::due`] has not come to `now` yet.
+    /// Whether [`Wheel::due`] has not reached `now` yet.
     pub(crate) fn is_behind(&self, now: Tick) -> bool {
         !self.current.reached(now) || self.first[Self::slot(0, self.current)] != 0
     }
 
-    /// Hands out up to `out.len()` records of the coming periods of the upper levels, for the caller to arm them again
-    /// on a lower one; gives how many. Not necessary, but what is done now need not be done at once later.
+    /// Hands out up to `out.len()` records of the coming periods of the upper levels, so that the caller arms them
+    /// again on a lower level. It is not necessary, but saves doing all of it at once later.
     pub(crate) fn ahead(&mut self, out: &mut [u32]) -> usize {
         for level in [1, 2] {
             let taken = self.empty(Self::slot(level, self.current.plus(1 << SPAN[level])), out);
@@ -250,7 +253,7 @@ mod tests {
             record: u8,
             ticks: u32,
         },
-        /// A record's clock was changed without the wheel being told: only to later, as a packet does.
+        /// A record's clock was changed without telling the wheel: always to a later time, as by a packet.
         Later {
             record: u8,
             ticks: u32,
@@ -303,7 +306,7 @@ mod tests {
             self.wheel.arm(record, self.start.plus(deadline));
         }
 
-        /// What the keeper does with records that the wheel hands out; gives those whose time has come.
+        /// What the keeper does with records that the wheel hands out. Returns those whose time has come.
         fn look(&mut self, records: &[u32]) -> Vec<u32> {
             let mut fired = Vec::new();
             for &record in records {
@@ -380,7 +383,7 @@ mod tests {
         }
     }
 
-    // Under Miri there are no files for the runner to look for.
+    // Under Miri there are no files for the runner to read.
     #[test]
     #[cfg(not(miri))]
     fn the_wheel_does_what_a_queue_does() {

@@ -1,4 +1,4 @@
-//! A worker's part: insertions, what it tells the control core, and its reports.
+//! A worker's part: insertions, events for the control core, and its reports.
 
 use std::fmt;
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use crate::free::BATCH;
 use crate::record::{Index, Record};
 use crate::table::{Hash, MAX_CHAIN, Table};
 
-/// What an insertion came to.
+/// The result of an insertion.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Inserted {
     /// The entry was made.
@@ -63,7 +63,7 @@ pub enum AliasError {
     ChainFull,
 }
 
-/// A worker's own part of a table. It can be sent to the worker's thread, and is used by that one only.
+/// A worker's own part of a table. It can be sent to the worker's thread, and is used only there.
 ///
 /// A worker starts offline. At the top of every loop it calls [`WorkerLocal::quiescent`]; between that and
 /// [`WorkerLocal::offline`] it may look up and use what it finds, until the next `quiescent`.
@@ -84,9 +84,9 @@ struct Hand {
     bucket: Option<u32>,
 }
 
-/// Where a new slot can be had, and how long the chain is.
+/// Where there is room for a new slot, and how long the chain is.
 struct Place<'a> {
-    /// A bucket with an empty slot; `None`: none in the chain.
+    /// A bucket with an empty slot; `None`: the chain has none.
     vacant: Option<(&'a Bucket, usize)>,
     /// The chain's last bucket, unless that is the home bucket.
     tail: Option<&'a Bucket>,
@@ -122,8 +122,9 @@ impl<F: Family> WorkerLocal<F> {
         &self.table.workers[self.id].counts
     }
 
-    /// Reports that this worker holds no position and no record it found before. To be called once a loop, at its top;
-    /// what was told to the control core since the last call is now seen by it. Brings the worker online if it is not.
+    /// Reports that this worker holds no position and no record that it found before. To be called once a loop, at
+    /// its top. What it told the control core since the last call becomes visible now. Brings the worker online if it
+    /// is not.
     #[inline]
     pub fn quiescent(&mut self) {
         self.table.workers[self.id].ring.publish(&mut self.sender);
@@ -134,8 +135,8 @@ impl<F: Family> WorkerLocal<F> {
         }
     }
 
-    /// Before the worker sleeps or ends (dropping it does the same): reclamation no longer waits for it. It holds
-    /// nothing it found, and looks nothing up, until it is online again.
+    /// To be called before the worker sleeps or ends (dropping it does the same): reclamation no longer waits for it.
+    /// It holds nothing that it found, and looks nothing up until it is online again.
     pub fn offline(&mut self) {
         self.table.workers[self.id].ring.publish(&mut self.sender);
         self.table.qsbr.offline(self.id);
@@ -148,7 +149,7 @@ impl<F: Family> WorkerLocal<F> {
         self.online = true;
     }
 
-    /// Has the control core look at an entry: to be called when its timeout was shortened.
+    /// Makes the control core look at an entry: to be called when its timeout was shortened.
     #[inline]
     pub fn notify(&mut self, index: Index) {
         let shared = &self.table.workers[self.id];
@@ -229,8 +230,9 @@ impl<F: Family> WorkerLocal<F> {
             }
         };
         self.hand.free -= 1;
-        // The entry lives from here on: the control core, going through all records, may see it before it has a slot,
-        // and even end it; but to take its slot away it must wait for the writer bit, and then there is one.
+        // The entry lives from here on. When the control core goes through all records, it may see the entry before
+        // it has a slot, and may even end it; but to take the slot away it must wait for the writer bit, and then
+        // there is a slot.
         record.begin(Clock::FREE.succeeded_by(clock));
         self.hand.publish(table, counts, &place, &mut writer, hash, index);
         writer.count();
@@ -243,9 +245,9 @@ impl<F: Family> WorkerLocal<F> {
 
     /// Gives a live entry a second key: it is found by `end`, too, from now on. For an entry whose client end is
     /// replaced on the way to the server.
-    ///
     /// `end` is stored in the first of the caller's words (one for IPv4, three for IPv6), which must not be written
-    /// after; who finds the entry must compare both ends. An entry can have one second key, once, and only the worker
+    /// afterwards. A thread that finds the entry must compare both ends. An entry can get a second key only once, and
+    /// only the worker that made the entry should do it.
     /// that made the entry should give it.
     ///
     /// # Errors
@@ -264,7 +266,7 @@ impl<F: Family> WorkerLocal<F> {
             if clock.has_alias() {
                 return Err(AliasError::AlreadyAliased);
             }
-            // Stored first: who sees the flag (the control core, unlinking) sees the end.
+            // Stored first: a thread that sees the flag (the control core, when it unlinks) sees the end.
             record.store_alias_end(end);
             match record.set_alias(clock) {
                 Ok(()) => break,
@@ -334,20 +336,20 @@ impl Hand {
         if self.free == 0 {
             let batch = &mut self.records[..table.batch];
             self.free = table.free_records.take(batch, |position| table.record(Index::new(position)).link());
-            // So that they are used in the order they were taken: fresh ones upwards, as the prefetcher likes it.
+            // They are used in the order in which they were taken: fresh ones upwards, which the prefetcher likes.
             batch[..self.free].reverse();
         }
         self.records[..self.free].last().copied().map(Index::new)
     }
 
-    /// Has the record of the next insertion fetched.
+    /// Prefetches the record of the next insertion.
     fn prefetch<F: Family>(&self, table: &Table<F>) {
         if let Some(&next) = self.records[..self.free].last() {
             table.prefetch_record(Index::new(next));
         }
     }
 
-    /// Sees to it that there is a slot: in the chain, or in an overflow bucket in hand.
+    /// Makes sure that there is a slot: in the chain, or in an overflow bucket in hand.
     fn room<F: Family>(&mut self, table: &Table<F>, place: &Place<'_>) -> Result<(), NoRoom> {
         if place.vacant.is_some() {
             return Ok(());
