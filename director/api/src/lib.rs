@@ -31,12 +31,12 @@ pub enum Request {
         /// Which one.
         file: ProcFile,
     },
-    /// The kernel's IPVS sysctls that the director has, as [`Answer::Sysctls`].
+    /// The kernel's IPVS sysctls, as far as the director has them, as [`Answer::Sysctls`].
     Get {
-        /// Which one, without `net.ipv4.vs.`; all of them where none is named.
+        /// Which one, without `net.ipv4.vs.`; none: all of them.
         name: Option<String>,
     },
-    /// Sets a sysctl. The answer is it as it reads back, as [`Answer::Sysctls`].
+    /// Sets a sysctl. The answer is the value that it then has, as [`Answer::Sysctls`].
     Set {
         /// Which one, without `net.ipv4.vs.`.
         name: String,
@@ -66,7 +66,7 @@ pub enum ProcFile {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Answer {
-    /// The request could not be met, and why.
+    /// The request could not be carried out, and why.
     Error(String),
     /// The answer to [`Request::Status`].
     Status(Box<Status>),
@@ -95,9 +95,9 @@ pub struct Reloaded {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum Sysctl {
-    /// One number, as of most.
+    /// A single number, as in most of them.
     Number(i32),
-    /// Several in one string.
+    /// Several numbers in one text.
     Text(String),
 }
 
@@ -119,7 +119,7 @@ pub struct Status {
     pub uptime_seconds: f64,
     /// Whether every worker runs and every port is up.
     pub forwarding: bool,
-    /// Why it does not forward, where it does not.
+    /// Why it does not forward, if it does not.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub problems: Vec<String>,
     /// The ports, in the order of the configuration.
@@ -141,7 +141,7 @@ pub struct Status {
 /// A port and what passed it.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Port {
-    /// The name of the configuration, which its kernel twin has too.
+    /// The name from the configuration, which its kernel twin has as well.
     pub name: String,
     /// The device as configured.
     pub device: String,
@@ -153,24 +153,24 @@ pub struct Port {
     pub link_up: bool,
     /// The MTU in bytes.
     pub mtu: u32,
-    /// Receive and transmit queues.
+    /// Receive queues.
     pub rx_queues: u32,
     /// Transmit queues.
     pub tx_queues: u32,
-    /// Who is on the other side, of the configuration: `clients`, `servers`, `both`.
+    /// Who is on the other side, from the configuration: `clients`, `servers`, `both`.
     #[serde(default)]
     pub side: String,
     /// By which end of a packet the device chooses the receive queue: `source`, `destination`, `both`, or `none`
     /// where it does not choose.
     #[serde(default)]
     pub rss: String,
-    /// Of which packets and by what, in DPDK's words.
+    /// Which packets it looks at, and what in them, in DPDK's words.
     #[serde(default)]
     pub rss_types: String,
-    /// What the device says that it can choose by, in the same words.
+    /// What the device could choose by, in the same words.
     #[serde(default)]
     pub rss_offered: String,
-    /// The driver of the kernel twin; none where it has none.
+    /// The driver of the kernel twin, if there is one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub twin: Option<String>,
     /// Packets received from the device.
@@ -183,7 +183,7 @@ pub struct Port {
     pub tx_bytes: u64,
     /// Packets received here that were dropped.
     pub drops: u64,
-    /// Packets the device itself lost for want of buffers or speed, before the director saw them.
+    /// Packets that the device itself lost for lack of buffers or speed, before the director saw them.
     pub missed: u64,
     /// Packets given to the kernel twin.
     pub to_twin: u64,
@@ -217,31 +217,31 @@ pub struct Worker {
 pub struct Connections {
     /// Entries of connections over IPv4 in use, without persistence templates.
     pub active: u64,
-    /// Persistence templates in use, or over within the last second.
+    /// Persistence templates in use, including those that ended within the last second.
     #[serde(default)]
     pub templates: u64,
-    /// Entries there is room for.
+    /// How many entries there can be.
     pub capacity: u64,
-    /// Likewise over IPv6, which has a table of its own.
+    /// The same for IPv6, which has a table of its own.
     #[serde(default)]
     pub active_ipv6: u64,
-    /// Its room.
+    /// How many of them there can be.
     #[serde(default)]
     pub capacity_ipv6: u64,
-    /// Memory of an entry all in: index, record and timer, at full capacity.
+    /// The memory of an entry: index, record and timer, for a full table.
     pub bytes_per_connection: f64,
-    /// The pages the table lies on, in bytes (4096, 2 MiB or 1 GiB).
+    /// The size in bytes of the pages that the table is on (4096, 2 MiB or 1 GiB).
     pub page_size: u64,
 }
 
 /// The control core's loop: how long it took to serve the timers, the twins and the neighbours once.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct ControlCore {
-    /// How often it went round since the start.
+    /// How many turns there were since the start.
     pub turns: u64,
     /// The median of a turn.
     pub turn_microseconds_p50: u64,
-    /// Of a hundred turns 99 were as short as this.
+    /// The time that 99 of 100 turns did not exceed.
     pub turn_microseconds_p99: u64,
     /// The longest turn.
     pub turn_microseconds_max: u64,
@@ -265,22 +265,22 @@ pub struct Totals {
 /// A virtual service.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Service {
-    /// `tcp`, `udp`, …; `fwm` of a firewall mark.
+    /// `tcp`, `udp`, …; `fwm` for a firewall mark.
     pub protocol: String,
     /// `ADDRESS:PORT`, or the mark.
     pub address: String,
     /// The scheduler's name.
     pub scheduler: String,
-    /// Its flags, by the names that ipvsadm has for them.
+    /// Its flags, by ipvsadm's names.
     #[serde(default)]
     pub flags: Vec<String>,
     /// Whether every UDP datagram is scheduled alone.
     #[serde(default)]
     pub one_packet: bool,
-    /// For how many seconds a client keeps its server.
+    /// How many seconds a client keeps its server.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub persistent: Option<u32>,
-    /// What of a client's address counts for that, where it is not all of it.
+    /// The part of a client's address that counts for that, if it is not all of it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub netmask: Option<String>,
     /// Its persistence engine.

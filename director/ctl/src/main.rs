@@ -108,7 +108,7 @@ fn main() -> ExitCode {
     })
 }
 
-/// A sysctl's name as the director has it; sysctl(8)'s form of it will do.
+/// A sysctl's name as the director has it; the form of sysctl(8) is accepted, too.
 fn short(name: &str) -> String {
     name.strip_prefix("net.ipv4.vs.").unwrap_or(name).to_owned()
 }
@@ -166,7 +166,7 @@ fn show_completion(shell: Shell) -> anyhow::Result<ExitCode> {
 
 fn print(text: &[u8]) -> io::Result<()> {
     match io::stdout().lock().write_all(text) {
-        // The reader, `head` perhaps, has seen enough.
+        // The reader, perhaps `head`, has seen enough.
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         written => written,
     }

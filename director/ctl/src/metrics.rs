@@ -4,7 +4,7 @@ use std::fmt::{Display, Write};
 
 use director_api::{Port, Server, Service, Status, Traffic, Worker};
 
-/// Renders every number of the status.
+/// Renders all numbers of the status.
 pub(crate) fn render(status: &Status) -> String {
     let mut text = Text(String::new());
     text.one("forwarding", "Whether the director forwards; directorctl status says why it does not.", {
@@ -120,7 +120,7 @@ fn labels<'a>(service: &'a Service, server: &'a Server) -> [(&'static str, &'a s
     [("protocol", &service.protocol), ("service", &service.address), ("server", &server.address)]
 }
 
-/// Metrics, a family after the other. (Writing to a String cannot fail.)
+/// Metrics, one family after the other. (Writing to a String cannot fail.)
 struct Text(String);
 
 impl Text {
@@ -129,7 +129,7 @@ impl Text {
         let _ = writeln!(self.0, "# HELP director_{name} {help}\n# TYPE director_{name} {kind}");
     }
 
-    /// Labels hold what the configuration and ipvsadm allow: nothing that would have to be escaped.
+    /// Labels contain only what the configuration and ipvsadm allow: nothing that needs escaping.
     fn sample(&mut self, name: &str, labels: &[(&str, &str)], value: impl Display) {
         let labels: Vec<_> = labels.iter().map(|(name, value)| format!("{name}=\"{value}\"")).collect();
         let _ = match labels.as_slice() {

@@ -126,7 +126,7 @@ fn control(control: &ControlCore) -> String {
     )
 }
 
-/// The reasons that counted anything.
+/// The reasons with a count above 0.
 fn drops(status: &Status) -> String {
     let mut reasons: Vec<_> = status.drops.iter().filter(|(_, count)| **count > 0).collect();
     if reasons.is_empty() {
@@ -171,7 +171,7 @@ fn services(status: &Status) -> String {
     table.render()
 }
 
-/// How a service schedules, as ipvsadm shows it, and what ipvsadm does not know.
+/// How a service schedules, as ipvsadm shows it, and what ipvsadm does not show.
 fn scheduling(service: &Service) -> String {
     let mut text = service.scheduler.clone();
     if service.one_packet {
@@ -195,7 +195,7 @@ fn scheduling(service: &Service) -> String {
     text
 }
 
-/// `4 d 03:02:01`; without days where there are none.
+/// `4 d 03:02:01`; without days if there are none.
 fn duration(seconds: f64) -> String {
     // Whole seconds of an uptime; a cast of a float saturates.
     let seconds = seconds as u64;

@@ -1,6 +1,6 @@
 //! Text in columns.
 
-/// A table: words are aligned left, numbers right, columns two blanks apart.
+/// A table: texts are aligned left, numbers right, columns are two blanks apart.
 #[derive(Debug, Default)]
 pub(crate) struct Table {
     rows: Vec<Vec<Cell>>,
@@ -38,7 +38,7 @@ impl From<u32> for Cell {
 }
 
 impl Table {
-    /// A table with this heading. A title that starts with `>` stands over numbers; the sign is not shown.
+    /// A table with this heading. A title that starts with `>` is above numbers; the sign is not shown.
     pub(crate) fn new(heading: &[&str]) -> Self {
         let heading = heading.iter().map(|title| match title.strip_prefix('>') {
             Some(title) => Cell::Number(title.to_owned()),

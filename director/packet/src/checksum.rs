@@ -1,12 +1,11 @@
 //! The Internet checksum (RFC 1071) and its incremental update (RFC 1624).
 //!
-//! The sum is the same whichever end of the words comes first, as long as all of them are read alike
-//! (RFC 1071, section 2(B)). So every word here is read and written as it lies in memory, and nothing is
-//! ever byte-swapped.
+//! The sum is the same for both byte orders, as long as all words are read alike (RFC 1071, section 2(B)). So every
+//! word is read and written here in the order it has in memory, and nothing is ever byte-swapped.
 
 use crate::Address;
 
-/// What a change of some 16-bit words adds to the one's-complement sum that covers them.
+/// What changing some 16-bit words adds to the one's-complement sum over them.
 ///
 /// `~m + m'` of RFC 1624's equation 3, folded to 16 bits, over every word that changes. Deltas add up,
 /// and the delta of the opposite change is the complement.
@@ -28,7 +27,7 @@ impl Delta {
         Self(fold((!old) as u64 + new as u64))
     }
 
-    /// The delta of replacing an address by another of the same family. Of two families it is none.
+    /// The delta of replacing an address by another of the same family. For different families it is none.
     #[must_use]
     pub const fn of_address(old: Address, new: Address) -> Self {
         match (old, new) {
@@ -87,7 +86,8 @@ impl Delta {
         Self(bits)
     }
 
-    /// The checksum field after the change, from the field before it. A wrong checksum stays wrong by as much.
+    /// The checksum field after the change, from the field before it. A wrong checksum stays wrong by the same
+    /// amount.
     ///
     /// RFC 1624, equation 3, is `!(!sum + delta)` in one's complement arithmetic, and that is, bit for bit, the difference
     /// with the borrow brought round.
@@ -117,7 +117,7 @@ const fn fold(sum: u64) -> u16 {
     sum as u16
 }
 
-/// A one's-complement sum being taken. Pieces after one of odd length go on where it ended.
+/// A one's-complement sum that is being computed. A piece after one of odd length continues where that ended.
 #[derive(Clone, Copy, Default, Debug)]
 pub struct Sum {
     words: u64,
@@ -152,13 +152,13 @@ impl Sum {
         self.words += u64::from(word);
     }
 
-    /// The checksum field that makes what was added right (the field itself added as 0).
+    /// The checksum field for which the sum is right (with the field itself added as 0).
     #[must_use]
     pub const fn checksum(self) -> [u8; 2] {
         (!fold(self.words)).to_ne_bytes()
     }
 
-    /// Whether what was added, its checksum field with it, sums up right.
+    /// Whether the sum of what was added, including the checksum field, is right.
     #[must_use]
     pub const fn is_right(self) -> bool {
         fold(self.words) == 0xffff
@@ -173,7 +173,7 @@ pub fn checksum(bytes: &[u8]) -> [u8; 2] {
     sum.checksum()
 }
 
-/// Whether an IPv4 header of 20 bytes sums up right.
+/// Whether the sum of an IPv4 header of 20 bytes is right.
 #[must_use]
 pub const fn header_is_right(header: &[u8; 20]) -> bool {
     let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p, q, r, s, t] = *header;
@@ -189,10 +189,10 @@ const fn u64_of(bytes: [u8; 4]) -> u64 {
     u32::from_ne_bytes(bytes) as u64
 }
 
-/// The sum of the pseudo-header of a packet, IPv4 (RFC 9293, section 3.1) or IPv6 (RFC 8200, section 8.1), that
-/// begins so; `length` is that of transport header and payload in bytes. None: there is no whole header.
+/// The sum of the pseudo-header of a packet with this beginning: IPv4 (RFC 9293, section 3.1) or IPv6 (RFC 8200,
+/// section 8.1). `length` is that of transport header and payload in bytes. None: there is no whole header.
 ///
-/// The last destination is taken for the packet's own, as it is unless a routing header names another.
+/// The destination in the header is taken for the final one, as it is unless a routing header names another.
 #[must_use]
 pub fn pseudo_header(packet: &[u8], protocol: u8, length: u16) -> Option<Sum> {
     let mut sum = Sum::default();

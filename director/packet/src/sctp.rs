@@ -1,10 +1,10 @@
 //! What an SCTP packet says about its association, by its first chunk (RFC 9260, section 3.2).
 
-/// What a chunk means to the state of an association. The others (SACK, HEARTBEAT, …) are as DATA.
+/// What a chunk means for the state of an association. Others (SACK, HEARTBEAT, …) count as DATA.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u8)]
 pub enum Event {
-    /// DATA, and whatever is not named here.
+    /// DATA, and everything that is not named here.
     Data = 0,
     /// INIT: an association is to begin.
     Init = 1,
@@ -32,11 +32,11 @@ pub const EVENTS: usize = 10;
 /// The length of a chunk's header, in bytes: type, flags and the chunk's length.
 pub const CHUNK_HEADER: usize = 4;
 
-/// The type of a chunk by which an association is aborted.
+/// The type of the chunk that aborts an association.
 const ABORT: u8 = 6;
 
 impl Event {
-    /// The event of a number that was kept; of an unknown one, [`Self::Data`].
+    /// The event with a number; for an unknown one, [`Self::Data`].
     #[must_use]
     pub const fn from_number(number: u8) -> Self {
         match number {
@@ -68,8 +68,8 @@ impl Event {
         }
     }
 
-    /// What the chunks of a packet say, as far as they are at hand: the first, but an ABORT behind a cookie counts
-    /// (section 3.3.7). None: not even the first chunk's header is at hand.
+    /// What the chunks of a packet mean, as far as they are at hand: the first one decides, except that an ABORT
+    /// behind a cookie counts (section 3.3.7). None: not even the header of the first chunk is at hand.
     #[must_use]
     pub fn of_chunks(chunks: &[u8]) -> Option<Self> {
         let [kind, _, length @ ..] = *chunks.first_chunk::<CHUNK_HEADER>()?;

@@ -1,7 +1,7 @@
 //! A TCP header with its options, changed in place: sequence numbers, acknowledgments, and the blocks of a selective
 //! acknowledgment (RFC 2018).
 //!
-//! For streams whose length changes on the way: what follows a change has other numbers on either side of it.
+//! For streams whose length changes on the way: after a change, the numbers on the two sides differ.
 
 use crate::checksum::{Delta, Sum};
 use crate::tcp_flag::ACK;
@@ -12,26 +12,26 @@ const LEAST: usize = 20;
 /// The option of a selective acknowledgment.
 const SACK: u8 = 5;
 
-/// Where the checksum stands.
+/// The offset of the checksum.
 const CHECKSUM: std::ops::Range<usize> = 16..18;
 
-/// What a number of the other side's stream says.
+/// What a number of the other side's stream stands for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Edge {
-    /// All before it has come: an acknowledgment, or the end of a block that has come.
+    /// Everything before it has come: an acknowledgment, or the end of a block that has come.
     End,
-    /// From here on something has come: the beginning of a block.
+    /// Something has come from here on: the beginning of a block.
     Start,
 }
 
-/// The length in bytes of the header that `segment` begins with; none where it has no sane one.
+/// The length in bytes of the header that `segment` begins with; none if it is malformed.
 #[must_use]
 pub fn header_length(segment: &[u8]) -> Option<usize> {
     let length = usize::from(segment.get(12)? >> 4) * 4;
     (LEAST..=segment.len()).contains(&length).then_some(length)
 }
 
-/// The sequence number of a segment; 0 where it has none.
+/// The sequence number of a segment; 0 if it has none.
 #[must_use]
 pub fn sequence(segment: &[u8]) -> u32 {
     number(segment, 4)
@@ -57,8 +57,8 @@ pub fn set_flags(header: &mut [u8], flags: u8) {
     });
 }
 
-/// Replaces each number of the other side's stream in this header, options and all, by what `map` says; its checksum
-/// likewise. A block that ends before it begins is left to the receiver, who must ignore it.
+/// Replaces each number of the other side's stream in this header, including those in options, by `map` of it; its
+/// checksum likewise. A block that ends before it begins is left as it is: the receiver must ignore it.
 pub fn map_acknowledgments(header: &mut [u8], map: impl Fn(Edge, u32) -> u32) {
     let Some(acknowledged) = acknowledgment(header) else { return };
     change(header, |header| {

@@ -1,5 +1,5 @@
-//! Every kind of service at once, of both families, by two workers, among changes of all that an operator can change:
-//! whatever happens, nothing is left of it in the end.
+//! Every kind of service at once, in both families, with two workers, while everything that an operator can change is
+//! changed: whatever happens, nothing is left of it in the end.
 
 use std::num::NonZeroU32;
 

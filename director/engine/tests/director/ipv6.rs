@@ -1,4 +1,4 @@
-//! IPv6: what the engine does of IPv4, by the same code; what packets tell of it is in the scenarios. Here is the rest.
+//! IPv6: the rest of what the engine does for IPv4 by the same code; what concerns packets is in the scenarios.
 
 use std::net::Ipv4Addr;
 use std::num::NonZeroU32;

@@ -1,11 +1,11 @@
-//! A packet of an existing connection takes no lock, whatever its protocol, its service and its way through the worker;
-//! but for fragments, FTP's control connections, and once the packet that establishes a persistent connection.
-//! Every scenario is held to the same (`scenarios.rs`).
+//! A packet of an existing connection takes no lock, whatever its protocol, its service and its way through the
+//! worker. The exceptions are fragments, FTP's control connections, and the one packet that establishes a persistent
+//! connection. Every scenario is held to the same (`scenarios.rs`).
 //!
-//! What is counted are the locks of `lock.rs` and the writer bits of the table's buckets, in builds with debug
-//! assertions. Instructions with a `lock` prefix are no locks: nobody waits for who is in the midst of one. An
-//! established connection's packets have one twice a second at most, for the clock of its entry, and with each change
-//! of its state.
+//! The locks of `lock.rs` and the writer bits of the table's buckets are counted, in builds with debug assertions.
+//! Instructions with a `lock` prefix do not count: nobody waits for a thread that is in the middle of one. The
+//! packets of an established connection execute one at most twice a second, for the clock of its entry, and one with
+//! each change of its state.
 
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};

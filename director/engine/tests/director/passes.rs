@@ -1,4 +1,4 @@
-//! What changes between the passes over a burst: nothing that was seen before is taken on trust.
+//! Changes between the passes over a burst: nothing that an earlier pass saw is trusted.
 
 use director_engine::service::{Persistence, Protocol, ServiceSpec};
 use director_engine::{BURST, Batch, Frames, Reason, Verdict};

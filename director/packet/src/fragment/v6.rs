@@ -1,4 +1,4 @@
-//! Fragments of IPv6 packets (RFC 8200, section 4.5), which only their sender makes: they have a header of their own,
+//! Fragments of IPv6 packets (RFC 8200, section 4.5). Only their sender makes them. They have a header of their own,
 //! between the headers that routers look at and the rest.
 
 use std::ops::Range;
@@ -16,7 +16,7 @@ fn class(header: &Ipv6) -> u8 {
     (header.version_class_flow.get() >> 20) as u8
 }
 
-/// See [`Fragment::read`]. None also where the headers before the fragment's are too many to be kept.
+/// See [`Fragment::read`]. None also if the headers before the fragment header are too long to be kept.
 pub(super) fn read(packet: &[u8]) -> Option<Fragment> {
     let (header, _) = Ipv6::ref_from_prefix(packet).ok()?;
     let this = ipv6::upper(packet)?.fragment?;
@@ -49,8 +49,8 @@ pub(super) fn ends(packet: &[u8], from: u16, to: u16) -> Option<(Endpoint, Endpo
     Some((Endpoint::v6(source, from), Endpoint::v6(destination, to), header.hop_limit))
 }
 
-/// Makes the headers of a whole packet of those of its first fragment, without the fragment header, behind which comes
-/// a header of the kind `next`: the packet is `length` bytes long, headers included.
+/// Turns the headers of a packet's first fragment into those of the whole packet: without the fragment header, behind
+/// which a header of the kind `next` follows. The packet is `length` bytes long, including headers.
 pub fn make_whole(headers: &mut [u8], next: u8, length: u16, class: u8) {
     let place = ipv6::named_at(headers, headers.len());
     if let Some(field) = place.and_then(|place| headers.get_mut(place)) {
@@ -62,8 +62,8 @@ pub fn make_whole(headers: &mut [u8], next: u8, length: u16, class: u8) {
     ip.version_class_flow.set(others | u32::from(class) << 20);
 }
 
-/// Takes the fragment header off a whole packet (RFC 6946): the packet is shorter by [`FRAGMENT_HEADER`] then, and as many
-/// bytes at its end are left over. False: it has none, and is as it was.
+/// Takes the fragment header off a whole packet (RFC 6946). The packet is then shorter by [`FRAGMENT_HEADER`], and as
+/// many bytes are left over at its end. False: it has none, and is unchanged.
 pub fn take_off_header(packet: &mut [u8]) -> bool {
     let Some(at) = ipv6::whole_fragment_header_at(packet) else { return false };
     let Some(named) = ipv6::named_at(packet, at) else { return false };
@@ -85,14 +85,14 @@ fn header(next: u8, offset: u16, more: bool, identification: u32) -> [u8; FRAGME
     [next, 0, high, low, a, b, c, d]
 }
 
-/// The fragment header of the first fragment of several, of a packet that goes on with a header of the kind `next`.
+/// The fragment header of the first of several fragments, behind which a header of the kind `next` follows.
 #[must_use]
 pub fn first_header(next: u8, identification: u32) -> [u8; FRAGMENT_HEADER] {
     header(next, 0, true, identification)
 }
 
-/// Writes to `out` the frame of a fragment, as [`super::cut`] does, of a packet of IPv6 with so many bytes of headers
-/// before the place of the fragment header. Returns its length; 0 where that is not so.
+/// Writes a fragment of an IPv6 packet to `out`, as [`super::cut`] does. The packet has so many bytes of headers
+/// before the place of the fragment header. Returns the frame's length, or 0 if the conditions do not hold.
 pub fn cut(
     frame: &[u8],
     headers: usize,
@@ -135,7 +135,7 @@ mod tests {
 
     const ID: u32 = 0x1234_5678;
 
-    /// A datagram behind hop-by-hop options, and how long the headers before it are.
+    /// A datagram behind hop-by-hop options, and the length of the headers before it.
     fn packet(payload: usize, options: bool) -> (Vec<u8>, usize) {
         let payload: Vec<u8> = (0..payload).map(|at| (at * 7 + at / 251) as u8).collect();
         let mut frame = Vec::new();
@@ -164,7 +164,7 @@ mod tests {
         (0..data).step_by(most).map(one).collect()
     }
 
-    /// An independent parser puts together again what was cut.
+    /// An independent parser reassembles what was cut.
     #[test]
     #[cfg_attr(miri, ignore = "too much for an interpreter")]
     fn fragments_make_up_the_packet() {
@@ -210,7 +210,7 @@ mod tests {
         assert_eq!((segment.source.port(), segment.destination.port()), (5, 6));
         assert_eq!((segment.length, segment.header, segment.ttl), (1_496, 48, 9));
         assert_eq!(beginning(&all[1][14..]), None);
-        // More headers than are kept.
+        // The headers are longer than what is kept.
         let mut long = all[0].clone();
         long[20] = 60;
         long.splice(54..54, [&[44, 16, 1, 134][..], &[0; 132]].concat());
