@@ -75,7 +75,7 @@ pub(crate) struct Standing {
 
 impl Standing {
     /// Where there is no server.
-    pub(super) const NONE: Self = Self { flags: GONE, weight: 0, active: 0, inactive: 0 };
+    pub(crate) const NONE: Self = Self { flags: GONE, weight: 0, active: 0, inactive: 0 };
 
     /// Whether it may take a new connection.
     pub(crate) const fn is_usable(&self) -> bool {
@@ -147,8 +147,8 @@ impl Shared {
 
     /// No longer marks changes. Returns where they were marked before.
     pub(super) fn unwatch(&self) -> Option<Arc<Dirty>> {
-        self.watch.store(0, SeqCst);
-        self.marks.swap(None)
+        // Without a watcher there are no marks, and swapping what workers may hold takes longer than looking.
+        if self.watch.swap(0, SeqCst) == 0 { None } else { self.marks.swap(None) }
     }
 
     /// Counts a connection, without looking at the thresholds.
