@@ -12,7 +12,7 @@ use director_engine::Control;
 use director_engine::adjacency::Adjacency;
 use director_engine::estimator;
 use director_engine::fib::Hop;
-use futures_util::StreamExt;
+use futures_util::{Stream, StreamExt};
 use hdrhistogram::Histogram;
 use netlink_packet_core::{NetlinkMessage, NetlinkPayload};
 use netlink_packet_route::RouteNetlinkMessage;
@@ -215,25 +215,17 @@ impl Director {
         tokio::task::spawn_local(connection);
         let mut look = every(LOOK);
         let mut confirm = every(CONFIRM);
-        // `lost`: the kernel may have lost messages since everything was last read, as it has before this socket was
-        // open. `failed`: the last reading failed. `is_behind`: everything is to be read again, for this or another
-        // reason.
-        let (lost, mut failed, mut is_behind) = (Cell::new(true), false, true);
-        let take_in = |message: NetlinkMessage<RouteNetlinkMessage>| match message.payload {
-            NetlinkPayload::InnerMessage(message) => self.hear(&message),
-            NetlinkPayload::Overrun(_) | NetlinkPayload::Error(_) => {
-                lost.set(true);
-                true
-            }
-            _ => false,
-        };
+        // The last reading failed; everything is to be read again, for this or another reason.
+        let (mut failed, mut is_behind) = (false, true);
+        // Nothing was heard before this socket was open.
+        let lost = Cell::new(true);
         loop {
             let changed = tokio::select! {
                 message = messages.next() => {
                     let Some((message, _)) = message else {
                         anyhow::bail!("the kernel's netlink socket was closed");
                     };
-                    take_in(message)
+                    self.take_in(message, &lost)
                 }
                 Some(way) = unknown.recv() => {
                     self.ask(handle, way).await;
@@ -251,40 +243,66 @@ impl Director {
                     false
                 }
             };
-            if changed {
-                // Other changes usually follow at once.
-                let gather = async {
-                    while let Some((message, _)) = messages.next().await {
-                        take_in(message);
-                    }
-                };
-                let _ = timeout(GATHER, gather).await;
-                let reading = self.read_network();
-                tokio::pin!(reading);
-                is_behind = false;
-                let mut read = loop {
-                    tokio::select! {
-                        read = &mut reading => break read,
-                        // Changes that come meanwhile are read a little later.
-                        Some((message, _)) = messages.next() => is_behind |= take_in(message),
-                        Some(way) = unknown.recv() => self.ask(handle, way).await,
-                    }
-                };
-                // Messages about neighbours are newer than this reading of them, so they wait until it is done.
-                if read.is_ok() && lost.get() {
-                    read = self.read_neighbours(handle, true).await;
-                    lost.set(read.is_err());
-                }
-                if let Err(error) = &read
-                    && !failed
-                {
-                    tracing::warn!(
-                        "{error:#}; the network stays as it was, and is read again until it can be"
-                    );
-                }
-                failed = read.is_err();
-                is_behind |= failed;
+            if !changed {
+                continue;
             }
+            let read;
+            (read, is_behind) = self.read_again(handle, &mut messages, &mut unknown, &lost).await;
+            if let Err(error) = &read
+                && !failed
+            {
+                tracing::warn!("{error:#}; the network stays as it was, and is read again until it can be");
+            }
+            failed = read.is_err();
+            is_behind |= failed;
+        }
+    }
+
+    /// Reads the kernel's network, and its neighbours if messages were `lost`. Also returns whether anything changed
+    /// meanwhile.
+    async fn read_again<A>(
+        &self,
+        handle: &Handle,
+        messages: &mut (impl Stream<Item = (NetlinkMessage<RouteNetlinkMessage>, A)> + Unpin),
+        unknown: &mut mpsc::UnboundedReceiver<Adjacency>,
+        lost: &Cell<bool>,
+    ) -> (Result<()>, bool) {
+        // Other changes usually follow at once.
+        let gather = async {
+            while let Some((message, _)) = messages.next().await {
+                self.take_in(message, lost);
+            }
+        };
+        let _ = timeout(GATHER, gather).await;
+        let reading = self.read_network();
+        tokio::pin!(reading);
+        let mut is_behind = false;
+        let mut read = loop {
+            tokio::select! {
+                read = &mut reading => break read,
+                // Changes that come meanwhile are read a little later.
+                Some((message, _)) = messages.next() => is_behind |= self.take_in(message, lost),
+                Some(way) = unknown.recv() => self.ask(handle, way).await,
+            }
+        };
+        // Messages about neighbours are newer than this reading of them, so they wait until it is done.
+        if read.is_ok() && lost.get() {
+            read = self.read_neighbours(handle, true).await;
+            lost.set(read.is_err());
+        }
+        (read, is_behind)
+    }
+
+    /// Takes in what came on the netlink socket, and notes if the kernel has `lost` messages. True: links, addresses
+    /// or routes may have changed.
+    fn take_in(&self, message: NetlinkMessage<RouteNetlinkMessage>, lost: &Cell<bool>) -> bool {
+        match message.payload {
+            NetlinkPayload::InnerMessage(message) => self.hear(&message),
+            NetlinkPayload::Overrun(_) | NetlinkPayload::Error(_) => {
+                lost.set(true);
+                true
+            }
+            _ => false,
         }
     }
 

@@ -168,13 +168,24 @@ impl<S: Idle> Port<S> {
     }
 
     fn apply(&self, config: &PortConfig) -> Result<(), PortError> {
-        let core = &self.core;
-        let mut settings = core.settings();
-        let mark = Mark::now();
-        let checked = |operation: &'static str, status: i32| {
-            if status < 0 { Err(core.refused(operation, status, &mark)) } else { Ok(()) }
+        let mut settings = self.core.settings();
+        self.configure_device(config, &mut settings)?;
+        let (rx_descriptors, tx_descriptors) = self.set_up_queues(config)?;
+        *settings = Settings {
+            rx_queues: config.rx_queues,
+            tx_queues: config.tx_queues,
+            rx_descriptors,
+            tx_descriptors,
+            rss_key: settings.rss_key.take(),
+            pools: config.rx_pools.clone(),
         };
+        Ok(())
+    }
 
+    /// Configures the device itself. `settings` gets the new RSS key.
+    fn configure_device(&self, config: &PortConfig, settings: &mut Settings) -> Result<(), PortError> {
+        let core = &self.core;
+        let mark = Mark::now();
         let mut key: Option<Box<[u8]>> = None;
         let mut conf = sys::rte_eth_conf::default();
         conf.rxmode.offloads = config.rx_offloads.bits();
@@ -196,13 +207,22 @@ impl<S: Idle> Port<S> {
         // Either way: a driver may hold the new key even if it then refuses, and
         // the old one until here.
         let old_key = std::mem::replace(&mut settings.rss_key, key);
-        if let Err(error) = checked("cannot be configured", status) {
+        if status < 0 {
             // The port is about to be closed. The driver may use either key.
             settings.rss_key = settings.rss_key.take().or(old_key);
-            return Err(error);
+            return Err(core.refused("cannot be configured", status, &mark));
         }
-        drop(old_key);
+        Ok(())
+    }
 
+    /// Sets up the queues of a configured device. Returns how many descriptors a receive queue and a transmit queue
+    /// have, as the driver adjusted them.
+    fn set_up_queues(&self, config: &PortConfig) -> Result<(u16, u16), PortError> {
+        let core = &self.core;
+        let mark = Mark::now();
+        let checked = |operation: &'static str, status: i32| {
+            if status < 0 { Err(core.refused(operation, status, &mark)) } else { Ok(()) }
+        };
         let (mut rx_descriptors, mut tx_descriptors) = (config.rx_descriptors, config.tx_descriptors);
         // SAFETY: two numbers to adjust; a configured port of ours.
         let status = unsafe {
@@ -237,15 +257,7 @@ impl<S: Idle> Port<S> {
                 unsafe { sys::rte_eth_tx_queue_setup(core.id, queue, tx_descriptors, socket, &tx_conf) };
             checked("cannot set up a transmit queue", status)?;
         }
-        *settings = Settings {
-            rx_queues: config.rx_queues,
-            tx_queues: config.tx_queues,
-            rx_descriptors,
-            tx_descriptors,
-            rss_key: settings.rss_key.take(),
-            pools: config.rx_pools.clone(),
-        };
-        Ok(())
+        Ok((rx_descriptors, tx_descriptors))
     }
 }
 
