@@ -102,17 +102,6 @@ impl<F: Family> Record<F> {
         self.user()[i].store(value, Relaxed);
     }
 
-    /// Replaces the caller's word `i` if it still is `old`, and returns the present value otherwise. For a word with
-    /// two halves that change separately.
-    ///
-    /// # Errors
-    ///
-    /// The present value, if it is not `old`.
-    #[inline]
-    pub fn swap_word_if(&self, i: usize, old: u64, new: u64) -> Result<(), u64> {
-        self.user()[i].compare_exchange(old, new, Relaxed, Relaxed).map(|_| ())
-    }
-
     /// When the entry was last seen, its state, its timeout, and whether it is dead.
     #[inline]
     #[must_use]
@@ -281,9 +270,7 @@ mod tests {
             assert_eq!(record.word(i), 0);
             record.set_word(i, u64::MAX - i as u64);
         }
-        assert_eq!(record.swap_word_if(4, 1, 2), Err(u64::MAX - 4));
-        assert_eq!(record.swap_word_if(4, u64::MAX - 4, 2), Ok(()));
-        assert_eq!((record.word(4), record.word(3)), (2, u64::MAX - 3));
+        assert_eq!((record.word(4), record.word(3)), (u64::MAX - 4, u64::MAX - 3));
         assert_eq!((record.end(), record.sequence(), record.generation()), (END, 9, 0));
         assert_eq!(record.clock(), Clock::new(Tick(5), 1, 60));
     }

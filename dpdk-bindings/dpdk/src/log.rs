@@ -5,7 +5,6 @@ mod stream;
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
-use std::ffi::CString;
 use std::fmt;
 use std::io::{self, Write};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
@@ -49,19 +48,6 @@ impl Level {
             _ => Self::Debug,
         }
     }
-
-    fn to_dpdk(self) -> u32 {
-        match self {
-            Self::Emergency => sys::RTE_LOG_EMERG,
-            Self::Alert => sys::RTE_LOG_ALERT,
-            Self::Critical => sys::RTE_LOG_CRIT,
-            Self::Error => sys::RTE_LOG_ERR,
-            Self::Warning => sys::RTE_LOG_WARNING,
-            Self::Notice => sys::RTE_LOG_NOTICE,
-            Self::Info => sys::RTE_LOG_INFO,
-            Self::Debug => sys::RTE_LOG_DEBUG,
-        }
-    }
 }
 
 impl fmt::Display for Level {
@@ -88,14 +74,6 @@ pub struct Record<'a> {
     pub message: &'a str,
 }
 
-/// The pattern given to [`set_level`] is none.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{pattern:?} is no pattern of DPDK log types; such a pattern is pmd.net.* or lib.eal")]
-pub struct BadPattern {
-    /// What was given.
-    pub pattern: String,
-}
-
 /// Sends DPDK's log to `sink` instead of to standard error, from now on.
 ///
 /// `sink` is called on whichever thread logs; a worker lcore logs only when its
@@ -104,26 +82,6 @@ pub struct BadPattern {
 /// unwound.
 pub fn set_sink(sink: impl Fn(&Record<'_>) + Send + Sync + 'static) {
     *SINK.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(sink));
-}
-
-/// Passes on nothing less grave than `level`, whatever the level of its type.
-///
-/// `Eal::start` sets types of the EAL option `--log-level`; this one bounds all.
-pub fn set_global_level(level: Level) {
-    // SAFETY: a store to DPDK's static log configuration, valid before EAL too.
-    unsafe { sys::rte_log_set_global_level(level.to_dpdk()) }
-}
-
-/// Sets the level of the log types that match a shell pattern (`pmd.net.*`).
-///
-/// # Errors
-/// [`BadPattern`] where DPDK cannot read the pattern.
-pub fn set_level(pattern: &str, level: Level) -> Result<(), BadPattern> {
-    let bad = || BadPattern { pattern: pattern.to_owned() };
-    let c_pattern = CString::new(pattern).map_err(|_| bad())?;
-    // SAFETY: a NUL-terminated string that DPDK reads during the call only.
-    let status = unsafe { sys::rte_log_set_level_pattern(c_pattern.as_ptr(), level.to_dpdk()) };
-    if status < 0 { Err(bad()) } else { Ok(()) }
 }
 
 type Sink = dyn Fn(&Record<'_>) + Send + Sync;
@@ -245,19 +203,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn levels_survive_the_way_to_dpdk_and_back() {
-        for level in [
-            Level::Emergency,
-            Level::Alert,
-            Level::Critical,
-            Level::Error,
-            Level::Warning,
-            Level::Notice,
-            Level::Info,
-            Level::Debug,
-        ] {
-            assert_eq!(Level::from_dpdk(level.to_dpdk()), level);
-        }
+    fn levels_are_those_of_dpdk() {
+        assert_eq!(Level::from_dpdk(sys::RTE_LOG_ERR), Level::Error);
+        assert_eq!(Level::from_dpdk(sys::RTE_LOG_WARNING), Level::Warning);
+        assert_eq!(Level::from_dpdk(sys::RTE_LOG_DEBUG), Level::Debug);
         assert!(Level::Error < Level::Warning);
     }
 

@@ -204,16 +204,6 @@ impl<S: HasQueues> Port<S> {
         self.ask("cannot change promiscuous mode", |id| unsafe { call(id) })
     }
 
-    /// Makes it receive all multicast packets, or only those for its groups.
-    ///
-    /// # Errors
-    /// [`PortError`] where the driver refuses.
-    pub fn set_all_multicast(&self, on: bool) -> Result<(), PortError> {
-        let call = if on { sys::rte_eth_allmulticast_enable } else { sys::rte_eth_allmulticast_disable };
-        // SAFETY: takes nothing but the port.
-        self.ask("cannot change the reception of multicasts", |id| unsafe { call(id) })
-    }
-
     /// The redirection table: the queue of each RSS hash modulo its length.
     /// Empty where the device has none.
     ///
