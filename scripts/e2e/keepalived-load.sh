@@ -3,6 +3,7 @@
 # none left the sorry server answers; no request of a client fails meanwhile.
 # timeout: 180
 source "$(dirname "$0")/../lib/e2e.sh"
+source "$(dirname "$0")/../lib/keepalived.sh"
 
 up --servers 3
 real_server() {
@@ -36,18 +37,12 @@ $(real_server 2)
 }
 END
 
-lab ctl exec -- keepalived --check --dont-fork --log-console --log-detail --use-file "$WORK/keepalived.conf" \
-    --pid /run/keepalived.pid --checkers_pid /run/checkers.pid </dev/null >"$WORK/keepalived.log" 2>&1 &
-keepalived=$!
+start_keepalived
 
 # "71:1 72:0": the servers and their weights.
 servers() {
     ipvsadm -Ln -t $SERVICE 2>/dev/null |
         sed -n 's/.*-> 192\.168\.2\.\(7[0-9]\):9999 *Masq *\([0-9]*\) .*/\1:\2/p' | sort | paste -sd' '
-}
-servers_are() { [ "$(servers)" = "$1" ]; }
-expect_servers() {
-    wait_until 20 servers_are "$2" || fail "$1: the servers are '$(servers)', not '$2': $(tail -n 20 "$WORK/keepalived.log")"
 }
 
 expect_servers "at the start" "71:1 72:1"
@@ -89,5 +84,5 @@ say "${requests:-no} requests meanwhile"
 [ "${requests:-0}" -ge 1000 ] || fail "that is no load: $(cat "$WORK/wrk")"
 if grep -E "Socket errors|Non-2xx" "$WORK/wrk"; then fail "requests failed under load: $(cat "$WORK/wrk")"; fi
 
-kill -TERM "$(cat "$STATE/director/run/keepalived.pid")"
-wait $keepalived
+end_keepalived
+wait "$KEEPALIVED"

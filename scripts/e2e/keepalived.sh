@@ -2,6 +2,7 @@
 # keepalived manages the director as it does the kernel: it adds what is healthy, takes out what dies, puts it back.
 # timeout: 180
 source "$(dirname "$0")/../lib/e2e.sh"
+source "$(dirname "$0")/../lib/keepalived.sh"
 
 up
 real_server() {
@@ -35,13 +36,8 @@ $(real_server 2)
 }
 END
 
-lab ctl exec -- keepalived --check --dont-fork --log-console --log-detail --use-file "$WORK/keepalived.conf" \
-    --pid /run/keepalived.pid --checkers_pid /run/checkers.pid </dev/null >"$WORK/keepalived.log" 2>&1 &
+start_keepalived
 servers() { ipvsadm -Ln -t $SERVICE 2>/dev/null | sed -n 's/.*-> 192.168.2.\(7[0-9]\):9999 .*/\1/p' | paste -sd' '; }
-servers_are() { [ "$(servers)" = "$1" ]; }
-expect_servers() {
-    wait_until 20 servers_are "$2" || fail "$1: the servers are '$(servers)', not '$2': $(tail -n 20 "$WORK/keepalived.log")"
-}
 
 expect_servers "at the start" "71 72"
 same "its timeouts" "Timeout (tcp tcpfin udp): 800 110 200" "$(ipvsadm -L --timeout)"
@@ -55,8 +51,8 @@ lab start server1
 expect_servers "and put back" "71 72"
 same "both serve again" "71 72" "$(get 2 | tr ' ' '\n' | sort | paste -sd' ')"
 
-kill -TERM "$(cat "$STATE/director/run/keepalived.pid")"
+end_keepalived
 gone() { [ -z "$(ipvsadm -S -n)" ]; }
 wait_until 10 gone || fail "keepalived ended, its service did not: $(ipvsadm -Ln)"
-wait $!
+wait "$KEEPALIVED"
 same "the timeouts it found" "Timeout (tcp tcpfin udp): 900 120 300" "$(ipvsadm -L --timeout)"

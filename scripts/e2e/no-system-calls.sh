@@ -8,22 +8,9 @@ CONNECTIONS=64
 # configuration DEVICE: the lab's, but without twins, with this device in front, and with a worker that polls.
 configuration() {
     lab config | sed -n '1,/^capacity/p' | sed 's/^idle = .*/idle = "poll"/'
-    cat <<END
-[ipvs]
-sloppy_tcp = true
-
-[[port]]
-name = "front"
-device = "$1"
-addresses = ["$VIP/24"]
-twin = false
-
-[[port]]
-name = "back"
-device = "net_null0,no-rx=1"
-addresses = ["$BACK/24"]
-twin = false
-END
+    printf '\n[ipvs]\nsloppy_tcp = true\n'
+    port_in_file front "$1" "$VIP/24"
+    port_in_file back net_null0,no-rx=1 "$BACK/24"
     neighbor_in_file 192.168.2.71 02:00:00:00:0d:01
     service_in_file "$SERVICE" 192.168.2.71:9999
 }

@@ -12,22 +12,9 @@ CHECKS=100
 # The lab's, and two ports more: one by which the flood comes, and one by which it goes.
 configuration() {
     lab config | sed 's/^idle = .*/idle = "poll"/'
-    cat <<END
-[ipvs]
-sloppy_tcp = true
-
-[[port]]
-name = "flood"
-device = "net_pcap0,rx_pcap=$WORK/frames.pcap,infinite_rx=1"
-addresses = ["$FLOOD/24"]
-twin = false
-
-[[port]]
-name = "sink"
-device = "net_null0,no-rx=1"
-addresses = ["10.78.0.1/24"]
-twin = false
-END
+    printf '\n[ipvs]\nsloppy_tcp = true\n'
+    port_in_file flood "net_pcap0,rx_pcap=$WORK/frames.pcap,infinite_rx=1" "$FLOOD/24"
+    port_in_file sink net_null0,no-rx=1 10.78.0.1/24
     neighbor_in_file 10.78.0.71 02:00:00:00:0d:01
     service_in_file "$FLOOD:8888" 10.78.0.71:9999
 }

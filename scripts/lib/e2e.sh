@@ -91,6 +91,9 @@ service_in_file() {
     printf '\n[[service.server]]\naddress = "%s"\n' "$@"
 }
 
+# port_in_file NAME DEVICE ADDRESS: a port without a twin.
+port_in_file() { printf '\n[[port]]\nname = "%s"\ndevice = "%s"\naddresses = ["%s"]\ntwin = false\n' "$@"; }
+
 # neighbor_in_file ADDRESS MAC
 neighbor_in_file() { printf '\n[[neighbor]]\naddress = "%s"\nmac = "%s"\n' "$@"; }
 
