@@ -41,17 +41,17 @@ mod tests {
             !control.is_changed()
         };
         assert!(is_settled(&mut control, Duration::ZERO));
-        control.change(true);
+        control.note_deletion();
         assert!(!is_settled(&mut control, Duration::from_secs(1)));
-        control.change(false);
+        control.note_change();
         assert!(!is_settled(&mut control, Duration::from_secs(1) + LEAST / 2));
         assert!(is_settled(&mut control, Duration::from_secs(1) + LEAST));
         // What somebody else has published does not count for the next time.
-        control.change(false);
+        control.note_change();
         assert!(!is_settled(&mut control, Duration::from_secs(2)));
         control.settle();
         assert!(is_settled(&mut control, Duration::from_secs(3)));
-        control.change(false);
+        control.note_change();
         assert!(!is_settled(&mut control, Duration::from_secs(4)));
     }
 }

@@ -96,7 +96,7 @@ fn carry_out(control: &mut Control, request: Request) -> Result<(), Errno> {
                 return Err(Errno::EEXIST);
             }
             control.catalog.add_service(key, service_spec(&spec, ServiceFlags::default())?).map_err(errno)?;
-            control.change(false);
+            control.note_change();
         }
         Request::SetService { service, spec } => {
             let key = known_key(&service)?;
@@ -108,11 +108,11 @@ fn carry_out(control: &mut Control, request: Request) -> Result<(), Errno> {
                 return Err(Errno::EINVAL);
             }
             control.catalog.set_service(key, new).map_err(errno)?;
-            control.change(false);
+            control.note_change();
         }
         Request::DelService { service } => {
             control.catalog.delete_service(known_key(&service)?).map_err(errno)?;
-            control.change(true);
+            control.note_deletion();
         }
         Request::NewDest { service, dest, spec } => {
             let key = existing(control, &service)?;
@@ -125,7 +125,7 @@ fn carry_out(control: &mut Control, request: Request) -> Result<(), Errno> {
                 return Err(Errno::EINVAL);
             }
             control.catalog.add_server(key, address, server_spec(&spec, &service, &dest)?).map_err(errno)?;
-            control.change(false);
+            control.note_change();
         }
         Request::SetDest { service, dest, spec } => {
             let key = existing(control, &service)?;
@@ -135,13 +135,13 @@ fn carry_out(control: &mut Control, request: Request) -> Result<(), Errno> {
                 return Err(Errno::ENOENT);
             }
             control.catalog.set_server(key, address, server_spec(&spec, &service, &dest)?).map_err(errno)?;
-            control.change(false);
+            control.note_change();
         }
         Request::DelDest { service, dest } => {
             let key = existing(control, &service)?;
             let address = server_address(&dest);
             control.catalog.delete_server(key, address).map_err(errno)?;
-            control.change(true);
+            control.note_deletion();
         }
         Request::SetConfig(change) => {
             let new = change.apply(timeouts(control));

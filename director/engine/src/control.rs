@@ -301,9 +301,14 @@ impl Control {
 
     /// Notes that services were changed; [`Self::settle`] must follow. This is for many changes in a row: publishing
     /// a service takes the longer the more servers it has.
-    pub fn change(&mut self, deletes: bool) {
+    pub fn note_change(&mut self) {
         self.is_changed = true;
-        self.is_purging |= deletes;
+    }
+
+    /// As [`Self::note_change`], where a service or a server was deleted.
+    pub fn note_deletion(&mut self) {
+        self.is_changed = true;
+        self.is_purging = true;
     }
 
     /// Whether there is something to settle.
