@@ -154,6 +154,12 @@ impl State {
         )
     }
 
+    /// Whether a connection that comes to it assures its persistence template.
+    #[must_use]
+    pub const fn is_established(self) -> bool {
+        matches!(self, Self::Established | Self::SctpEstablished)
+    }
+
     /// Whether the connection is not established yet, so that `drop_entry` may throw it away.
     #[must_use]
     pub const fn is_opening(self) -> bool {

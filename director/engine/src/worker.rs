@@ -485,7 +485,7 @@ impl Core {
             match entry.update(clock, next) {
                 Ok(()) => {
                     moment.shared.servers.change(entry.slot(), old, new);
-                    if matches!(new, State::Established | State::SctpEstablished) && old != new {
+                    if new.is_established() && old != new {
                         moment.shared.templates.assure(moment.number(entry));
                     }
                     // The wheel looks at the entry no later than its old timeout after it was last seen; a

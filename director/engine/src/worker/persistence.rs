@@ -52,7 +52,7 @@ impl ServiceView {
         let joined = moment.shared.templates.join(
             (self.template_of(persistence, vip, request.source), call),
             (moment.now, persistence.timeout),
-            (connection, state == State::Established),
+            (connection, state.is_established()),
             servers,
             is_usable,
             choose,
