@@ -150,6 +150,8 @@ pub struct Control {
     fib_epoch: u32,
     /// How many servers had been deleted when the configuration was last published.
     deletions: u32,
+    /// As many were when connections of deleted servers were last looked for.
+    purged: u32,
     /// How often it was published.
     serial: u32,
     /// The next hops that were retired, and from when on no worker can have their numbers.
@@ -209,6 +211,7 @@ impl Control {
             own: Arc::default(),
             fib_epoch: entry::FIRST_EPOCH,
             deletions: 0,
+            purged: 0,
             serial: 0,
             retired_hops: None,
             retired: Vec::new(),
@@ -371,10 +374,11 @@ impl Control {
         self.purge();
     }
 
-    /// Ends the connections of deleted servers, if `expire_nodest_conn` says so. To be called after a
-    /// server or a service was deleted.
+    /// Ends the connections of deleted servers, if `expire_nodest_conn` says so: also of those that were deleted before
+    /// it did, but no sooner than another is. To be called after a server or a service was deleted.
     pub fn purge(&mut self) {
-        if self.sysctls.expire_nodest_conn {
+        let deletions = self.shared.servers.deletions();
+        if std::mem::replace(&mut self.purged, deletions) != deletions && self.sysctls.expire_nodest_conn {
             self.v4.purge();
             self.v6.purge();
             self.sweep.purge();
