@@ -72,7 +72,7 @@ impl Core {
         frames: &mut impl Frames,
     ) -> Verdict {
         let error = match reason {
-            Reason::NoServer => icmp::Error::PortUnreachable,
+            Reason::NoServer | Reason::NoConnection => icmp::Error::PortUnreachable,
             Reason::NoRoute if lane.direction == Direction::In => icmp::Error::HostUnreachable,
             _ => return Verdict::Drop(reason),
         };

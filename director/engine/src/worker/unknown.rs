@@ -64,11 +64,10 @@ impl Core {
 
     /// The same, when it belongs to no one-packet service either.
     pub(super) fn nobodys(&mut self, moment: &Moment<'_>, lane: &Lane, frames: &mut impl Frames) -> Verdict {
-        let Segment { source, protocol, .. } = lane.segment;
         let snapshot = moment.snapshot;
         // What is not forwarded the kernel's IPVS does not see.
-        let asked = snapshot.sysctls.nat_icmp_send && snapshot.forwards(lane.client) && lane.segment.ttl > 1;
-        if !asked || lane.segment.resets() || !snapshot.has_server(source, protocol) {
+        let is_seen = snapshot.forwards(lane.client) && lane.segment.ttl > 1;
+        if !is_seen || !is_stray(snapshot, &lane.segment) {
             return Verdict::Kernel;
         }
         let head = frames.head(lane.at);
@@ -85,6 +84,9 @@ impl Core {
         let Some(service) = snapshot.service(source.address(), destination, protocol) else {
             return Verdict::Kernel;
         };
+        if is_stray(snapshot, &lane.segment) {
+            return self.refuse(moment, lane, Reason::NoConnection, frames);
+        }
         if !begins(snapshot, &lane.segment) {
             return Verdict::Kernel;
         }
@@ -186,6 +188,12 @@ impl Core {
         };
         Verdict::Drop(reason)
     }
+}
+
+/// Whether `nat_icmp_send` has a server be told of its packet, which is of no connection.
+fn is_stray(snapshot: &Snapshot, segment: &Segment) -> bool {
+    let &Segment { source, protocol, .. } = segment;
+    snapshot.sysctls.nat_icmp_send && !segment.resets() && snapshot.has_server(source, protocol)
 }
 
 /// Whether a SYN or INIT on this entry begins a new connection: where the old one is over, unless
