@@ -448,6 +448,10 @@ def run(network, case):
     used = set()
     lab("ctl", "set", "expire_nodest_conn", "1")
     lab("ipvsadm", "-C")
+    # It takes a server that is deleted to have the connections end of those that are already.
+    lab("ipvsadm", "-A", "-f", "1")
+    lab("ipvsadm", "-a", "-f", "1", "-r", "192.168.2.71")
+    lab("ipvsadm", "-C")
     for _ in range(50):
         if len(lab("ipvsadm", "-Lnc")) <= 2:
             break
