@@ -316,7 +316,12 @@ fn stand_in<F: Layout>(record: &Record<F>) -> Option<Endpoint> {
 #[inline]
 #[must_use]
 pub(crate) fn slot<F: Layout>(record: &Record<F>) -> u32 {
-    (record.word(F::TO_SERVER) & SLOT_MASK) as u32
+    slot_in(record.word(F::TO_SERVER))
+}
+
+#[inline]
+const fn slot_in(word: u64) -> u32 {
+    (word & SLOT_MASK) as u32
 }
 
 /// The state of an entry.
@@ -553,9 +558,10 @@ impl<F: Layout, const OUT: bool> Words<'_, F, OUT> {
         KeptWay(self.0.word(if OUT { F::TO_CLIENT } else { F::TO_SERVER }))
     }
 
+    /// The server's slot, which lies beside the way to it: read again only for the other way.
     #[inline(always)]
-    pub(crate) fn slot(self) -> u32 {
-        slot(self.0)
+    pub(crate) fn slot_beside(self, way: KeptWay) -> u32 {
+        if OUT { slot(self.0) } else { slot_in(way.0) }
     }
 
     /// What is put in, and what it does to the checksums of IPv4 and of the transport.

@@ -123,9 +123,7 @@ impl Bucket {
     #[inline(always)]
     pub(crate) fn only(&self, tag: u8) -> u32 {
         let SlotSet(set) = self.matching(tag);
-        // All bits up to the lowest one are more than those below it, if it is the only one; without any they are not.
-        let below = set.wrapping_sub(1);
-        if set ^ below <= below || self.head().0 & NEXT_MASK != 0 {
+        if set.count_ones() != 1 || self.head().0 & NEXT_MASK != 0 {
             return 0;
         }
         // Acquire: as in `slot`.

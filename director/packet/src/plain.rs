@@ -221,7 +221,7 @@ impl Rewrite {
         };
         put(headers, address_at, &address);
         put(headers, port_at, &port);
-        let network = self.network.and(Delta::TTL_DECREMENT).apply(sum_at(headers, 24));
+        let network = Delta::TTL_DECREMENT.apply(self.network.apply(sum_at(headers, 24)));
         headers[22] = headers[22].wrapping_sub(1);
         put(headers, 24, &network);
         put(headers, SUM, &sum);

@@ -183,18 +183,6 @@ impl Mbuf {
         Ok(())
     }
 
-    /// Asks the CPU to load the packet's first bytes, to be read a little later.
-    #[inline]
-    pub fn prefetch(&self) {
-        prefetch(self.0.data_ptr());
-    }
-
-    /// Asks the CPU to load the mbuf's own fields, which come before its data.
-    #[inline]
-    pub fn prefetch_header(&self) {
-        prefetch(self.0.as_ptr().cast());
-    }
-
     fn check_range(&self, offset: usize, wanted: usize) -> Result<(), OutOfRange> {
         let len = self.len();
         if offset.checked_add(wanted).is_some_and(|end| end <= len) {
@@ -250,8 +238,9 @@ impl<'a> Iterator for Segments<'a> {
     }
 }
 
+/// Asks the CPU to load what lies there, to be read a little later; anything may lie there.
 #[inline]
-fn prefetch(address: *const u8) {
+pub(crate) fn prefetch(address: *const u8) {
     #[cfg(target_arch = "x86_64")]
     // SAFETY: a prefetch reads nothing and cannot fault.
     unsafe {

@@ -38,9 +38,9 @@ impl<const N: usize> Received<N> {
         self.known = count;
         let mut bytes = 0;
         for (at, mbuf) in (0..Burst::CAPACITY).zip(self.burst.iter_mut()) {
-            // The first bytes are looked at next; a device, or another process, has just written them.
-            mbuf.prefetch();
             let (length, data) = (mbuf.len() as u32, mbuf.start());
+            // The first bytes are looked at next; a device, or another process, has just written them.
+            crate::mbuf::prefetch(data.cast());
             self.data[at] = data;
             self.lengths[at] = length;
             bytes += u64::from(length);

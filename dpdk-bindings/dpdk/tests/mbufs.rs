@@ -169,8 +169,6 @@ fn offloads(pool: &Pool) {
     }
     packet.set_tx_offload(TxOffload { l3_len: 38, l4_checksum: Some(L4Protocol::Udp), ..offload }).unwrap();
     packet.set_tx_offload(TxOffload { l3_len: 46, l4_checksum: None, ..offload }).unwrap();
-    packet.prefetch_header();
-    packet.prefetch();
 }
 
 fn bursts(pool: &Pool) {

@@ -61,14 +61,17 @@ impl<F: Layout> Notes<F> {
 
     #[inline(always)]
     fn seek(&mut self, lookup: Lookup<'_, F>, places: impl Iterator<Item = usize> + Clone) {
-        let mut least = Probe::MOST;
+        let mut is_unclear = false;
         for at in places.clone() {
             let glance = &mut self.glances[at];
             glance.probe = lookup.probe(glance.hash);
-            least = glance.probe.least(least);
+            if glance.probe.only().is_none() {
+                rarely();
+                is_unclear = true;
+            }
         }
         self.searched = 0;
-        if least.only().is_none() {
+        if is_unclear {
             self.prepare_search(lookup, places);
         }
     }
@@ -215,6 +218,10 @@ impl Batch {
         }
     }
 }
+
+/// Tells the compiler that a branch is rarely taken.
+#[cold]
+const fn rarely() {}
 
 /// The numbers of the bits of a set; each is a place in a burst.
 #[inline]
@@ -495,9 +502,12 @@ impl<'a, K: Kind> Steady<'a, K> {
         self.lookup.prefetch(hash);
         glance.ends = ends;
         glance.hash = hash;
-        let odd = (frame.flags & (SYN | FIN | RST | ACK)) ^ K::FLAGS;
         let direction = if is_in { 0 } else { Glance::<K::Family>::OUT };
-        glance.size = u32::from(frame.length) | u32::from(odd) << 16 | direction;
+        glance.size = u32::from(frame.length) | direction;
+        if frame.flags & (SYN | FIN | RST | ACK) != K::FLAGS {
+            rarely();
+            glance.size |= 1 << 16;
+        }
         Some(())
     }
 
@@ -533,7 +543,8 @@ impl<'a, K: Kind> Steady<'a, K> {
         if !record.is_of(client) || !words.other_is(other) {
             return None;
         }
-        let way = words.way().number_under(self.epoch);
+        let kept = words.way();
+        let way = kept.number_under(self.epoch);
         let hop = self.next_hops.get(way)?.hot();
         let size = if OUT { glance.size & !Glance::<K::Family>::OUT } else { glance.size };
         if size > hop.mtu() {
@@ -544,7 +555,7 @@ impl<'a, K: Kind> Steady<'a, K> {
         if age > u64::from(SEEN_LAG) && !refresh(self.moment, self.epoch, record, age) {
             return None;
         }
-        let counters = self.counters.get(words.slot() as usize)?;
+        let counters = self.counters.get(words.slot_beside(kept) as usize)?;
         let (to, network, transport): (EndpointOf<K>, _, _) = words.change();
         let end = if OUT { End::Source } else { End::Destination };
         K::rewrite(headers, &Rewrite { to, network, transport, macs: (hop.first(), hop.last()) }, end);

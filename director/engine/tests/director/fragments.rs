@@ -326,7 +326,7 @@ fn whose_fragments_are_kept() {
     assert_eq!(verdict(BACK, udp("192.168.2.72:9", "192.168.18.11:1")), Verdict::Kernel);
 }
 
-/// A deleted server with connections is one still; then it is none.
+/// A deleted server with connections is one still, and for two minutes after; then it is none.
 #[test]
 fn fragments_of_a_deleted_server() {
     let mut lab = lab(1);
@@ -337,7 +337,7 @@ fn fragments_of_a_deleted_server() {
     lab.pass(1_000);
     let outcome = send(&mut lab, BACK, fragments(&answer(3_000), BACK, &[1480]));
     assert_eq!(received(&lab, &outcome.parts).0, TO_CLIENT);
-    lab.pass(310_000);
+    lab.pass(440_000);
     let outcome = send(&mut lab, BACK, fragments(&answer(3_000), BACK, &[1480]));
     assert_eq!(outcome.verdicts, [Verdict::Kernel; 2]);
 }
