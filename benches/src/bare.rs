@@ -152,12 +152,12 @@ impl Bare {
     #[inline(always)]
     fn seek(&self, batch: &mut Batch) {
         let lookup = self.table.lookup();
-        let mut least = Probe::MOST;
+        let mut is_unclear = false;
         for seen in batch.seen.iter_mut().take(batch.count) {
             seen.probe = lookup.probe(seen.hash);
-            least = seen.probe.least(least);
+            is_unclear |= seen.probe.only().is_none();
         }
-        if least.only().is_none() {
+        if is_unclear {
             self.prefetch_candidates(batch);
         }
     }

@@ -79,6 +79,9 @@ pub fn run(options: &Options, interrupt: &Interrupt) -> Result<String> {
     let failed = if options.run { run_all(options, interrupt)? } else { Vec::new() };
     let found = read(results)?;
     if found.is_empty() {
+        if !failed.is_empty() {
+            bail!("all failed: {}", failed.join(", "));
+        }
         bail!("{} has no results: scripts/bench report --run DIRECTORY makes them", results.display());
     }
     let page = docs.join("performance.md");
@@ -113,6 +116,8 @@ fn run_all(options: &Options, interrupt: &Interrupt) -> Result<Vec<&'static str>
         if has_result(&path, options.quick) {
             continue;
         }
+        // A quick one is no result here, also if this fails.
+        let _ = fs::remove_file(&path);
         eprintln!("== {arguments} {shorter} --json > {}", path.display());
         let mut command = Command::new(std::env::current_exe()?);
         command

@@ -320,7 +320,7 @@ impl Catalog {
         Ok(())
     }
 
-    /// Adds a server to a service. One that was deleted and still has connections comes back with them.
+    /// Adds a server to a service. One that was deleted and is remembered comes back with its connections and counters.
     pub fn add_server(
         &mut self,
         key: ServiceKey,

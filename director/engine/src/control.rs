@@ -290,6 +290,12 @@ impl Control {
         &self.network
     }
 
+    /// Whether an address is one of the director's own.
+    #[must_use]
+    pub fn is_own(&self, address: Address) -> bool {
+        self.own.contains(address)
+    }
+
     /// Sets what is known of the network. Where routes changed, every connection finds its ways again.
     pub fn set_network(&mut self, network: Network) {
         if !Arc::ptr_eq(&self.network.fib, &network.fib) {
@@ -302,8 +308,8 @@ impl Control {
         self.publish();
     }
 
-    /// Notes that services were changed; [`Self::settle`] must follow. This is for many changes in a row: publishing
-    /// a service takes the longer the more servers it has.
+    /// Notes that services were changed; [`Self::settle`] must follow. This is for many changes in a row, which are
+    /// published together.
     pub fn note_change(&mut self) {
         self.is_changed = true;
     }

@@ -46,12 +46,11 @@ impl Default for IcmpLimits {
 }
 
 impl IcmpLimits {
-    /// Whether errors like this one are limited at all: what the discovery of a path's MTU depends on is not.
+    /// Whether errors like this one are limited at all. Of IPv4 what the discovery of a path's MTU depends on is not; of
+    /// IPv6 the mask says so.
     fn has_limit(&self, error: Error, to: Address) -> bool {
-        if matches!(error, Error::FragmentationNeeded(_)) {
-            return false;
-        }
         match to {
+            Address::V4(_) if matches!(error, Error::FragmentationNeeded(_)) => false,
             Address::V4(_) => self.types.checked_shr(error.kind(false).into()).unwrap_or(0) & 1 != 0,
             Address::V6(_) => self.types_v6.checked_shr(error.kind(true).into()).unwrap_or(0) & 1 != 0,
         }
@@ -108,6 +107,9 @@ impl Limiter {
         self.last = now;
         let brought = u64::from(passed) * u64::from(limits.per_second);
         self.all = self.all.saturating_add(brought).min(u64::from(limits.at_once) * 1000);
+        if self.all < 1000 {
+            return false;
+        }
         let interval = limits.interval_to(to, fib);
         let most = interval.saturating_mul(BURST);
         let at = (to.fold().wrapping_mul(0x9e37_79b1) >> 20) as usize % PLACES;
@@ -118,7 +120,7 @@ impl Limiter {
         let passed = now.wrapping_sub(place.last);
         place.last = now;
         place.credit = place.credit.saturating_add(passed).min(most);
-        let allowed = place.credit >= interval && self.all >= 1000;
+        let allowed = place.credit >= interval;
         if allowed {
             place.credit -= interval;
             self.all -= 1000;

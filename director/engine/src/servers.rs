@@ -1,7 +1,7 @@
 //! Real servers as workers see them. Each has a slot: what all workers share, and what each worker counts.
 //!
-//! A slot belongs to one server of one service from the server's creation until no connection refers to it any more,
-//! so a record can keep the number of the slot.
+//! A slot belongs to one server of one service, from the server's creation until it is deleted, no connection refers to it
+//! any more and it need not be remembered; so a record can keep the number of the slot.
 
 mod shared;
 #[cfg(test)]
@@ -140,7 +140,7 @@ impl Servers {
         }
     }
 
-    /// Whether this can be the address of a server that has connections or may get some. It may say yes wrongly, but
+    /// Whether this can be the address of a server that has a slot. It may say yes wrongly, but
     /// not no.
     pub(crate) fn may_have(&self, address: Address) -> bool {
         self.addresses.get(Self::place_of(address)).is_some_and(|count| count.load(Relaxed) != 0)

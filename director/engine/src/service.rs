@@ -21,7 +21,7 @@ pub enum Protocol {
 }
 
 impl Protocol {
-    /// The protocol with an IP protocol number. [`Self::Any`] has none.
+    /// The protocol with an IP protocol number; none for any other number, 0 included.
     #[must_use]
     pub const fn from_number(number: u8) -> Option<Self> {
         match number {

@@ -112,7 +112,8 @@ impl Shared {
     /// Says what time of day it is, in milliseconds since midnight UT, at `milliseconds` of the workers' clock; nothing else
     /// depends on it, hence Relaxed.
     pub(crate) fn set_time_of_day(&self, milliseconds: u32, since_midnight: u32) {
-        self.midnight.store(since_midnight.wrapping_sub(milliseconds), Ordering::Relaxed);
+        // A day more: a worker's clock may be a little behind, and midnight in between.
+        self.midnight.store((since_midnight + DAY).wrapping_sub(milliseconds), Ordering::Relaxed);
     }
 
     /// The time of day, in milliseconds since midnight UT.
@@ -367,14 +368,19 @@ impl Core {
     #[inline(never)]
     fn general(&mut self, moment: &Moment<'_>, at: usize, frames: &mut impl Frames) -> Verdict {
         let length = frames.length(at);
-        let parsed = parse(frames.head(at), length, moment.port.mac);
+        let mut parsed = parse(frames.head(at), length, moment.port.mac);
+        // One, as the kernel's reassembly does. Further ones are passed over.
+        if let director_packet::Verdict::Segment(segment) = parsed
+            && segment.source.is_v6()
+            && usize::from(segment.header) > ipv6::HEADER
+            && self.take_off_fragment_header(moment, at, frames)
+        {
+            let length = frames.length(at);
+            parsed = parse(frames.head(at), length, moment.port.mac);
+        }
         let director_packet::Verdict::Segment(segment) = parsed else {
             return self.not_a_segment(moment, at, parsed, frames);
         };
-        let may_have_fragment_header = segment.source.is_v6() && usize::from(segment.header) > ipv6::HEADER;
-        if may_have_fragment_header && self.take_off_fragment_header(moment, at, frames) {
-            return self.general(moment, at, frames);
-        }
         if moment.snapshot.is_off(segment.source.is_v6()) {
             return Verdict::Kernel;
         }

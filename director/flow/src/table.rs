@@ -78,21 +78,12 @@ pub struct Probe(u32);
 impl Probe {
     /// No candidate.
     pub const NONE: Self = Self(0);
-    /// Greater than that of any candidate.
-    pub const MOST: Self = Self(u32::MAX);
 
     /// The only entry that it can be. None: there is none, or there may be several; [`Table::find`] knows.
     #[inline(always)]
     #[must_use]
     pub fn only(self) -> Option<Index> {
         self.0.checked_sub(1).map(Index::new)
-    }
-
-    /// The lesser of two: [`Self::NONE`], if one of them is.
-    #[inline(always)]
-    #[must_use]
-    pub fn least(self, other: Self) -> Self {
-        Self(self.0.min(other.0))
     }
 
     /// Of the position of a candidate plus one; 0: none.

@@ -245,10 +245,10 @@ impl<F: Family> WorkerLocal<F> {
 
     /// Gives a live entry a second key: it is found by `end`, too, from now on. For an entry whose client end is
     /// replaced on the way to the server.
+    ///
     /// `end` is stored in the first of the caller's words (one for IPv4, three for IPv6), which must not be written
     /// afterwards. A thread that finds the entry must compare both ends. An entry can get a second key only once, and
     /// only the worker that made the entry should do it.
-    /// that made the entry should give it.
     ///
     /// # Errors
     ///

@@ -14,10 +14,10 @@ use crate::service::ServiceKey;
 /// minute, and so takes up to a minute more.
 const REMEMBERED: u32 = 120 * TICKS_PER_SECOND;
 
-/// So many are: no deleted servers are to be in the way of new ones.
+/// So many are, and only while as many more servers can be added: no deleted ones are to be in the way of new ones.
 const MOST_REMEMBERED: usize = MAX_SERVERS / 8;
 
-/// A deleted server whose connections go on. The service that counts it is the one of its key, while
+/// A deleted server that is remembered. The service that counts it is the one of its key, while
 /// that one is the same.
 #[derive(Debug)]
 pub(super) struct Trash {
@@ -118,7 +118,8 @@ impl Catalog {
             let slot = trash.slot;
             let goes_on = !trash.is_orphan && self.services.contains_key(&key.0);
             let is_recent = now.since(since) < REMEMBERED;
-            if goes_on && is_recent && self.trash.len() <= MOST_REMEMBERED {
+            let has_room = self.trash.len() <= MOST_REMEMBERED && self.room() >= MOST_REMEMBERED;
+            if goes_on && is_recent && has_room {
                 continue;
             }
             self.trash.remove(&key);

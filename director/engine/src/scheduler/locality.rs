@@ -127,7 +127,7 @@ impl Cache {
 /// How many slots the sets of a service may have together, 4 bytes each.
 const POOL: usize = 1 << 18;
 
-/// Room in a set for servers that were deleted, but still have connections.
+/// Room in a set for servers that were deleted, and are remembered.
 const DELETED: usize = 16;
 
 /// `lblc` and `lblcr`.

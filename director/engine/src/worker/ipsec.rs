@@ -49,6 +49,7 @@ impl Core {
         if lane.direction == Direction::In && moment.shared.servers.is_gone(entry.slot()) {
             if moment.snapshot.sysctls.expire_nodest_conn {
                 self.local.kill(entry);
+                return None;
             }
             return Some(Verdict::Drop(Reason::ServerGone));
         }

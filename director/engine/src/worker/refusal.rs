@@ -62,7 +62,7 @@ impl Refusals {
 }
 
 impl Core {
-    /// Drops a packet. A client is told if there is no server or no way to it.
+    /// Drops a packet. A client is told if there is no server or no way to it; a server, of a packet of no connection.
     #[cold]
     pub(super) fn refuse(
         &mut self,
