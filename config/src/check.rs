@@ -40,7 +40,7 @@ pub(crate) fn services(config: &Config, located: &[Located], log: &Log<'_>) {
     }
 }
 
-/// The port in whose network an address is.
+/// The port that has this address.
 fn owner(ports: &[Port], address: IpAddr) -> Option<&Port> {
     ports.iter().find(|port| port.addresses.iter().any(|own| own.address() == address))
 }

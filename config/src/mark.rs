@@ -26,7 +26,7 @@ pub struct Mark {
     /// The client's network; none: anywhere.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub source: Option<Network>,
-    /// What the client connects to, which must be the director's own; none: anything.
+    /// What the client connects to, as far as it is the director's own; none: anything.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub destination: Option<Network>,
     /// The ports that the client connects to; none: any.

@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 use director_engine::Tick;
 use tokio::time::{Interval, MissedTickBehavior, interval};
 
-/// Ticks now and then every period. Ticks that were missed while the process was stopped are left out.
+/// Ticks at once, and then once every period. Ticks that were missed while the process was stopped are left out.
 pub(crate) fn every(period: Duration) -> Interval {
     let mut interval = interval(period);
     interval.set_missed_tick_behavior(MissedTickBehavior::Delay);

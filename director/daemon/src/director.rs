@@ -235,7 +235,8 @@ impl Director {
                     self.ask_again(handle).await;
                     let state = self.state.borrow();
                     let known = state.control.network();
-                    is_behind || network::is_switched(known)
+                    // Without twins the kernel's switches do not count.
+                    is_behind || self.twins().next().is_some() && network::is_switched(known)
                 }
                 () = self.rerouted.notified() => true,
                 _ = confirm.tick() => {

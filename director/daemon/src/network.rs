@@ -37,7 +37,7 @@ impl Director {
     }
 
     /// The names of the twins, by port.
-    fn twins(&self) -> impl Iterator<Item = (u8, &str)> {
+    pub(crate) fn twins(&self) -> impl Iterator<Item = (u8, &str)> {
         // A configuration has few ports.
         let numbered = self.ports.iter().enumerate().map(|(at, port)| (at as u8, port));
         numbered
@@ -96,7 +96,7 @@ impl Director {
             match seen.interface(name).filter(|_| port.configuration.twin) {
                 Some((index, interface)) => PortView {
                     mac: port.mac.get(),
-                    // It cannot send on it, since the device refused it.
+                    // The device cannot send with an MTU that it refused.
                     mtu: u16::try_from(interface.mtu).unwrap_or(u16::MAX).min(own_mtu),
                     up: interface.up && can_send,
                     twin: true,

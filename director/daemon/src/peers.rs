@@ -1,15 +1,15 @@
 //! Who has a TCP connection with the kernel behind the twins, as far as what the kernel sends tells.
 //!
 //! A segment that comes in for the kernel may be forged, and so may a million a second, which would leave no room for the
-//! answers to health checks. What the kernel itself sends cannot be forged from outside. So segments have the room of their
-//! class only in a connection in which it has sent something of late.
+//! answers to health checks. What the kernel itself sends, and does not only forward, cannot be forged from
+//! outside. So segments have the room of their class only in a connection in which it has sent something of late.
 
 use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
 use director_engine::Tick;
 use director_packet::tcp_flag::{ACK, RST, SYN};
-use director_packet::{Class, Endpoint, TcpSegment};
+use director_packet::{Address, Class, Endpoint, TcpSegment};
 
 /// How many connections are told apart; a power of two.
 const PLACES: usize = 1 << 16;
@@ -36,11 +36,12 @@ impl Peers {
         &self.places[hash as usize % PLACES]
     }
 
-    /// The kernel sends a frame. What it answers anybody with shows no connection: RST and SYN-ACK.
-    pub(crate) fn sends(&self, frame: &[u8], now: Tick) {
+    /// The kernel sends a frame. What it forwards, or answers anybody with (RST, SYN-ACK), shows no connection of its own.
+    pub(crate) fn sends(&self, frame: &[u8], now: Tick, is_own: impl FnOnce(Address) -> bool) {
         if let Some(TcpSegment { source, destination, flags }) = TcpSegment::of(frame)
             && flags & RST == 0
             && flags & (SYN | ACK) != SYN | ACK
+            && is_own(source.address())
         {
             self.place(source, destination).store(now.0, Relaxed);
         }
@@ -82,8 +83,11 @@ mod tests {
         assert_eq!(class(1, ACK), Class::Other);
         // It opens a connection to one, has one of another's, and answers what two others have sent.
         for (peer, flags) in [(1, SYN), (2, ACK), (3, RST | ACK), (4, SYN | ACK)] {
-            peers.sends(&segment(9, peer, flags), NOW);
+            peers.sends(&segment(9, peer, flags), NOW, |_| true);
         }
+        // It forwards what another sends.
+        peers.sends(&segment(9, 5, ACK), NOW, |_| false);
+        assert_eq!(class(5, ACK), Class::Other);
         let classes = [1, 2, 3, 4].map(|peer| class(peer, ACK));
         assert_eq!(classes, [Class::Tcp, Class::Tcp, Class::Other, Class::Other]);
         assert_eq!(class(1, SYN | ACK), Class::Tcp);
@@ -98,7 +102,7 @@ mod tests {
     fn what_has_been_silent_for_long_is_unknown() {
         let peers = Peers::new();
         assert_eq!(peers.class(&segment(1, 9, ACK), Tick(0)), Class::Other, "at the start");
-        peers.sends(&segment(9, 1, ACK), Tick(1000));
+        peers.sends(&segment(9, 1, ACK), Tick(1000), |_| true);
         // A worker's clock may be behind.
         for (now, class) in [(999, Class::Tcp), (1199, Class::Tcp), (1200, Class::Other)] {
             assert_eq!(peers.class(&segment(1, 9, ACK), Tick(now)), class, "{now}");

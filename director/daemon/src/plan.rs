@@ -208,7 +208,7 @@ impl fmt::Display for Change {
     }
 }
 
-/// The keys of the file, as `ipvsadm -L` shows them.
+/// A key of the file, and its value as `ipvsadm -L` shows it.
 type Property = (&'static str, String);
 
 fn service_properties(key: ServiceKey, spec: &ServiceSpec) -> [Property; 7] {

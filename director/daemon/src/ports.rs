@@ -83,7 +83,7 @@ pub(crate) struct Dealt {
 }
 
 /// Refuses twins whose names are those of existing interfaces. A tap of another director would be taken for this
-/// one's, and removed when this one ends.
+/// one's, and set down when this one ends.
 pub(crate) fn check_twins(config: &Config) -> Result<()> {
     let socket = socket_with(AddressFamily::INET, SocketType::DGRAM, SocketFlags::CLOEXEC, None)?;
     for port in config.ports.iter().filter(|port| port.twin) {

@@ -13,7 +13,7 @@ use crate::counters::{ThreadCounters, add};
 use crate::paths::{Held, Outgoing, Paths};
 use crate::ports::TwinPort;
 
-/// How many frames may wait for one next hop: as many as in Linux (64 KiB, counted with their buffers).
+/// How many frames may wait for one next hop. (Linux lets 208 KiB wait, counted with their buffers.)
 const WAITING_FOR_ONE: usize = 64;
 
 /// Frames that may wait in all.
@@ -96,7 +96,7 @@ impl Pump {
     pub(crate) fn turn(&mut self, control: &Control, now: u64, unknown: &mut Vec<Adjacency>) -> usize {
         let mut moved = 0;
         for port in 0..self.ports.len() {
-            moved += self.feed_twin(port) + self.drain_twin(port, Tick::from_millis(now));
+            moved += self.feed_twin(port) + self.drain_twin(port, control, Tick::from_millis(now));
         }
         for _ in 0..BURSTS * Burst::CAPACITY {
             let Some(held) = self.paths.held.pop() else { break };
@@ -139,13 +139,14 @@ impl Pump {
         moved
     }
 
-    fn drain_twin(&mut self, at: usize, now: Tick) -> usize {
+    fn drain_twin(&mut self, at: usize, control: &Control, now: Tick) -> usize {
         let mut moved = 0;
         for _ in 0..BURSTS {
             let PumpPort { twin: Some(twin), backlog, .. } = &mut self.ports[at] else { return moved };
             if backlog.is_empty() {
                 twin.rx.receive(backlog);
-                backlog.iter().for_each(|mbuf| self.paths.peers.sends(mbuf.data(), now));
+                let is_own = |address| control.is_own(address);
+                backlog.iter().for_each(|mbuf| self.paths.peers.sends(mbuf.data(), now, is_own));
             }
             let count = backlog.len();
             moved += self.pass_on(at);

@@ -39,7 +39,13 @@ fn check(control: &Control, worker: &mut director_engine::Worker) {
     for service in catalog.services() {
         servers += catalog.servers(service).count();
         let view = service.view();
-        assert_eq!(view.servers.len(), catalog.servers(service).count());
+        let (spec, count) = (service.spec, catalog.servers(service).count());
+        let has_table = matches!(
+            spec.scheduler,
+            SchedulerKind::SourceHash | SchedulerKind::DestinationHash | SchedulerKind::Maglev
+        );
+        let is_listed = has_table || spec.one_packet || spec.engine.is_some();
+        assert_eq!(view.servers.len(), if is_listed { count } else { 0 });
         if service.key.mark().is_none() {
             let client = Address::V4(1);
             let found = snapshot.service(client, service.key.address, service.key.protocol.number());
