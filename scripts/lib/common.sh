@@ -22,7 +22,7 @@ die() {
 }
 
 # The command lines that a script's head has.
-usage() { sed -n 's/^#   //p' "$0"; }
+usage() { sed -n 's/^#   //p' "$SCRIPTS/${0##*/}"; }
 
 # need_root [WHAT FOR]
 need_root() {

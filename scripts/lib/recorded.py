@@ -40,7 +40,7 @@ def main():
                 if wrong <= SHOWN:
                     print(f"line {number}: ipvsadm {shlex.join(words)}: {mark}\n{text}instead of\n{lines[mark]}")
     print(f"{len(played)} commands, {wrong} answers differ")
-    sys.exit(wrong > 0)
+    sys.exit(wrong > 0 or not played)
 
 
 main()
