@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
 # The engine's scenarios through the real director, those that need neither hours nor another network.
+# timeout: 300
 source "$(dirname "$0")/../lib/e2e.sh"
 
 VIP6=2001:db8:18::58

@@ -65,10 +65,7 @@ impl<F: Layout> Notes<F> {
         for at in places.clone() {
             let glance = &mut self.glances[at];
             glance.probe = lookup.probe(glance.hash);
-            if glance.probe.only().is_none() {
-                rarely();
-                is_unclear = true;
-            }
+            is_unclear |= glance.probe.only().is_none();
         }
         self.searched = 0;
         if is_unclear {
