@@ -1,6 +1,5 @@
 //! Makes the control core and the file's services from the configuration.
 
-use std::net::IpAddr;
 use std::num::NonZeroU32;
 
 use anyhow::{Context, Result};
@@ -113,15 +112,7 @@ pub(crate) fn marks(config: &Config) -> Result<Vec<MarkRule>> {
 }
 
 fn network(network: &Network) -> mark::Network {
-    let length = u32::from(network.prefix_len());
-    match network.address() {
-        IpAddr::V4(address) => {
-            mark::Network::V4(address.into(), u32::MAX.checked_shl(32 - length).unwrap_or(0))
-        }
-        IpAddr::V6(address) => {
-            mark::Network::V6(address.into(), u128::MAX.checked_shl(128 - length).unwrap_or(0))
-        }
-    }
+    mark::Network::of((network.address().into(), network.prefix_len()))
 }
 
 fn forward(forward: director_config::Forward) -> Forward {

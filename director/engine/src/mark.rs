@@ -4,6 +4,8 @@ use std::num::NonZeroU32;
 
 use director_packet::{Address, Endpoint};
 
+use crate::fib::Prefix;
+
 /// A rule. The first that matches counts.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct MarkRule {
@@ -29,7 +31,23 @@ pub enum Network {
 }
 
 impl Network {
-    fn contains(&self, address: Address) -> bool {
+    /// Of a prefix.
+    #[must_use]
+    pub fn of((address, length): Prefix) -> Self {
+        let beside = |bits: u8| u32::from(bits.saturating_sub(length));
+        match address {
+            Address::V4(address) => {
+                let mask = u32::MAX.checked_shl(beside(32)).unwrap_or(0);
+                Self::V4(address & mask, mask)
+            }
+            Address::V6(address) => {
+                let mask = u128::MAX.checked_shl(beside(128)).unwrap_or(0);
+                Self::V6(address & mask, mask)
+            }
+        }
+    }
+
+    pub(crate) fn contains(&self, address: Address) -> bool {
         match (*self, address) {
             (Self::V4(network, mask), Address::V4(address)) => address & mask == network,
             (Self::V6(network, mask), Address::V6(address)) => address & mask == network,

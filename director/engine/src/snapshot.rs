@@ -12,7 +12,7 @@ use crate::control::Network;
 use crate::directory::Directory;
 use crate::fib::{Fib, Prefix, Route};
 use crate::limiter::IcmpLimits;
-use crate::mark::MarkRule;
+use crate::mark::{self, MarkRule};
 use crate::scheduler::ServiceView;
 use crate::service::{EndKey, ServiceKey};
 use crate::sources::Source;
@@ -300,7 +300,7 @@ pub(crate) struct Own {
     pub(crate) v4: Local<u32>,
     pub(crate) v6: Local<u128>,
     /// Networks that are local by a route alone (`ip route add local`); only the general way knows of them.
-    networks: Vec<Prefix>,
+    networks: Vec<mark::Network>,
 }
 
 impl Own {
@@ -320,7 +320,11 @@ impl Own {
         let is_loopback =
             |prefix: &Prefix| matches!(prefix, (Address::V4(address), _) if address >> 24 == 127);
         let networks = routes.iter().filter(|prefix| !is_whole(prefix) && !is_loopback(prefix));
-        Self { v4: Local::new(v4), v6: Local::new(v6), networks: networks.copied().collect() }
+        Self {
+            v4: Local::new(v4),
+            v6: Local::new(v6),
+            networks: networks.map(|prefix| mark::Network::of(*prefix)).collect(),
+        }
     }
 
     /// Whether an address is one of them.
@@ -335,15 +339,7 @@ impl Own {
 
     #[inline(never)]
     fn is_in_network(&self, address: Address) -> bool {
-        self.networks.iter().any(|(network, length)| match (network, address) {
-            (Address::V4(network), Address::V4(address)) => {
-                (network ^ address).leading_zeros() >= u32::from(*length)
-            }
-            (Address::V6(network), Address::V6(address)) => {
-                (network ^ address).leading_zeros() >= u32::from(*length)
-            }
-            _ => false,
-        })
+        self.networks.iter().any(|network| network.contains(address))
     }
 }
 

@@ -1,10 +1,11 @@
 //! IPsec's ESP and AH (RFC 4303, RFC 4302), which have no ports: as IPVS does, a client's that has a connection of UDP from
 //! port 500 to port 500, where the keys are agreed on (RFC 7296), go where that goes, and back.
 
-use director_packet::ethernet::{HEADER, ether_type};
+use director_packet::ethernet::HEADER;
 use director_packet::{ESP, UDP, ipv6, is_ipsec, options};
 
 use super::cut::{beginning, touch};
+use super::related::ip_kind;
 use super::{Core, Frames, Lane, Moment, Verdict, Way};
 use crate::reason::Reason;
 use crate::state::Direction;
@@ -22,11 +23,7 @@ impl Core {
         frames: &mut impl Frames,
     ) -> Option<Verdict> {
         let frame = frames.head(at);
-        let header = frame.first_chunk::<HEADER>()?;
-        let is_ip = [ether_type::IPV4, ether_type::IPV6].iter().any(|kind| header[12..] == *kind);
-        if !is_ip || header[..6] != moment.port.mac.0 {
-            return None;
-        }
+        ip_kind(frame, moment)?;
         let (mut segment, _) = beginning(frame)?;
         let headers = frame.get(HEADER..HEADER + usize::from(segment.header))?;
         let is_v6 = segment.source.is_v6();

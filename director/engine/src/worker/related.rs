@@ -39,13 +39,7 @@ impl Core {
         frames: &mut impl Frames,
     ) -> Option<Verdict> {
         let frame = frames.head(at);
-        let header = frame.first_chunk::<HEADER>()?;
-        let is_ip = [ether_type::IPV4, ether_type::IPV6].iter().any(|kind| header[12..] == *kind);
-        let is_ours = is_ip && header[..6] == moment.port.mac.0;
-        if !is_ours {
-            return None;
-        }
-        if header[12..] == ether_type::IPV6 {
+        if ip_kind(frame, moment)? == ether_type::IPV6 {
             let packet = frame.get(HEADER..)?;
             if ipv6::upper(packet)?.protocol != ICMPV6 || ipv6::has_wrong_options(packet) {
                 return None;
@@ -175,6 +169,13 @@ impl Core {
         let verdict = way.take(frame);
         if longest > way.out.mtu { verdict.split(way.out.mtu) } else { verdict }
     }
+}
+
+/// The EtherType of a frame that has an IP packet and is to the port it came in on. None: it is another.
+pub(super) fn ip_kind(frame: &[u8], moment: &Moment<'_>) -> Option<[u8; 2]> {
+    let [to @ .., _, _, _, _, _, _, high, low] = frame.first_chunk::<HEADER>()?;
+    let kind = [*high, *low];
+    ([ether_type::IPV4, ether_type::IPV6].contains(&kind) && *to == moment.port.mac.0).then_some(kind)
 }
 
 /// Of what connection the quoted packet is: its protocol, where it went, where it came from.
