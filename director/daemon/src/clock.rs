@@ -80,6 +80,12 @@ impl Watch {
         self.last
     }
 
+    /// What [`Self::read`] said last.
+    #[inline]
+    pub(crate) const fn last(&self) -> (Tick, u32) {
+        self.last
+    }
+
     /// To be called when no frame came: time may have passed.
     #[inline]
     pub(crate) fn wake(&mut self) {

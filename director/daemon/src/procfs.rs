@@ -5,6 +5,7 @@ use std::net::Ipv6Addr;
 
 use director_engine::catalog::{ServerRow, Service};
 use director_engine::control::Connection;
+use director_engine::estimator::Rates;
 use director_engine::servers::Traffic;
 use director_engine::service::{Engine, Persistence, Protocol, ServiceKey};
 use director_engine::{Control, Tick};
@@ -86,48 +87,41 @@ pub(crate) fn statistics(control: &Control) -> String {
     format!(
         "   Total Incoming Outgoing         Incoming         Outgoing\n   \
          Conns  Packets  Packets            Bytes            Bytes\n\
-         {:8X} {:8X} {:8X} {:16X} {:16X}\n\n \
+         {}\n\n \
          Conns/s   Pkts/s   Pkts/s          Bytes/s          Bytes/s\n\
-         {:8X} {:8X} {:8X} {:16X} {:16X}\n",
-        total.connections,
-        total.in_packets,
-        total.out_packets,
-        total.in_bytes,
-        total.out_bytes,
-        rates.connections,
-        rates.in_packets,
-        rates.out_packets,
-        rates.in_bytes,
-        rates.out_bytes,
+         {}\n",
+        counted(total),
+        a_second(rates),
     )
 }
 
 /// `/proc/net/ip_vs_stats_percpu`: a worker is a CPU. What each has counted `-Z` does not touch.
 pub(crate) fn statistics_by_worker(control: &Control) -> String {
-    let row = |traffic: Traffic| {
-        let Traffic { connections, in_packets, out_packets, in_bytes, out_bytes } = traffic;
-        format!("{connections:8X} {in_packets:8X} {out_packets:8X} {in_bytes:16X} {out_bytes:16X}\n")
-    };
     let mut text = String::from(
         "       Total Incoming Outgoing         Incoming         Outgoing\n\
          CPU    Conns  Packets  Packets            Bytes            Bytes\n",
     );
     for (worker, traffic) in control.catalog.by_worker().enumerate() {
-        let _ = write!(text, "{worker:3X} {}", row(traffic));
+        let _ = writeln!(text, "{worker:3X} {}", counted(traffic));
     }
     let (total, rates) = control.catalog.total();
     let _ = write!(
         text,
-        "  ~ {}\n     Conns/s   Pkts/s   Pkts/s          Bytes/s          Bytes/s\n    \
-         {:8X} {:8X} {:8X} {:16X} {:16X}\n",
-        row(total),
-        rates.connections,
-        rates.in_packets,
-        rates.out_packets,
-        rates.in_bytes,
-        rates.out_bytes,
+        "  ~ {}\n\n     Conns/s   Pkts/s   Pkts/s          Bytes/s          Bytes/s\n    {}\n",
+        counted(total),
+        a_second(rates),
     );
     text
+}
+
+fn counted(traffic: Traffic) -> String {
+    let Traffic { connections, in_packets, out_packets, in_bytes, out_bytes } = traffic;
+    format!("{connections:8X} {in_packets:8X} {out_packets:8X} {in_bytes:16X} {out_bytes:16X}")
+}
+
+fn a_second(rates: Rates) -> String {
+    let Rates { connections, in_packets, out_packets, in_bytes, out_bytes } = rates;
+    format!("{connections:8X} {in_packets:8X} {out_packets:8X} {in_bytes:16X} {out_bytes:16X}")
 }
 
 /// Lines of `ip_vs_conn` for `count` places of the table from `from` on, and where to go on.

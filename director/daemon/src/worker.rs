@@ -324,8 +324,8 @@ impl Loop {
         }
     }
 
-    fn give_to_twin(&mut self, port: u8, mbuf: Mbuf) {
-        let (now, _) = self.clock.read();
+    fn give_to_twin(&self, port: u8, mbuf: Mbuf) {
+        let (now, _) = self.clock.last();
         let counters = self.counters.port(port.into());
         let path = &self.paths.ports[usize::from(port)];
         if !path.has_twin {
