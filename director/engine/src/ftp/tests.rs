@@ -25,10 +25,13 @@ fn told(expected: Expected, _: Option<Expected>) -> Result<Option<Text>, Reason>
     })
 }
 
+/// A segment that counts, and says nothing.
+const HEARD: Segment<'static> =
+    Segment { sequence: 0, flags: ACK, payload: &[], acknowledged: None, is_heard: true };
+
 /// The server accepts a connection; what number the client is given.
 fn accept(control: &mut Control, sequence: u32, client: u32) -> u32 {
-    let answer =
-        Segment { sequence, flags: SYN | ACK, payload: &[], acknowledged: Some(client), is_heard: true };
+    let answer = Segment { sequence, flags: SYN | ACK, payload: &[], acknowledged: Some(client), ..HEARD };
     let sent = control.server_sends(&answer, ROOM, told).unwrap();
     assert_eq!((sent.flags, sent.head, sent.text), (SYN | ACK, 0, None));
     sent.sequence
@@ -36,13 +39,7 @@ fn accept(control: &mut Control, sequence: u32, client: u32) -> u32 {
 
 /// A connection of which it is known where the streams begin: the client's at 100, the server's at [`FIRST`].
 fn begun() -> Control {
-    let one = |sequence, other| Segment {
-        sequence,
-        flags: ACK,
-        payload: b"x",
-        acknowledged: Some(other),
-        is_heard: true,
-    };
+    let one = |sequence, other| Segment { sequence, payload: b"x", acknowledged: Some(other), ..HEARD };
     let mut by_client = Control::begin(true, &one(100, FIRST), false);
     let by_server = Control::begin(true, &one(FIRST, 100), true);
     assert_eq!(format!("{by_client:?}"), format!("{by_server:?}"));
@@ -54,8 +51,7 @@ fn begun() -> Control {
 /// A connection on which so many PASV and EPSV were asked for, with all that was expected.
 fn asked(commands: &[u8]) -> Control {
     let mut control = begun();
-    let segment =
-        Segment { sequence: 100, flags: ACK, payload: commands, acknowledged: None, is_heard: true };
+    let segment = Segment { sequence: 100, payload: commands, ..HEARD };
     assert_eq!(control.client_sends(&segment, |_, _| Ok(())), Ok(()));
     control.acknowledge(FIRST);
     control
@@ -70,7 +66,7 @@ fn bytes(payload: &[u8], sent: &super::control::Sent) -> Vec<u8> {
 fn the_recorded_answer() {
     let mut control = asked(b"PASV\r\n");
     let payload = b"227 Entering Passive Mode (10,0,0,7,195,80).\r\n";
-    let segment = Segment { sequence: FIRST, flags: ACK, payload, acknowledged: None, is_heard: true };
+    let segment = Segment { sequence: FIRST, payload, ..HEARD };
     let told_of = b"227 Entering Passive Mode (192,168,18,58,195,80).\r\n";
     // And once more, as the record says that IPVS does not.
     for _ in 0..2 {
@@ -82,51 +78,30 @@ fn the_recorded_answer() {
     assert_eq!(control.as_received(Edge::End, end), FIRST.wrapping_add(payload.len() as u32));
     assert_eq!(control.as_received(Edge::End, FIRST), FIRST);
     let next = FIRST.wrapping_add(payload.len() as u32);
-    let segment =
-        Segment { sequence: next, flags: ACK, payload: b"226 x\r\n", acknowledged: None, is_heard: true };
+    let segment = Segment { sequence: next, payload: b"226 x\r\n", ..HEARD };
     assert_eq!(control.server_sends(&segment, ROOM, told).unwrap().sequence, end);
 }
 
 #[test]
 fn what_is_ahead_is_refused() {
     let mut control = asked(b"");
-    let ahead = Segment {
-        sequence: FIRST.wrapping_add(1),
-        flags: ACK,
-        payload: b"x",
-        acknowledged: None,
-        is_heard: true,
-    };
+    let ahead = Segment { sequence: FIRST.wrapping_add(1), payload: b"x", ..HEARD };
     assert_eq!(control.server_sends(&ahead, ROOM, told), Err(Reason::FtpOutOfOrder));
-    let ahead = Segment { sequence: 101, flags: ACK, payload: b"x", acknowledged: None, is_heard: true };
+    let ahead = Segment { sequence: 101, payload: b"x", ..HEARD };
     assert_eq!(control.client_sends(&ahead, |_, _| Ok(())), Err(Reason::FtpOutOfOrder));
-    let probe = Segment {
-        sequence: FIRST.wrapping_add(1),
-        flags: ACK,
-        payload: b"",
-        acknowledged: None,
-        is_heard: true,
-    };
+    let probe = Segment { sequence: FIRST.wrapping_add(1), payload: b"", ..HEARD };
     assert!(control.server_sends(&probe, ROOM, told).is_ok());
     // So far ahead that nobody would send what is missing: the stream goes on there.
-    let elsewhere =
-        Segment { sequence: 5_000_000, flags: ACK, payload: b"PASV\r\n", acknowledged: None, is_heard: true };
+    let elsewhere = Segment { sequence: 5_000_000, payload: b"PASV\r\n", ..HEARD };
     assert_eq!(control.client_sends(&elsewhere, |_, _| Ok(())), Ok(()));
-    let ahead =
-        Segment { sequence: 5_000_007, flags: ACK, payload: b"x", acknowledged: None, is_heard: true };
+    let ahead = Segment { sequence: 5_000_007, payload: b"x", ..HEARD };
     assert_eq!(control.client_sends(&ahead, |_, _| Ok(())), Err(Reason::FtpOutOfOrder));
 }
 
 #[test]
 fn what_cannot_be_expected_changes_nothing() {
     let mut control = asked(b"");
-    let segment = Segment {
-        sequence: 100,
-        flags: ACK,
-        payload: b"PORT 1,2,3,4,5,6\r\n",
-        acknowledged: None,
-        is_heard: true,
-    };
+    let segment = Segment { sequence: 100, payload: b"PORT 1,2,3,4,5,6\r\n", ..HEARD };
     assert_eq!(control.client_sends(&segment, |_, _| Err(Reason::TableFull)), Err(Reason::TableFull));
     let mut ports = Vec::new();
     let again = control.client_sends(&segment, |expected, _| {
@@ -227,7 +202,7 @@ fn any_segments_make_the_same_stream() {
             let sequence = FIRST.wrapping_add(sender.next as u32);
             sender.next = end.max(sender.next) + usize::from(fin && sender.next <= text.len());
             let flags = ACK | if fin { FIN } else { 0 };
-            let segment = Segment { sequence, flags, payload, acknowledged: None, is_heard: true };
+            let segment = Segment { sequence, flags, payload, ..HEARD };
             let sent = match control.server_sends(&segment, ROOM, told) {
                 Ok(sent) => sent,
                 // After a part that had to wait, and that the sender must repeat.
@@ -272,13 +247,7 @@ fn any_segments_are_the_same_commands() {
             let from = read - usize::from(back).min(read);
             let end = (from + usize::from(size)).min(stream.len());
             let sequence = 100 + from as u32;
-            let segment = Segment {
-                sequence,
-                flags: ACK,
-                payload: &stream[from..end],
-                acknowledged: None,
-                is_heard: true,
-            };
+            let segment = Segment { sequence, payload: &stream[from..end], ..HEARD };
             let expect = |expected, _| {
                 found.push(expected);
                 Ok(())
@@ -302,7 +271,7 @@ fn a_sender_that_waits_is_not_kept_waiting() {
         for payload in stream.chunks(size) {
             let sequence = FIRST.wrapping_add(from);
             from += payload.len() as u32;
-            let segment = Segment { sequence, flags: ACK, payload, acknowledged: None, is_heard: true };
+            let segment = Segment { sequence, payload, ..HEARD };
             let sent = control.server_sends(&segment, ROOM, told).unwrap();
             let number = receiver.take(sent.sequence, &bytes(payload, &sent), false).unwrap();
             control.acknowledge(number);
@@ -321,7 +290,7 @@ fn another_connection_of_the_same_ends() {
     let told_of = b"227 Entering Passive Mode (192,168,18,58,195,80).\r\n";
     let shift = (told_of.len() - payload.len()) as u32;
     let answered = |control: &mut Control, first: u32| {
-        let segment = Segment { sequence: first, flags: ACK, payload, acknowledged: None, is_heard: true };
+        let segment = Segment { sequence: first, payload, ..HEARD };
         let sent = control.server_sends(&segment, ROOM, told).unwrap();
         assert_eq!((sent.sequence, bytes(payload, &sent)), (first, told_of.to_vec()));
     };
@@ -331,20 +300,13 @@ fn another_connection_of_the_same_ends() {
     control.acknowledge(end.wrapping_add(shift));
     // Late, and a SYN of the client that the server does not take for one.
     assert_eq!(accept(&mut control, FIRST - 1, 100), FIRST - 1);
-    let syn =
-        Segment { sequence: 70_000, flags: SYN, payload: b"PASV\r\n", acknowledged: None, is_heard: true };
+    let syn = Segment { sequence: 70_000, flags: SYN, payload: b"PASV\r\n", ..HEARD };
     assert_eq!(control.client_sends(&syn, |_, _| Ok(())), Ok(()));
     assert_eq!(control.as_received(Edge::End, end.wrapping_add(shift)), end);
     for (server, client) in [(7_000_000, 70_001), (FIRST.wrapping_sub(2_000_000), 9), (5, 0x8000_0000)] {
         assert_eq!(accept(&mut control, server, client), server);
         assert_eq!(control.as_received(Edge::End, server + 1), server + 1);
-        let segment = Segment {
-            sequence: client,
-            flags: ACK,
-            payload: b"PASV\r\n",
-            acknowledged: None,
-            is_heard: true,
-        };
+        let segment = Segment { sequence: client, payload: b"PASV\r\n", ..HEARD };
         control.client_sends(&segment, |_, _| Ok(())).unwrap();
         control.acknowledge(server + 1);
         answered(&mut control, server + 1);
@@ -363,8 +325,7 @@ fn no_more_than_a_few_are_awaited() {
     let mut sequence = 100;
     let mut say = |control: &mut Control, ports: std::ops::Range<u16>| {
         let text: String = ports.map(|port| format!("PORT 1,2,3,4,1,{}\r\n", port - 256)).collect();
-        let segment =
-            Segment { sequence, flags: ACK, payload: text.as_bytes(), acknowledged: None, is_heard: true };
+        let segment = Segment { sequence, payload: text.as_bytes(), ..HEARD };
         sequence += text.len() as u32;
         let expect = |expected, gone| {
             seen.push((expected, gone));
@@ -383,11 +344,10 @@ fn no_more_than_a_few_are_awaited() {
         more.iter().map(|(old, new)| (port(*new), Some(port(*old)))).collect::<Vec<_>>()
     );
     // 229 too.
-    let ask =
-        Segment { sequence, flags: ACK, payload: &b"EPSV\r\n".repeat(9), acknowledged: None, is_heard: true };
+    let ask = Segment { sequence, payload: &b"EPSV\r\n".repeat(9), ..HEARD };
     control.client_sends(&ask, |_, _| Ok(())).unwrap();
     let text = b"229 (|||1025|)\r\n229 (|||1026|)\r\n".repeat(4);
-    let segment = Segment { sequence: FIRST, flags: ACK, payload: &text, acknowledged: None, is_heard: true };
+    let segment = Segment { sequence: FIRST, payload: &text, ..HEARD };
     let mut seen = Vec::new();
     let sent = control.server_sends(&segment, ROOM, |expected, gone| {
         seen.push((expected, gone));
